@@ -1,0 +1,181 @@
+"""Which regions an attribute is seen in: attribute tables, packaged or the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regions.landmarks import NUM_LANDMARKS
+from regions.polygons import REGION_NAMES
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PACKAGED_TABLES = ("celeba",)
+ALL_REGIONS = "all"
+MAX_REGIONS = 64
+
+
+class TableError(ValueError):
+    """An attribute table that can't be used; the message is one line naming what is wrong."""
+
+
+@dataclass(frozen=True)
+class AttributeTable:
+    """Attributes and the regions each one is seen in.
+
+    Attributes
+    ----------
+    name : str
+        Name of the table.
+    attributes : mapping of str to tuple of str
+        Region names per attribute.
+    further_regions : mapping of str to tuple of tuple of int
+        Regions beside the ten: outlines as landmark indices.
+    """
+
+    name: str
+    attributes: Mapping[str, tuple[str, ...]]
+    further_regions: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        """All regions, the ten first."""
+        return (*REGION_NAMES, *self.further_regions)
+
+    def for_attributes(self, names: Sequence[str]) -> AttributeTable:
+        """Return the table with its attributes in the order of a label file.
+
+        Raises
+        ------
+        TableError
+            If the table and the label file don't name the same attributes.
+        """
+        for name in names:
+            if name not in self.attributes:
+                raise TableError(
+                    f"attribute table {self.name!r} has no regions for attribute {name!r}"
+                    f" of the label file{_suggestion(name, self.attributes)}"
+                )
+        for name in self.attributes:
+            if name not in names:
+                raise TableError(
+                    f"attribute table {self.name!r} names {name!r},"
+                    f" which the label file does not have{_suggestion(name, names)}"
+                )
+        return AttributeTable(
+            self.name, {name: self.attributes[name] for name in names}, self.further_regions
+        )
+
+    def region_bits(self) -> npt.NDArray[np.uint64]:
+        """Return per attribute its regions as bits, bit i for region i: ``(attributes,)`` uint64."""
+        index = {name: bit for bit, name in enumerate(self.region_names)}
+        return np.array(
+            [sum(1 << index[region] for region in regions) for regions in self.attributes.values()],
+            dtype=np.uint64,
+        )
+
+
+def load_packaged_table(name: str) -> AttributeTable:
+    """Load one of `PACKAGED_TABLES`."""
+    text = importlib.resources.files("regions").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return parse_table(text, f"{name}.toml")
+
+
+def parse_table(text: str, source: str) -> AttributeTable:
+    """Read an attribute table.
+
+    Parameters
+    ----------
+    text : str
+        TOML: ``name``, ``[attributes]`` with a list of regions per attribute (``all`` stands for
+        the ten), and optionally ``[regions]`` with an outline, or a list of outlines, of landmark
+        indices per further region.
+    source : str
+        Name of the file, for messages.
+
+    Raises
+    ------
+    TableError
+        If the text is no such table: one line with the file and what is wrong.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TableError(f"{source}: not valid TOML: {error}") from None
+    unknown = sorted(set(document) - {"name", "attributes", "regions"})
+    if unknown:
+        raise TableError(f"{source}: unknown entry {unknown[0]!r}, expected name, [attributes], [regions]")
+    name = document.get("name")
+    if not isinstance(name, str) or not name:
+        raise TableError(f"{source}: name is {name!r}, expected a text such as name = \"celeba\"")
+    further = _parse_regions(_section(document, "regions", source), source)
+    attributes = _section(document, "attributes", source)
+    if not attributes:
+        raise TableError(f"{source}: no attributes, expected lines such as Bald = [\"top_of_head\"]")
+    known = (*REGION_NAMES, *further)
+    return AttributeTable(
+        name,
+        {key: _parse_attribute(key, value, known, source) for key, value in attributes.items()},
+        further,
+    )
+
+
+def _section(document: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:
+    section = document.get(key, {})
+    if not isinstance(section, dict):
+        raise TableError(f"{source}: {key} is {section!r}, expected a section [{key}]")
+    return section
+
+
+def _parse_attribute(name: str, regions: Any, known: Sequence[str], source: str) -> tuple[str, ...]:
+    place = f"{source}: attribute {name!r}"
+    if isinstance(regions, str):
+        regions = [regions]
+    if not isinstance(regions, list) or not regions:
+        raise TableError(f"{place} has regions {regions!r}, expected a list of at least one region name")
+    for region in regions:
+        if region not in known and region != ALL_REGIONS:
+            hint = _suggestion(str(region), [*known, ALL_REGIONS])
+            raise TableError(f"{place} names unknown region {region!r}{hint}; known: all, {', '.join(known)}")
+        if regions.count(region) > 1:
+            raise TableError(f"{place} names region {region!r} twice")
+    if ALL_REGIONS in regions:
+        regions = [*REGION_NAMES, *(r for r in regions if r not in (*REGION_NAMES, ALL_REGIONS))]
+    return tuple(regions)
+
+
+def _parse_regions(section: Mapping[str, Any], source: str) -> dict[str, tuple[tuple[int, ...], ...]]:
+    further = {}
+    for name, value in section.items():
+        place = f"{source}: region {name!r}"
+        if name in (*REGION_NAMES, ALL_REGIONS):
+            raise TableError(f"{place} is one of the ten base regions, choose another name")
+        outlines = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+        further[name] = tuple(_parse_outline(outline, place) for outline in outlines)
+    if len(REGION_NAMES) + len(further) > MAX_REGIONS:
+        raise TableError(f"{source}: {len(further)} regions, expected at most {MAX_REGIONS - len(REGION_NAMES)}")
+    return further
+
+
+def _parse_outline(outline: Any, place: str) -> tuple[int, ...]:
+    if not isinstance(outline, list) or len(outline) < 3:
+        raise TableError(f"{place} has outline {outline!r}, expected at least 3 landmark indices")
+    for index in outline:
+        if type(index) is not int or not 0 <= index < NUM_LANDMARKS:
+            raise TableError(f"{place} has landmark index {index!r}, expected 0 to {NUM_LANDMARKS - 1}")
+    return tuple(outline)
+
+
+def _suggestion(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,103 @@
+"""The face crop: where it lies, and how it is cut and resized to 218x178."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from regions.landmarks import FloatArray, eye_centres, face_size
+
+CROP_VERSION = 1
+"""Raised whenever the crop changes, so that shards built before are built again."""
+
+IMAGE_HEIGHT, IMAGE_WIDTH = 218, 178
+
+EYES_X, EYES_Y = 0.50, 0.51
+"""Where the midpoint of the eyes lies in the crop, as in CelebA's official aligned pictures."""
+EYE_DISTANCE = 39 / IMAGE_WIDTH
+"""A frontal face's eye distance as a share of the crop's width."""
+
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels of the picture; may reach outside of it."""
+
+
+def face_crop_box(landmarks: FloatArray) -> Box:
+    """Return the box about a face, upright and in the proportion 178:218.
+
+    Parameters
+    ----------
+    landmarks : ndarray (68, 2)
+        In pixels of the picture.
+
+    Returns
+    -------
+    tuple of int
+        x0, y0, x1, y1: whole pixels, at least one wide and high.
+    """
+    left, right = eye_centres(landmarks)
+    middle = (left + right) / 2
+    width = face_size(landmarks) / EYE_DISTANCE
+    height = width * IMAGE_HEIGHT / IMAGE_WIDTH
+    x0 = round(float(middle[0] - EYES_X * width))
+    y0 = round(float(middle[1] - EYES_Y * height))
+    return x0, y0, x0 + max(1, round(width)), y0 + max(1, round(height))
+
+
+def cut(pixels: npt.NDArray[np.uint8], box: FloatArray) -> npt.NDArray[np.uint8]:
+    """Cut a box out of a picture and resize it, replicating the picture's edge beyond it.
+
+    Where the picture shrinks, blocks of pixels are averaged first; the rest is bilinear.
+
+    Parameters
+    ----------
+    pixels : ndarray (height, width, 3) uint8
+        The picture.
+    box : ndarray (4,)
+        x0, y0, x1, y1, in pixels of `pixels`; may reach outside.
+
+    Returns
+    -------
+    ndarray (218, 178, 3) uint8
+
+    Raises
+    ------
+    ValueError
+        If the box has no area.
+    """
+    x0, y0, x1, y1 = (float(value) for value in box)
+    if x1 <= x0 or y1 <= y0:
+        raise ValueError(f"crop box {(x0, y0, x1, y1)} has no area, expected x0 < x1 and y0 < y1")
+    step_x, step_y = (x1 - x0) / IMAGE_WIDTH, (y1 - y0) / IMAGE_HEIGHT
+    block = max(1, min(round(min(step_x, step_y)), *pixels.shape[:2]))
+    left, cols = _blocks(x0, x1, pixels.shape[1], block)
+    top, rows = _blocks(y0, y1, pixels.shape[0], block)
+    part = pixels[top : top + rows * block, left : left + cols * block]
+    if block > 1:
+        part = cv2.resize(part, (cols, rows), interpolation=cv2.INTER_AREA)
+    # Index i of the result has its centre at x0 + (i + 0.5) * step_x in the picture.
+    to_part = np.array(
+        [
+            [step_x / block, 0, (x0 + 0.5 * step_x - left) / block - 0.5],
+            [0, step_y / block, (y0 + 0.5 * step_y - top) / block - 0.5],
+        ]
+    )
+    return np.asarray(
+        cv2.warpAffine(
+            part,
+            to_part,
+            (IMAGE_WIDTH, IMAGE_HEIGHT),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        ),
+        dtype=np.uint8,
+    )
+
+
+def _blocks(start: float, stop: float, size: int, block: int) -> tuple[int, int]:
+    """Return first pixel and number of the whole blocks that cover a range as far as it lies in the picture."""
+    first = min(max(math.floor(start) - block, 0), size - block)
+    last = min(max(math.ceil(stop) + block, first + block), size)
+    return first, (last - first) // block

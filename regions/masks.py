@@ -1,0 +1,156 @@
+"""Polygons to binary masks by the pixel-centre rule, and 40 masks packed into 5 planes."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, Box
+from regions.landmarks import FloatArray
+from regions.polygons import GeometryArray
+
+MASK_VERSION = 1
+"""Raised whenever masks of the same polygons change, so that shards built before are built again."""
+
+MASK_HEIGHT, MASK_WIDTH = 96, 76
+
+RegionMap = npt.NDArray[np.uint64]
+"""(height, width): bit i is set where region i covers the pixel."""
+
+
+def nearest_centres(source_size: int, target_size: int) -> FloatArray:
+    """Return the centres of the source pixels that nearest-neighbour resizing takes.
+
+    For each target pixel that is the source pixel whose cell contains the target pixel's centre.
+
+    Returns
+    -------
+    ndarray (target_size,) float64
+        In source pixels, ascending.
+    """
+    target_centres = (np.arange(target_size) + 0.5) * source_size / target_size
+    return np.floor(target_centres) + 0.5
+
+
+def sample_points(
+    box: Box, height: int = MASK_HEIGHT, width: int = MASK_WIDTH
+) -> tuple[FloatArray, FloatArray]:
+    """Return where in the picture the pixels of a mask are looked up.
+
+    A mask is defined at the size of the crop, 218x178, and brought to its own size by nearest
+    neighbour; so each of its pixels stands for the centre of one pixel of the crop.
+
+    Parameters
+    ----------
+    box : tuple of int
+        The crop x0, y0, x1, y1 in pixels of the picture.
+    height, width : int
+        Size of the mask.
+
+    Returns
+    -------
+    xs : ndarray (width,) float64
+    ys : ndarray (height,) float64
+        Pixels of the picture, ascending.
+    """
+    x0, y0, x1, y1 = box
+    xs = x0 + nearest_centres(IMAGE_WIDTH, width) * (x1 - x0) / IMAGE_WIDTH
+    ys = y0 + nearest_centres(IMAGE_HEIGHT, height) * (y1 - y0) / IMAGE_HEIGHT
+    return xs, ys
+
+
+def rasterize(polygons: GeometryArray, xs: FloatArray, ys: FloatArray) -> RegionMap:
+    """Tell for every point of a grid which polygons it lies inside of.
+
+    All edges of all polygons are treated at once: each edge flips, in the rows that it spans, all
+    points to the right of it; a point that a polygon flips an odd number of times is inside.
+
+    Parameters
+    ----------
+    polygons : ndarray (n,) of shapely Polygon or MultiPolygon
+        Valid geometries, at most 64.
+    xs : ndarray (width,)
+    ys : ndarray (height,)
+        Coordinates of the grid's columns and rows, ascending.
+
+    Returns
+    -------
+    ndarray (height, width) uint64
+        Bit i is set where the point lies inside polygon i.
+    """
+    start, end, owner = _edges(polygons)
+    first = np.searchsorted(ys, np.minimum(start[:, 1], end[:, 1]))
+    count = np.searchsorted(ys, np.maximum(start[:, 1], end[:, 1])) - first
+    edge = np.repeat(np.arange(len(first)), count)
+    row = np.arange(len(edge)) + np.repeat(first - np.cumsum(count) + count, count)
+    (x0, y0), (x1, y1) = start[edge].T, end[edge].T
+    crossing = x0 + (ys[row] - y0) * ((x1 - x0) / (y1 - y0))
+    column = np.searchsorted(xs, crossing)
+    flips = np.zeros((len(ys), len(xs) + 1), dtype=np.uint64)
+    bit = np.left_shift(np.uint64(1), owner[edge].astype(np.uint64))
+    np.bitwise_xor.at(flips.ravel(), row * flips.shape[1] + column, bit)
+    inside: RegionMap = np.bitwise_xor.accumulate(flips, axis=1)[:, :-1]
+    return inside
+
+
+def region_masks(region_map: RegionMap, count: int) -> npt.NDArray[np.bool_]:
+    """Unfold a region map ``(height, width)`` into one mask per region ``(count, height, width)``."""
+    shifts = np.arange(count, dtype=np.uint64)[:, None, None]
+    return ((region_map >> shifts) & np.uint64(1)).astype(np.bool_)
+
+
+def _edges(polygons: GeometryArray) -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
+    """Return start and end ``(m, 2)`` of all edges, and the polygon ``(m,)`` each one belongs to."""
+    parts, part_owner = shapely.get_parts(polygons, return_index=True)
+    rings, ring_part = shapely.get_rings(parts, return_index=True)
+    points, point_ring = shapely.get_coordinates(rings, return_index=True)
+    same_ring = point_ring[1:] == point_ring[:-1]
+    owner = part_owner[ring_part[point_ring[:-1][same_ring]]]
+    return points[:-1][same_ring], points[1:][same_ring], owner
+
+
+class AttributeMasks:
+    """Joins the regions of each attribute that an image has, packed eight masks to a plane.
+
+    Parameters
+    ----------
+    region_bits : ndarray (attributes,) uint64
+        Regions of each attribute, bit i for region i (`AttributeTable.region_bits`).
+    """
+
+    def __init__(self, region_bits: npt.NDArray[np.uint64]) -> None:
+        groups = max(1, -(-int(region_bits.max(initial=0)).bit_length() // 8))
+        shifts = np.arange(groups, dtype=np.uint64) * np.uint64(8)
+        of_group = (region_bits >> shifts[:, None]) & np.uint64(255)
+        touched = (np.arange(256, dtype=np.uint64)[:, None] & of_group[:, None, :]) != 0
+        planes = np.packbits(touched, axis=2)
+        self._planes_of_byte = np.ascontiguousarray(planes.transpose(0, 2, 1))
+        """(groups, planes, 256): for each byte of a region map's value, the attributes it touches."""
+
+    def __call__(self, region_map: RegionMap, labels: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+        """Return the packed masks of one image.
+
+        Parameters
+        ----------
+        region_map : ndarray (height, width) uint64
+            From `rasterize`.
+        labels : ndarray (attributes,) bool
+            Which attributes the image has; the masks of the others are empty.
+
+        Returns
+        -------
+        ndarray (ceil(attributes / 8), height, width) uint8
+            The first attribute is the highest bit of the first plane, as `numpy.packbits` has it.
+        """
+        present = np.packbits(labels)
+        planes = np.zeros((len(present), *region_map.shape), dtype=np.uint8)
+        for group, table in enumerate(self._planes_of_byte & present[:, None]):
+            byte = (region_map >> np.uint64(8 * group)).astype(np.uint8)
+            planes |= np.take(table, byte, axis=1)
+        return planes
+
+
+def unpack_masks(planes: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
+    """Unfold packed masks into the first `count` masks: ``(count, height, width)`` uint8, 0 or 1."""
+    return np.unpackbits(planes, axis=0, count=count)

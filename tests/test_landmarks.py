@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from regions import landmarks
+from tests.faces import MIRROR, face, turned
+
+
+def test_mean_shape_is_in_the_eye_frame_and_symmetric():
+    shape = landmarks.mean_shape()
+    left, right = landmarks.eye_centres(shape)
+    np.testing.assert_allclose([left, right], [[-0.5, 0], [0.5, 0]], atol=1e-4)
+    np.testing.assert_allclose(shape[MIRROR] * (-1, 1), shape, atol=2e-5)
+
+
+def test_mean_shape_looks_like_a_face():
+    shape = landmarks.mean_shape()
+    brows, eyes, nose, mouth, chin = shape[17:27, 1].mean(), 0.0, shape[30, 1], shape[48:60, 1].mean(), shape[8, 1]
+    assert brows < eyes < nose < mouth < chin
+    assert shape[0, 0] < shape[36, 0] < shape[39, 0] < shape[42, 0] < shape[45, 0] < shape[16, 0]
+
+
+@pytest.mark.parametrize("angle", [0, 30, -75, 180])
+def test_face_frame_follows_the_face(angle):
+    frame = landmarks.face_frame(face(x=10, y=20, eye_distance=50, angle=angle))
+    np.testing.assert_allclose(frame.origin, [10, 20], atol=0.01)
+    np.testing.assert_allclose(frame.right, turned(np.array([1.0, 0.0]), angle), atol=1e-6)
+    np.testing.assert_allclose(frame.down, turned(np.array([0.0, 1.0]), angle), atol=1e-6)
+    assert frame.eye_distance == pytest.approx(50, rel=1e-3)
+
+
+def test_face_frame_there_and_back():
+    points = face(angle=20, jitter=0.1)
+    frame = landmarks.face_frame(points)
+    np.testing.assert_allclose(frame.to_picture(frame.to_face(points)), points, atol=1e-9)
+
+
+def test_face_size_survives_a_turned_head():
+    points = face(eye_distance=60)
+    points[:, 0] = 200 + 0.5 * (points[:, 0] - 200)
+    assert landmarks.face_size(face(eye_distance=60)) == pytest.approx(60, rel=1e-3)
+    assert landmarks.face_size(points) > 0.8 * 60
+
+
+def test_similarity_is_recovered():
+    source = face(jitter=0.1)
+    target = turned(source * 2.5, 33) + (-7, 4)
+    fitted = landmarks.apply_similarity(source, *landmarks.fit_similarity(source, target))
+    np.testing.assert_allclose(fitted, target, atol=1e-9)
+
+
+def test_five_points_give_back_the_mean_face():
+    points = face(angle=-12, eye_distance=33)
+    placed = landmarks.landmarks_from_five_points(landmarks.five_points(points))
+    np.testing.assert_allclose(placed, points, atol=1e-6)
+
+
+def test_rounding_to_one_64th():
+    rounded = landmarks.round_landmarks(np.full((68, 2), 1 / 3))
+    assert rounded.dtype == np.float32
+    assert (rounded == 21 / 64).all()
+
+
+@pytest.mark.parametrize("shape", [(67, 2), (68, 3), (2, 68), (136,)])
+def test_wrong_shape(shape):
+    with pytest.raises(ValueError, match=r"expected \(68, 2\)"):
+        landmarks.check_landmarks(np.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_finite(value):
+    points = face()
+    points[33, 1] = value
+    with pytest.raises(ValueError, match="landmark 33 is .*expected finite"):
+        landmarks.check_landmarks(points)

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regions import masks
+from regions.attributes import load_packaged_table
+from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, face_crop_box
+from regions.polygons import REGION_NAMES, clip_to_frame, region_polygons
+from tests.faces import ODD_FACES, face
+
+TABLE = load_packaged_table("celeba")
+faces = st.builds(
+    face,
+    x=st.floats(-50, 450),
+    y=st.floats(-50, 550),
+    eye_distance=st.floats(5, 300),
+    angle=st.floats(-180, 180),
+    jitter=st.floats(0, 0.1),
+    seed=st.integers(0, 10_000),
+)
+
+
+def brute_force(polygons, xs, ys):
+    """Ask shapely for every point; return the answers and which points are too near an edge to tell."""
+    grid_x, grid_y = np.meshgrid(xs, ys)
+    points = shapely.points(grid_x, grid_y)
+    inside = np.stack([shapely.contains_xy(polygon, grid_x, grid_y) for polygon in polygons])
+    near = np.stack([shapely.distance(shapely.boundary(polygon), points) <= 1e-6 for polygon in polygons])
+    return inside, near & ~np.isnan(near)
+
+
+@given(faces)
+def test_masks_equal_shapelys_answer_at_every_pixel_centre(points):
+    polygons = clip_to_frame(region_polygons(points), 400, 500)
+    xs, ys = masks.sample_points(face_crop_box(points))
+    found = masks.region_masks(masks.rasterize(polygons, xs, ys), len(polygons))
+    inside, near = brute_force(polygons, xs, ys)
+    assert found.shape == (10, 96, 76)
+    assert (found == inside)[~near].all()
+
+
+@pytest.mark.parametrize("name", ODD_FACES)
+def test_masks_of_odd_faces(name):
+    polygons = clip_to_frame(region_polygons(ODD_FACES[name]), 400, 500)
+    xs, ys = np.arange(0.5, 400), np.arange(0.5, 500)
+    found = masks.region_masks(masks.rasterize(polygons, xs, ys), len(polygons))
+    inside, near = brute_force(polygons, xs, ys)
+    assert (found == inside)[~near].all()
+
+
+def test_known_answer():
+    triangle = np.array([shapely.Polygon([(0, 0), (4, 0), (0, 4)])])
+    grid = np.arange(0.5, 5)
+    found = masks.region_masks(masks.rasterize(triangle, grid, grid), 1)[0].astype(int)
+    # The centres on the slanted edge itself may fall to either side; those below it may not.
+    assert found.tolist()[0][:3] == [1, 1, 1]
+    assert found.tolist()[1][:2] == [1, 1]
+    assert found.tolist()[2][:1] == [1]
+    assert found[np.add.outer(np.arange(5), np.arange(5)) > 3].sum() == 0
+
+
+def test_neighbours_share_no_pixel_and_leave_none_out():
+    left, right = shapely.box(0, 0, 3.5, 4), shapely.box(3.5, 0, 8, 4)
+    found = masks.rasterize(np.array([left, right]), np.arange(0.5, 8), np.arange(0.5, 4))
+    assert (np.bitwise_count(found) if hasattr(np, "bitwise_count") else (found & 1) + (found >> np.uint64(1))).max() == 1
+    assert (found > 0).all()
+
+
+def test_a_hole_is_outside():
+    ring = shapely.Polygon(shapely.box(0, 0, 9, 9).exterior, [shapely.box(3, 3, 6, 6).exterior])
+    found = masks.rasterize(np.array([ring]), np.arange(0.5, 9), np.arange(0.5, 9))
+    assert found.sum() == 81 - 9
+
+
+def test_empty_polygons_give_empty_masks():
+    found = masks.rasterize(np.array([shapely.Polygon(), shapely.MultiPolygon()]), np.arange(5.0), np.arange(4.0))
+    assert found.shape == (4, 5)
+    assert not found.any()
+
+
+@pytest.mark.parametrize(("source", "target"), [(218, 96), (178, 76), (10, 10), (10, 5), (3, 9)])
+def test_nearest_neighbour_takes_the_pixel_that_contains_the_centre(source, target):
+    centres = masks.nearest_centres(source, target)
+    for index, centre in enumerate(centres):
+        position = (index + 0.5) * source / target
+        assert centre - 0.5 <= position < centre + 0.5
+
+
+@given(faces)
+def test_small_masks_are_the_large_ones_downsampled(points):
+    polygons = region_polygons(points)
+    box = face_crop_box(points)
+    small = masks.rasterize(polygons, *masks.sample_points(box))
+    large = masks.rasterize(polygons, *masks.sample_points(box, IMAGE_HEIGHT, IMAGE_WIDTH))
+    rows = masks.nearest_centres(IMAGE_HEIGHT, masks.MASK_HEIGHT).astype(int)
+    cols = masks.nearest_centres(IMAGE_WIDTH, masks.MASK_WIDTH).astype(int)
+    assert (large[np.ix_(rows, cols)] == small).all()
+
+
+@given(faces, st.integers(0, 2**40 - 1))
+def test_attribute_masks_are_unions_of_regions_where_the_label_is_set(points, label_bits):
+    labels = np.array([label_bits >> i & 1 for i in range(40)], dtype=bool)
+    region_map = masks.rasterize(region_polygons(points), *masks.sample_points(face_crop_box(points)))
+    planes = masks.AttributeMasks(TABLE.region_bits())(region_map, labels)
+    assert planes.shape == (5, 96, 76)
+    regions = masks.region_masks(region_map, len(REGION_NAMES))
+    found = masks.unpack_masks(planes, 40)
+    for index, (name, members) in enumerate(TABLE.attributes.items()):
+        union = regions[[REGION_NAMES.index(region) for region in members]].any(axis=0)
+        assert (found[index] == (union if labels[index] else False)).all(), name
+
+
+def test_more_than_eight_regions_and_odd_numbers_of_attributes():
+    bits = np.array([1, 1 << 9, 1 << 20, (1 << 63) | 1, 0], dtype=np.uint64)
+    region_map = np.array([[1, 1 << 9, 1 << 20, 1 << 63, 0]], dtype=np.uint64)
+    planes = masks.AttributeMasks(bits)(region_map, np.ones(5, dtype=bool))
+    expected = [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [1, 0, 0, 1, 0], [0, 0, 0, 0, 0]]
+    assert planes.shape == (1, 1, 5)
+    assert masks.unpack_masks(planes, 5)[:, 0].tolist() == expected
+
+
+def test_planes_unpack_with_numpy_alone():
+    labels = np.ones(40, dtype=bool)
+    region_map = masks.rasterize(region_polygons(face()), *masks.sample_points(face_crop_box(face())))
+    planes = masks.AttributeMasks(TABLE.region_bits())(region_map, labels)
+    png = planes.reshape(480, 76)
+    stack = np.unpackbits(png.reshape(-1, 96, 76), axis=0)[:40]
+    assert (stack == masks.unpack_masks(planes, 40)).all()
+    mouth = list(TABLE.attributes).index("Smiling")
+    assert 30 < stack[mouth].sum() < 200

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regions.polygons import REGION_NAMES, clip_to_frame, region_polygons
+from tests.faces import MIRROR, ODD_FACES, face, turned
+
+shapes = st.builds(face, jitter=st.floats(0, 0.08), seed=st.integers(0, 10_000))
+shifts = st.tuples(st.floats(-1000, 1000), st.floats(-1000, 1000))
+
+
+def assert_same_regions(first, second, *, size):
+    """Compare two sets of regions by the area in which they differ, in shares of a squared eye distance."""
+    for name, one, other in zip(REGION_NAMES, first, second, strict=True):
+        difference = shapely.symmetric_difference(one, other).area / size**2
+        assert difference < 1e-6, f"{name} differs by {difference}"
+
+
+def transformed(polygons, function):
+    return shapely.transform(polygons, function)
+
+
+@given(shapes, shifts)
+def test_regions_shift_with_the_face(points, shift):
+    moved = region_polygons(points + shift)
+    assert_same_regions(moved, transformed(region_polygons(points), lambda p: p + shift), size=60)
+
+
+@given(shapes, st.floats(0.05, 50))
+def test_regions_scale_with_the_face(points, scale):
+    scaled = region_polygons(points * scale)
+    assert_same_regions(scaled, transformed(region_polygons(points), lambda p: p * scale), size=60 * scale)
+
+
+@given(shapes, st.floats(-180, 180))
+def test_regions_turn_with_the_face(points, angle):
+    turned_regions = region_polygons(turned(points, angle))
+    assert_same_regions(turned_regions, transformed(region_polygons(points), lambda p: turned(p, angle)), size=60)
+
+
+@given(shapes)
+def test_regions_of_a_mirrored_face_are_mirrored(points):
+    mirrored = region_polygons((points * (-1, 1))[MIRROR])
+    assert_same_regions(mirrored, transformed(region_polygons(points), lambda p: p * (-1, 1)), size=60)
+
+
+@pytest.mark.parametrize("name", ODD_FACES)
+def test_odd_faces_give_valid_polygons(name):
+    polygons = region_polygons(ODD_FACES[name])
+    assert len(polygons) == len(REGION_NAMES)
+    for region, polygon in zip(REGION_NAMES, polygons, strict=True):
+        assert polygon.is_valid, region
+        assert polygon.geom_type in ("Polygon", "MultiPolygon"), region
+        for clipped in clip_to_frame(np.array([polygon]), 400, 500):
+            assert clipped.is_valid
+            assert clipped.geom_type in ("Polygon", "MultiPolygon")
+
+
+@given(st.lists(st.tuples(st.floats(-500, 900), st.floats(-500, 900)), min_size=68, max_size=68))
+def test_any_points_give_valid_polygons(points):
+    polygons = region_polygons(np.array(points))
+    assert shapely.is_valid(polygons).all()
+    assert shapely.is_valid(clip_to_frame(polygons, 400, 500)).all()
+
+
+def test_every_region_of_a_plain_face_has_area():
+    areas = dict(zip(REGION_NAMES, shapely.area(region_polygons(face(eye_distance=1))), strict=True))
+    assert all(area > 0.02 for area in areas.values()), areas
+
+
+def test_regions_lie_where_they_belong():
+    middle = {name: polygon.centroid for name, polygon in zip(REGION_NAMES, region_polygons(face()), strict=True)}
+    order = ["top_of_head", "eyebrows", "eyes", "nose", "above_mouth", "mouth", "chin", "below_chin"]
+    heights = [middle[name].y for name in order]
+    assert heights == sorted(heights)
+    assert all(abs(point.x - 200) < 1 for point in middle.values())
+
+
+def test_both_sides_are_joined():
+    polygons = dict(zip(REGION_NAMES, region_polygons(face()), strict=True))
+    for name in ("eyes", "eyebrows", "ears", "cheeks"):
+        assert polygons[name].geom_type == "MultiPolygon", name
+        assert polygons[name].bounds[0] < 200 < polygons[name].bounds[2], name
+
+
+def test_the_ear_turned_away_vanishes_little_by_little():
+    widths = []
+    for yaw in (0.0, 0.2, 0.4, 0.6):
+        points = face()
+        points[0:4, 0] += yaw * (points[17, 0] - points[0:4, 0]) / 0.6
+        ears = region_polygons(points)[REGION_NAMES.index("ears")]
+        left = shapely.intersection(ears, shapely.box(-1000, -1000, 200, 1000))
+        widths.append(left.area)
+    assert widths[0] > 0
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] < 0.05 * widths[0]
+
+
+@given(shapes, shifts)
+def test_clipping_keeps_what_is_inside_and_nothing_else(points, shift):
+    polygons = region_polygons(points + np.array(shift) / 4)
+    clipped = clip_to_frame(polygons, 400, 500)
+    frame = shapely.box(0, 0, 400, 500)
+    for polygon, part in zip(polygons, clipped, strict=True):
+        assert part.area <= polygon.area + 1e-6
+        assert part.area == pytest.approx(polygon.intersection(frame).area, abs=1e-6)
+
+
+def test_a_region_with_one_vertex_outside_is_not_dropped():
+    points = face(y=60)
+    clipped = clip_to_frame(region_polygons(points), 400, 500)
+    whole = region_polygons(points)
+    crown = REGION_NAMES.index("top_of_head")
+    assert whole[crown].bounds[1] < 0
+    assert 0.1 < clipped[crown].area / whole[crown].area < 1
+
+
+def test_further_regions_follow_the_ten():
+    polygons = region_polygons(face(), {"left_eye": [list(range(36, 42))], "iris_line": [[36, 39, 42], [45, 42, 39]]})
+    assert len(polygons) == len(REGION_NAMES) + 2
+    eyes = polygons[REGION_NAMES.index("eyes")]
+    assert polygons[-2].area == pytest.approx(eyes.area / 2, rel=1e-3)
+
+
+def test_nan_is_refused():
+    points = face()
+    points[0] = np.nan
+    with pytest.raises(ValueError, match="landmark 0"):
+        region_polygons(points)
