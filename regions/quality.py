@@ -23,9 +23,9 @@ MIN_FACE_SIZE = 4.0
 """Smallest face, as the distance between the eye centres seen from the front, in pixels."""
 MAX_FACE_SHARE = 1.0
 """Largest face size as a share of the picture's longer side."""
-MAX_SHAPE_ERROR = 0.5
+MAX_SHAPE_ERROR = 0.45
 """Largest distance to the mean shape (`shape_error`)."""
-MAX_POINTS_ERROR = 0.5
+MAX_POINTS_ERROR = 0.3
 """Largest distance to the five given points (`points_error`)."""
 BOX_SIZES = (0.3, 1.6)
 """Smallest and largest ratio of the landmarks' extent to the given box."""
