@@ -12,7 +12,7 @@ help:
 	@echo "make test     set up, run all tests"
 	@echo "make style    format and lint the code"
 	@echo "make quality  check format, lint, types and import directions, as CI does"
-	@echo "make bench    time each stage (IMAGES=DIR LABELS=FILE for other pictures than the sample)"
+	@echo "make bench    time each stage (other pictures: BENCH='--images DIR --labels F --bboxes F --points F')"
 	@echo "make docs     draw the pictures of README.md and docs/ again"
 
 demo: $(VENV)/demo.stamp
@@ -32,7 +32,7 @@ quality: $(VENV)/dev.stamp
 	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/dev.stamp
-	$(BIN)/python benchmarks/bench_stages.py $(if $(IMAGES),--images $(IMAGES) --labels $(LABELS)) $(BENCH_OPTIONS)
+	$(BIN)/python benchmarks/bench_run.py $(BENCH)
 
 docs: $(VENV)/demo.stamp
 	$(BIN)/python tools/draw_docs.py

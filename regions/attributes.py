@@ -72,9 +72,7 @@ class AttributeTable:
                     f"attribute table {self.name!r} names {name!r},"
                     f" which the label file does not have{_suggestion(name, names)}"
                 )
-        return AttributeTable(
-            self.name, {name: self.attributes[name] for name in names}, self.further_regions
-        )
+        return AttributeTable(self.name, {name: self.attributes[name] for name in names}, self.further_regions)
 
     def region_bits(self) -> npt.NDArray[np.uint64]:
         """Return per attribute its regions as bits, bit i for region i: ``(attributes,)`` uint64."""
@@ -117,11 +115,11 @@ def parse_table(text: str, source: str) -> AttributeTable:
         raise TableError(f"{source}: unknown entry {unknown[0]!r}, expected name, [attributes], [regions]")
     name = document.get("name")
     if not isinstance(name, str) or not name:
-        raise TableError(f"{source}: name is {name!r}, expected a text such as name = \"celeba\"")
+        raise TableError(f'{source}: name is {name!r}, expected a text such as name = "celeba"')
     further = _parse_regions(_section(document, "regions", source), source)
     attributes = _section(document, "attributes", source)
     if not attributes:
-        raise TableError(f"{source}: no attributes, expected lines such as Bald = [\"top_of_head\"]")
+        raise TableError(f'{source}: no attributes, expected lines such as Bald = ["top_of_head"]')
     known = (*REGION_NAMES, *further)
     return AttributeTable(
         name,

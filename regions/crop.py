@@ -76,7 +76,7 @@ def cut(pixels: npt.NDArray[np.uint8], box: FloatArray) -> npt.NDArray[np.uint8]
     top, rows = _blocks(y0, y1, pixels.shape[0], block)
     part = pixels[top : top + rows * block, left : left + cols * block]
     if block > 1:
-        part = cv2.resize(part, (cols, rows), interpolation=cv2.INTER_AREA)
+        part = np.asarray(cv2.resize(part, (cols, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     # Index i of the result has its centre at x0 + (i + 0.5) * step_x in the picture.
     to_part = np.array(
         [

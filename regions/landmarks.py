@@ -88,9 +88,8 @@ def check_landmarks(landmarks: FloatArray) -> FloatArray:
 
 def round_landmarks(landmarks: FloatArray) -> npt.NDArray[np.float32]:
     """Round landmarks ``(68, 2)`` to multiples of `COORDINATE_STEP` pixels, as float32."""
-    return (np.round(np.asarray(landmarks, dtype=np.float64) / COORDINATE_STEP) * COORDINATE_STEP).astype(
-        np.float32
-    )
+    steps = np.round(np.asarray(landmarks, dtype=np.float64) / COORDINATE_STEP)
+    return np.asarray(steps * COORDINATE_STEP, dtype=np.float32)
 
 
 def eye_centres(landmarks: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -178,7 +177,8 @@ def fit_similarity(source: FloatArray, target: FloatArray) -> tuple[FloatArray, 
 def apply_similarity(points: FloatArray, scale_rotation: FloatArray, shift: FloatArray) -> FloatArray:
     """Apply the transform of `fit_similarity` to points ``(..., 2)``."""
     cos, sin = scale_rotation
-    return points @ np.array([[cos, sin], [-sin, cos]]) + shift
+    moved: FloatArray = points @ np.array([[cos, sin], [-sin, cos]]) + shift
+    return moved
 
 
 @functools.cache

@@ -30,12 +30,11 @@ def nearest_centres(source_size: int, target_size: int) -> FloatArray:
         In source pixels, ascending.
     """
     target_centres = (np.arange(target_size) + 0.5) * source_size / target_size
-    return np.floor(target_centres) + 0.5
+    centres: FloatArray = np.floor(target_centres) + 0.5
+    return centres
 
 
-def sample_points(
-    box: Box, height: int = MASK_HEIGHT, width: int = MASK_WIDTH
-) -> tuple[FloatArray, FloatArray]:
+def sample_points(box: Box, height: int = MASK_HEIGHT, width: int = MASK_WIDTH) -> tuple[FloatArray, FloatArray]:
     """Return where in the picture the pixels of a mask are looked up.
 
     A mask is defined at the size of the crop, 218x178, and brought to its own size by nearest

@@ -107,36 +107,34 @@ def _base_outlines(face: FloatArray) -> list[list[FloatArray]]:
     ]
 
 
-def _further_outlines(
-    face: FloatArray, further: Mapping[str, Sequence[Sequence[int]]]
-) -> list[list[FloatArray]]:
+def _further_outlines(face: FloatArray, further: Mapping[str, Sequence[Sequence[int]]]) -> list[list[FloatArray]]:
     return [[face[list(ring)] for ring in rings] for rings in further.values()]
 
 
 def _below_chin(face: FloatArray) -> FloatArray:
-    """Draw the neck: the lower jaw, and the same line moved down.
+    r"""Draw the neck: the lower jaw, and the same line moved down.
 
     ::
 
         5         11
-         \\_     _/
-        |   \\_8_/  |
+         \_     _/
+        |   \_8_/  |
         |          |  NECK_LENGTH
-         \\_     _/
-            \\___/
+         \_     _/
+            \___/
     """
     jaw = face[5:12]
     return np.concatenate([jaw, jaw[::-1] + [0.0, NECK_LENGTH]])
 
 
 def _nose(face: FloatArray) -> FloatArray:
-    """Draw the nose: half the way from the bridge to the inner eye corners, and around the wings.
+    r"""Draw the nose: half the way from the bridge to the inner eye corners, and around the wings.
 
     ::
 
             . 27 .
-           /      \\
-          /        \\
+           /      \
+          /        \
         31'32 33 34 35'    31' and 35': pushed outwards by the step between nostril points
     """
     left_wing = 2 * face[31] - face[32]
@@ -162,14 +160,14 @@ def _ear(jaw: FloatArray, brow_end: FloatArray) -> FloatArray:
 
 
 def _top_of_head(face: FloatArray) -> FloatArray:
-    """Draw the hair: the part of an arch over the head that lies above the forehead.
+    r"""Draw the hair: the part of an arch over the head that lies above the forehead.
 
     ::
 
              ______
-           /        \\      CROWN_ABOVE_BROWS
-          /  ______  \\
-         /  /      \\  \\    HAIRLINE_ABOVE_BROWS
+           /        \      CROWN_ABOVE_BROWS
+          /  ______  \
+         /  /      \  \    HAIRLINE_ABOVE_BROWS
         |  |        |  |
            0        16     temples: the upper ends of the jaw line
     """
@@ -233,7 +231,5 @@ def clip_to_frame(polygons: GeometryArray, width: float, height: float) -> Geome
     if not len(crossing):
         return polygons
     clipped = polygons.copy()
-    clipped[crossing] = _areas_only(
-        shapely.intersection(polygons[crossing], shapely.box(0, 0, width, height))
-    )
+    clipped[crossing] = _areas_only(shapely.intersection(polygons[crossing], shapely.box(0, 0, width, height)))
     return clipped

@@ -1,4 +1,4 @@
-"""Is this a plausible face, and is it the one that was meant?"""
+"""Checks that landmarks are a plausible face, and the face that was meant."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ def implausible(landmarks: FloatArray, width: float, height: float) -> str | Non
     return None
 
 
-def disagrees(
-    landmarks: FloatArray, box: FloatArray | None = None, points: FloatArray | None = None
-) -> str | None:
+def disagrees(landmarks: FloatArray, box: FloatArray | None = None, points: FloatArray | None = None) -> str | None:
     """Tell where 68 points disagree with what the data set says of the face.
 
     Parameters

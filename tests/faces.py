@@ -18,7 +18,13 @@ MIRROR = np.array(
 
 
 def face(
-    *, x: float = 200.0, y: float = 240.0, eye_distance: float = 60.0, angle: float = 0.0, jitter: float = 0.0, seed: int = 0
+    *,
+    x: float = 200.0,
+    y: float = 240.0,
+    eye_distance: float = 60.0,
+    angle: float = 0.0,
+    jitter: float = 0.0,
+    seed: int = 0,
 ) -> Points:
     """Return 68 points: the mean shape about (x, y), turned by `angle` degrees, each point moved at random."""
     shape = mean_shape() + jitter * np.random.default_rng(seed).standard_normal((68, 2))

@@ -70,5 +70,5 @@ def test_wrong_shape(shape):
 def test_not_finite(value):
     points = face()
     points[33, 1] = value
-    with pytest.raises(ValueError, match="landmark 33 is .*expected finite"):
+    with pytest.raises(ValueError, match=r"landmark 33 is .*expected finite"):
         landmarks.check_landmarks(points)

@@ -64,7 +64,9 @@ def test_known_answer():
 def test_neighbours_share_no_pixel_and_leave_none_out():
     left, right = shapely.box(0, 0, 3.5, 4), shapely.box(3.5, 0, 8, 4)
     found = masks.rasterize(np.array([left, right]), np.arange(0.5, 8), np.arange(0.5, 4))
-    assert (np.bitwise_count(found) if hasattr(np, "bitwise_count") else (found & 1) + (found >> np.uint64(1))).max() == 1
+    assert (
+        np.bitwise_count(found) if hasattr(np, "bitwise_count") else (found & 1) + (found >> np.uint64(1))
+    ).max() == 1
     assert (found > 0).all()
 
 

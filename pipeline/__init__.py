@@ -1,0 +1,1 @@
+"""The Beam pipeline: a face-attribute data set in, verified WebDataset shards out."""

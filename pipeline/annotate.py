@@ -1,0 +1,116 @@
+"""One image, from file to encoded crop and masks: read, decode, detect, regions, masks, encode."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipeline import images, storage
+from pipeline.detect import Found, Ladder
+from pipeline.records import Annotated, BuildSettings, ImageRow, Rejected
+from regions.crop import cut, face_crop_box
+from regions.landmarks import round_landmarks
+from regions.masks import AttributeMasks, rasterize, sample_points
+from regions.polygons import clip_to_frame, region_polygons
+
+ENCODING_VERSION = 1
+"""Raised whenever the encoding changes, so that shards built before are built again."""
+
+JPEG_QUALITY = 95
+STAGES = ("read", "decode", "detect", "regions", "masks", "encode", "write")
+
+
+class Stopwatch:
+    """Adds up the time spent in each stage.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextlib.contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Count the time of a block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+
+
+class Annotator:
+    """Turns images into samples; holds the detectors.
+
+    Parameters
+    ----------
+    settings : BuildSettings
+    stopwatch : Stopwatch
+        Told how long each stage took.
+    """
+
+    def __init__(self, settings: BuildSettings, stopwatch: Stopwatch) -> None:
+        self._settings = settings
+        self._stopwatch = stopwatch
+        self._ladder = Ladder()
+        self._attribute_masks = AttributeMasks(settings.table.region_bits())
+
+    def close(self) -> None:
+        """Free the detectors."""
+        self._ladder.close()
+
+    def annotate(self, row: ImageRow) -> Annotated | Rejected:
+        """Make the sample of one image, or tell why there is none."""
+        if row.reason:
+            return Rejected(row, row.reason)
+        try:
+            with self._stopwatch.time("read"):
+                content = storage.read_bytes(storage.join(self._settings.images, row.image_id))
+                sha256 = hashlib.sha256(content).hexdigest()
+        except OSError as error:
+            return Rejected(row, "unreadable", error.strerror or str(error))
+        try:
+            with self._stopwatch.time("decode"):
+                picture = images.decode(content)
+        except images.ImageError as error:
+            return Rejected(row, error.reason, error.detail, sha256=sha256)
+        with self._stopwatch.time("detect"):
+            found = self._ladder.find(picture, row)
+        if not isinstance(found, Found):
+            return Rejected(row, found.reason, found.detail, picture.height, picture.width, sha256)
+        landmarks = round_landmarks(found.landmarks)
+        box = face_crop_box(landmarks) if self._settings.crop == "face" else (0, 0, picture.width, picture.height)
+        with self._stopwatch.time("regions"):
+            polygons = region_polygons(landmarks, self._settings.table.further_regions)
+            polygons = clip_to_frame(polygons, picture.width, picture.height)
+        with self._stopwatch.time("masks"):
+            planes = self._attribute_masks(rasterize(polygons, *sample_points(box)), row.labels)
+        with self._stopwatch.time("encode"):
+            decoded_box = np.multiply(box, np.tile(picture.scale, 2))
+            jpeg, png = encode_jpeg(cut(picture.pixels, decoded_box)), encode_planes(planes)
+        return Annotated(row, found.rung, landmarks, box, picture.height, picture.width, sha256, jpeg, png)
+
+
+def encode_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Encode a crop ``(rows, cols, 3)`` RGB as JPEG."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=JPEG_QUALITY)
+    return stream.getvalue()
+
+
+def encode_planes(planes: npt.NDArray[np.uint8]) -> bytes:
+    """Encode packed masks ``(planes, rows, cols)`` as one gray PNG, the planes below each other."""
+    stacked = planes.reshape(-1, planes.shape[2])
+    _, png = cv2.imencode(".png", stacked, [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE])
+    return png.tobytes()

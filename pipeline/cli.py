@@ -1,0 +1,179 @@
+"""The ``attparse`` command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.config import RunConfig
+from pipeline.demo import make_sample
+from pipeline.preview import write_preview
+from pipeline.records import InputError, RunError
+from pipeline.run import run
+from pipeline.verify import verify
+
+DONE, FAILED, UNUSABLE, LOW_COVERAGE = 0, 1, 2, 3
+
+EPILOG = """exit codes: 0 done; 1 failed; 2 bad arguments or unusable input;
+3 done, but a smaller share of the images than --min_coverage was written"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    _set_up_messages()
+    parser = make_parser()
+    options, others = parser.parse_known_args(argv)
+    if others and options.command != "run":
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    try:
+        code: int = COMMANDS[options.command](options, others)
+    except InputError as error:
+        print(f"attparse: {error}", file=sys.stderr)
+        return UNUSABLE
+    except RunError as error:
+        print(f"attparse: failed: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("attparse: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(FAILED)  # worker threads are not waited for: what they leave half-written has no name yet
+    return code
+
+
+def _set_up_messages() -> None:
+    """Print our own messages as they are, and of Beam's only those that a user must see."""
+    log = logging.getLogger("attparse")
+    log.handlers = [logging.StreamHandler()]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="attparse",
+        description="Turn a face-attribute data set into training data that says where each attribute is.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    demo = commands.add_parser(
+        "demo", help="build a small built-in sample", description="Build a small built-in sample."
+    )
+    demo.add_argument("--output", required=True, metavar="OUT", help="folder to write")
+    check = commands.add_parser(
+        "verify", help="check a finished run", description="Recompute every checksum and count, read every sample."
+    )
+    check.add_argument("output", metavar="OUT", help="folder of the run")
+    sheet = commands.add_parser(
+        "preview", help="draw a contact sheet", description="Draw regions and landmarks over samples of a run."
+    )
+    sheet.add_argument("output", metavar="OUT", help="folder of the run")
+    sheet.add_argument("--to", required=True, metavar="F.png", help="picture to write")
+    sheet.add_argument("--samples", type=_positive, metavar="N", default=24, help="number of faces (default: 24)")
+    sheet.add_argument("--attribute", metavar="NAME", help="draw the mask of one attribute instead of all regions")
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="build the shards of a data set",
+        description="Build the shards of a data set. Shards that are complete already are kept: run again to resume.",
+        epilog="Any option of Apache Beam may follow, such as --direct_num_workers=4 or --runner=DataflowRunner.\n"
+        + EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    path = "local, gs:// or s3://"
+    add = parser.add_argument
+    add("--images", required=True, metavar="DIR", help=f"folder of the images ({path})")
+    add("--labels", required=True, metavar="FILE", help="label file: CelebA's text layout or CSV")
+    add("--output", required=True, metavar="OUT", help=f"folder to write ({path})")
+    add("--partition", metavar="F", help="split of each image (without it, all images are training images)")
+    add("--bboxes", metavar="F", help="face box of each image: x, y, width, height")
+    add("--points", metavar="F", help="five points of each image: eyes, nose, mouth corners")
+    add("--landmarks", metavar="F", action="append", default=[], help="68 landmarks made elsewhere (may be repeated)")
+    add("--attribute_table", metavar="celeba|F.toml", default="celeba", help="regions per attribute (default: celeba)")
+    add("--crop", choices=("face", "none"), default="face", help="crop about the face, or only resize (default: face)")
+    add("--samples_per_shard", type=_positive, metavar="N", default=1000, help="at most (default: 1000)")
+    add("--seed", type=int, metavar="N", default=0, help="of the order of the images (default: 0)")
+    add("--limit", type=_positive, metavar="N", help="take only the first N label rows")
+    add("--skip_missing", action="store_true", help="leave out label rows whose image is missing")
+    add("--min_coverage", type=_share, metavar="SHARE", default=0.99, help="for exit code 3 (default: 0.99)")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}, expected 0 to 1")
+    return value
+
+
+def _run(options: argparse.Namespace, beam_options: list[str]) -> int:
+    arguments = {name: value for name, value in vars(options).items() if name != "command"}
+    arguments["landmarks"] = tuple(arguments["landmarks"])
+    config = RunConfig(**arguments, beam_options=tuple(beam_options))
+    return _tell_result(run(config), config.output, config.min_coverage)
+
+
+def _tell_result(document: dict[str, Any], output: str, min_coverage: float) -> int:
+    """Print what came out of a run and return the exit code."""
+    written, rejected = document["samples"], document["rejected"]
+    print(f"{written + rejected} images = {written} written + {rejected} rejected")
+    for title, counts in (("written by", document["rungs"]), ("rejected as", document["rejects"])):
+        for name, count in counts.items():
+            print(f"  {title} {name}: {count}")
+    print(f"{len(document['shards'])} shards in {output}; look at {os.path.join(output, 'report.html')}")
+    coverage = written / max(written + rejected, 1)
+    if coverage < min_coverage:
+        print(
+            f"attparse: coverage {coverage:.4f} is under --min_coverage {min_coverage}: report.html has the rejects",
+            file=sys.stderr,
+        )
+        return LOW_COVERAGE
+    return DONE
+
+
+def _demo(options: argparse.Namespace, _: list[str]) -> int:
+    config = make_sample(os.path.join(options.output, "sample"), options.output)
+    return _tell_result(run(config), config.output, config.min_coverage)
+
+
+def _verify(options: argparse.Namespace, _: list[str]) -> int:
+    problems = 0
+    for problem in verify(options.output):
+        tqdm.write(problem, file=sys.stderr)
+        problems += 1
+    print(f"{options.output}: {problems} problems" if problems else f"{options.output}: all checks passed")
+    return FAILED if problems else DONE
+
+
+def _preview(options: argparse.Namespace, _: list[str]) -> int:
+    write_preview(options.output, options.to, options.samples, options.attribute)
+    print(options.to)
+    return DONE
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
+    "run": _run,
+    "demo": _demo,
+    "verify": _verify,
+    "preview": _preview,
+}

@@ -1,0 +1,26 @@
+"""The options of a run, as one value made once from the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What ``attparse run`` was asked to do; see ``attparse run --help`` for each option."""
+
+    images: str
+    labels: str
+    output: str
+    partition: str | None = None
+    bboxes: str | None = None
+    points: str | None = None
+    landmarks: tuple[str, ...] = ()
+    attribute_table: str = "celeba"
+    crop: str = "face"
+    samples_per_shard: int = 1000
+    seed: int = 0
+    limit: int | None = None
+    skip_missing: bool = False
+    min_coverage: float = 0.99
+    beam_options: tuple[str, ...] = ()

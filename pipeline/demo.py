@@ -1,0 +1,203 @@
+"""The built-in sample: about two dozen varied pictures in CelebA's layout, made from one photograph.
+
+The photograph is scikit-image's copy of NASA's portrait of the astronaut Eileen Collins (public
+domain), which lies inside the scikit-image wheel.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageEnhance, ImageFilter
+
+from pipeline.config import RunConfig
+from pipeline.records import InputError
+from regions.attributes import load_packaged_table
+
+HEAD = (110, 0, 350, 270)
+"""Head and shoulders in the photograph: x0, y0, x1, y1."""
+FIVE_POINTS = ((203, 101), (247, 104), (222, 125), (205, 143), (243, 145))
+"""Eye centres, nose tip and mouth corners in the photograph, marked by hand."""
+FACE_BOX = (172, 62, 106, 122)
+"""Face box in the photograph, marked by hand: x, y, width, height."""
+SPACE = (380, 120, 512, 300)
+"""A part of the photograph without any face."""
+
+PRESENT = {
+    "Arched_Eyebrows", "Bangs", "Blond_Hair", "Brown_Hair", "Heavy_Makeup", "High_Cheekbones", "Mouth_Slightly_Open",
+    "No_Beard", "Oval_Face", "Rosy_Cheeks", "Smiling", "Straight_Hair", "Wearing_Lipstick", "Attractive", "Young",
+}  # fmt: skip
+"""Attributes of the portrait, in CelebA's terms."""
+
+Points = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DemoPicture:
+    """One picture of the sample.
+
+    Attributes
+    ----------
+    name : str
+        File name.
+    content : bytes
+        The file.
+    points : ndarray (5, 2) or None
+        The five points, where the sample gives them.
+    box : tuple of 4 numbers or None
+        The face box, where the sample gives it.
+    blurry : bool
+        Whether the attribute Blurry is set.
+    """
+
+    name: str
+    content: bytes
+    points: Points | None = None
+    box: tuple[float, ...] | None = None
+    blurry: bool = False
+
+
+def make_sample(folder: str, output: str) -> RunConfig:
+    """Write the sample into a folder.
+
+    Returns
+    -------
+    RunConfig
+        Of a run over it that writes to `output`.
+
+    Raises
+    ------
+    InputError
+        If scikit-image is not installed.
+    """
+    pictures = demo_pictures()
+    images = Path(folder) / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    for picture in pictures:
+        (images / picture.name).write_bytes(picture.content)
+    names = list(load_packaged_table("celeba").attributes)
+    labels = [f"{p.name} {' '.join(_label(name, p) for name in names)}" for p in pictures]
+    boxes = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.box)}" for p in pictures if p.box]
+    points = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.points.ravel())}" for p in pictures if p.points is not None]
+    splits = [f"{p.name} {(0, 0, 0, 0, 1, 2)[i % 6]}" for i, p in enumerate(pictures)]
+    point_names = [
+        f"{part}_{axis}" for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
+    ]
+    files = {
+        "list_attr_celeba.txt": [str(len(labels)), " ".join(names), *labels],
+        "list_bbox_celeba.txt": [str(len(boxes)), "image_id x_1 y_1 width height", *boxes],
+        "list_landmarks_celeba.txt": [str(len(points)), " ".join(point_names), *points],
+        "list_eval_partition.txt": splits,
+    }
+    for name, lines in files.items():
+        (Path(folder) / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    labels_file, boxes_file, points_file, partition_file = (os.path.join(folder, name) for name in files)
+    return RunConfig(
+        images=str(images),
+        labels=labels_file,
+        output=output,
+        partition=partition_file,
+        bboxes=boxes_file,
+        points=points_file,
+        samples_per_shard=8,
+        min_coverage=0.8,
+    )
+
+
+def _label(name: str, picture: DemoPicture) -> str:
+    return "1" if name in PRESENT or (name == "Blurry" and picture.blurry) else "-1"
+
+
+def demo_pictures() -> list[DemoPicture]:
+    """Return the pictures of the sample."""
+    photograph = load_photograph()
+    portrait = photograph.crop(HEAD)
+    points = np.array(FIVE_POINTS, dtype=np.float64) - HEAD[:2]
+    box = (FACE_BOX[0] - HEAD[0], FACE_BOX[1] - HEAD[1], *FACE_BOX[2:])
+    jpeg = _jpeg(portrait)
+    pictures = [
+        DemoPicture("portrait.jpg", jpeg, points, box),
+        DemoPicture("whole photograph.jpg", _jpeg(photograph)),
+        DemoPicture("mirrored.jpg", _jpeg(portrait.transpose(Image.Transpose.FLIP_LEFT_RIGHT))),
+        DemoPicture("dark.jpg", _jpeg(ImageEnhance.Brightness(portrait).enhance(0.25)), points, box),
+        DemoPicture("bright.jpg", _jpeg(ImageEnhance.Brightness(portrait).enhance(1.8))),
+        DemoPicture("low_contrast.jpg", _jpeg(ImageEnhance.Contrast(portrait).enhance(0.3))),
+        DemoPicture("gray.jpg", _jpeg(portrait.convert("L"))),
+        DemoPicture("blurred.jpg", _jpeg(portrait.filter(ImageFilter.GaussianBlur(4))), points, box, blurry=True),
+        DemoPicture("coarse.jpg", _jpeg(portrait, quality=8)),
+        DemoPicture("cmyk.jpg", _jpeg(portrait.convert("CMYK"))),
+        DemoPicture("turned_by_camera.jpg", _jpeg(portrait.transpose(Image.Transpose.ROTATE_90), orientation=6)),
+        DemoPicture("really_a_png.jpg", _encoded(portrait.convert("RGBA"), "PNG")),
+        DemoPicture("webp.webp", _encoded(portrait, "WEBP")),
+        DemoPicture("large.JPG", _jpeg(portrait.resize((1200, 1350), Image.Resampling.LANCZOS))),
+        *(_tilted(portrait, points, angle) for angle in (-30, -15, 15, 30)),
+        _small(photograph),
+        DemoPicture("half_out_left.jpg", _jpeg(portrait.crop((105, 0, 240, 270)))),
+        DemoPicture("half_out_top.jpg", _jpeg(portrait.crop((0, 92, 240, 270)))),
+        DemoPicture("hidden_eyes.jpg", _jpeg(_with_bar(portrait, points)), points, box),
+        DemoPicture("noise_with_points.jpg", _jpeg(_noise(portrait.size)), points),
+        DemoPicture("no_face.jpg", _jpeg(photograph.crop(SPACE))),
+        DemoPicture("corrupt.jpg", jpeg[: len(jpeg) // 3]),
+    ]
+    return pictures
+
+
+def load_photograph() -> Image.Image:
+    """Return the photograph, 512x512.
+
+    Raises
+    ------
+    InputError
+        If scikit-image is not installed.
+    """
+    try:
+        from skimage import data  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise InputError("the built-in sample needs scikit-image: pip install 'attparse[demo]'") from None
+    return Image.fromarray(data.astronaut())
+
+
+def _tilted(portrait: Image.Image, points: Points, angle: int) -> DemoPicture:
+    """Turn the portrait by `angle` degrees counter-clockwise; one way with points, the other without."""
+    middle = np.array(portrait.size) / 2
+    turned = portrait.rotate(angle, Image.Resampling.BICUBIC, fillcolor=(150, 140, 130))
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    moved = (points - middle) @ np.array([[cos, -sin], [sin, cos]]) + middle
+    return DemoPicture(f"tilted_{angle:+d}.jpg", _jpeg(turned), moved if angle > 0 else None)
+
+
+def _small(photograph: Image.Image) -> DemoPicture:
+    """Place the photograph small in the corner of a large gray picture."""
+    large = Image.new("RGB", (1024, 768), (120, 125, 120))
+    large.paste(photograph.resize((420, 420), Image.Resampling.LANCZOS), (570, 320))
+    return DemoPicture("small_in_large.jpg", _jpeg(large))
+
+
+def _with_bar(portrait: Image.Image, points: Points) -> Image.Image:
+    """Hide all of the face but the chin behind a gray bar."""
+    pixels = np.array(portrait)
+    pixels[int(points[0, 1]) - 60 : int(points[3, 1]) + 12] = 128
+    return Image.fromarray(pixels)
+
+
+def _noise(size: tuple[int, int]) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def _jpeg(image: Image.Image, quality: int = 92, orientation: int | None = None) -> bytes:
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    return _encoded(image, "JPEG", quality=quality, exif=exif)
+
+
+def _encoded(image: Image.Image, format: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()

@@ -1,0 +1,156 @@
+"""Decoding pictures of any kind to RGB pixels, in bounded memory."""
+
+from __future__ import annotations
+
+import io
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image
+
+from regions.landmarks import FloatArray
+
+IMAGES_VERSION = 1
+"""Raised whenever pixels of the same file change, so that shards built before are built again."""
+
+MAX_DECODED_PIXELS = 1 << 23
+"""Pictures are decoded at 1/2, 1/4 or 1/8 of their size where they have more pixels than this."""
+MAX_JPEG_PIXELS = 1 << 27
+MAX_OTHER_PIXELS = 1 << 25
+"""Largest pictures that are decoded at all: only JPEG can be decoded at reduced size."""
+REDUCTIONS = (1, 2, 4, 8)
+REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to turn a picture of each EXIF orientation; 5 and above swap width and height."""
+
+# Pictures are measured by their header before they are decoded (`_check_size`).
+Image.MAX_IMAGE_PIXELS = None
+_one_large_picture_at_a_time = threading.Lock()
+
+
+class ImageError(Exception):
+    """A picture that can't be used: a reason of one word and what was found."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture, as it is shown: turned as its EXIF orientation says.
+
+    Attributes
+    ----------
+    pixels : ndarray (rows, cols, 3) uint8
+        RGB, smaller than the source where that is very large.
+    height, width : int
+        Size of the source picture.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    height: int
+    width: int
+
+    @property
+    def scale(self) -> FloatArray:
+        """Pixels of `pixels` per pixel of the source, for x and y: ``(2,)``."""
+        rows, cols = self.pixels.shape[:2]
+        return np.array([cols / self.width, rows / self.height])
+
+
+def decode(content: bytes) -> Picture:
+    """Decode a picture file.
+
+    Parameters
+    ----------
+    content : bytes
+        JPEG, PNG, WebP, BMP or TIFF, whatever its name says; gray, palette, CMYK, 16-bit or with
+        an alpha channel (dropped).
+
+    Raises
+    ------
+    ImageError
+        ``empty``, ``not_an_image``, ``too_large`` or ``corrupt``.
+    """
+    if not content:
+        raise ImageError("empty", "file of 0 bytes")
+    try:
+        image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP", "TIFF"))
+    except Exception:
+        raise ImageError("not_an_image", f"file of {len(content)} bytes, starting {content[:4]!r}") from None
+    _check_size(image)
+    if image.width * image.height > MAX_DECODED_PIXELS:
+        with _one_large_picture_at_a_time:
+            return _load(image)
+    return _load(image)
+
+
+def _check_size(image: Image.Image) -> None:
+    pixels = image.width * image.height
+    limit = MAX_JPEG_PIXELS if _is_jpeg(image) else MAX_OTHER_PIXELS
+    if pixels > limit:
+        raise ImageError(
+            "too_large",
+            f"{image.format} of {image.width}x{image.height} pixels, expected at most {limit / 1e6:.0f} million",
+        )
+
+
+def _is_jpeg(image: Image.Image) -> bool:
+    """Tell whether a picture is JPEG, MPO (a JPEG with more pictures behind it) included."""
+    return image.format in ("JPEG", "MPO")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of a loaded picture (Pillow turns TIFF by itself, and says 1)."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # broken EXIF data says nothing of the pixels
+        return 1
+    return orientation if orientation in TURNS else 1
+
+
+def _load(image: Image.Image) -> Picture:
+    width, height = image.size
+    reduction = next((r for r in REDUCTIONS if width * height <= MAX_DECODED_PIXELS * r * r), REDUCTIONS[-1])
+    try:
+        if _is_jpeg(image) and reduction > 1:
+            image.draft(None, (width // reduction, height // reduction))
+        image.load()
+        orientation = _orientation(image)
+        if max(image.size) * reduction > max(width, height) * 1.5:
+            image = image if image.mode in REDUCIBLE_MODES else _to_rgb(image)
+            image = image.reduce(reduction)
+        if orientation in TURNS:
+            image = image.transpose(TURNS[orientation])
+        pixels = np.asarray(_to_rgb(image))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageError("corrupt", str(error) or type(error).__name__) from None
+    if orientation >= 5:
+        width, height = height, width
+    return Picture(pixels, height, width)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to 8-bit RGB; 16-bit gray is scaled to its full range, alpha is dropped."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        image = Image.fromarray(np.clip(np.asarray(image), 0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -1,0 +1,134 @@
+"""The Parquet sidecar of a shard: one row per source image, and the record that the shard is complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.records import Annotated, FloatRows, Rejected, ShardPlan, ShardSummary
+from regions.crop import Box
+from regions.landmarks import NUM_LANDMARKS
+
+WRITTEN, REJECTED = "written", "rejected"
+ROWS_PER_GROUP = 10_000
+SUMMARY_KEY = b"attparse.shard"
+
+
+class ManifestRow(NamedTuple):
+    """What is kept of one image."""
+
+    image_id: str
+    key: str
+    status: str
+    reason: str | None
+    detail: str | None
+    rung: str | None
+    landmarks: FloatRows | None
+    crop: Box | None
+    height: int
+    width: int
+    sha256: str
+
+
+def manifest_path(output: str, name: str) -> str:
+    """Return where the manifest of a shard lies."""
+    return storage.join(output, "manifest", f"{name}.parquet")
+
+
+def manifest_row(result: Annotated | Rejected) -> ManifestRow:
+    """Return what is kept of an image."""
+    row = result.row
+    size = (result.height, result.width, result.sha256)
+    if isinstance(result, Rejected):
+        return ManifestRow(row.image_id, row.key, REJECTED, result.reason, result.detail, None, None, None, *size)
+    return ManifestRow(row.image_id, row.key, WRITTEN, None, None, result.rung, result.landmarks, result.crop, *size)
+
+
+def write_manifest(
+    output: str, plan: ShardPlan, rows: list[ManifestRow], attributes: list[str], summary: ShardSummary
+) -> None:
+    """Write the manifest of a shard, its summary in the file's metadata."""
+    metadata = {SUMMARY_KEY: json.dumps(dataclasses.asdict(summary), sort_keys=True)}
+    schema = _table(plan, slice(0, 0), rows, attributes).schema.with_metadata(metadata)
+    stream = io.BytesIO()
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for start in range(0, len(rows), ROWS_PER_GROUP):
+            group = _table(plan, slice(start, start + ROWS_PER_GROUP), rows, attributes)
+            writer.write_table(group.replace_schema_metadata(metadata))
+    storage.write_bytes(manifest_path(output, plan.name), stream.getvalue())
+
+
+def _table(plan: ShardPlan, part: slice, all_rows: list[ManifestRow], attributes: list[str]) -> pa.Table:
+    rows = all_rows[part]
+    labels = np.ascontiguousarray(plan.images.labels[part].T)
+    return pa.table(
+        {
+            "image_id": pa.array([row.image_id for row in rows], pa.string()),
+            "key": pa.array([row.key for row in rows], pa.string()),
+            "split": pa.array([plan.split] * len(rows), pa.string()),
+            "shard": pa.array([plan.name] * len(rows), pa.string()),
+            "status": pa.array([row.status for row in rows], pa.string()),
+            "reason": pa.array([row.reason for row in rows], pa.string()),
+            "detail": pa.array([row.detail for row in rows], pa.string()),
+            "rung": pa.array([row.rung for row in rows], pa.string()),
+            "landmarks": pa.FixedSizeListArray.from_arrays(_landmarks(rows).ravel(), 2 * NUM_LANDMARKS),
+            "crop": pa.array([row.crop for row in rows], pa.list_(pa.int32())),
+            "labels": pa.StructArray.from_arrays([pa.array(column) for column in labels], names=attributes),
+            "height": pa.array([row.height for row in rows], pa.int32()),
+            "width": pa.array([row.width for row in rows], pa.int32()),
+            "sha256": pa.array([row.sha256 for row in rows], pa.string()),
+        }
+    )
+
+
+def _landmarks(rows: list[ManifestRow]) -> FloatRows:
+    """Return the landmarks of all rows ``(n, 68, 2)``, not a number for rejected images."""
+    result = np.full((len(rows), NUM_LANDMARKS, 2), np.nan, dtype=np.float32)
+    for index, row in enumerate(rows):
+        if row.landmarks is not None:
+            result[index] = row.landmarks
+    return result
+
+
+def read_summary(output: str, name: str) -> ShardSummary | None:
+    """Return the summary of a shard, or None where there is no readable manifest."""
+    try:
+        with storage.open_read(manifest_path(output, name)) as stream:
+            metadata = pq.read_metadata(stream).metadata or {}
+            return ShardSummary(**json.loads(metadata[SUMMARY_KEY]))
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
+        return None
+
+
+def read_manifest(output: str, name: str) -> pa.Table:
+    """Read all rows of a shard's manifest.
+
+    Raises
+    ------
+    OSError, pyarrow.ArrowException
+        If there is none or it is damaged.
+    """
+    content = pa.BufferReader(storage.read_bytes(manifest_path(output, name)))
+    # With pyarrow's threads and pre-buffering, a process that ends soon after may abort (pyarrow 23).
+    return pq.ParquetFile(content, pre_buffer=False).read(use_threads=False)
+
+
+def completed_shard(output: str, name: str, fingerprint: str, tar_path: str) -> ShardSummary | None:
+    """Return the summary of a shard that need not be built again, else None.
+
+    Its manifest must have the fingerprint, and its tar file the recorded size; a local tar file
+    must have the recorded hash, too (object stores check their content themselves).
+    """
+    summary = read_summary(output, name)
+    if summary is None or summary.fingerprint != fingerprint or storage.size_of(tar_path) != summary.bytes:
+        return None
+    if not storage.is_remote(tar_path) and storage.sha256_of(tar_path) != summary.sha256:
+        return None
+    return summary

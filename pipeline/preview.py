@@ -1,0 +1,102 @@
+"""``attparse preview``: a contact sheet of samples with their regions, or with the mask of one attribute."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import drawing, storage
+from pipeline.dataset_file import read_dataset_file
+from pipeline.detect import WEAK_RUNGS
+from pipeline.manifest import WRITTEN
+from pipeline.picks import Grouping, Pick, by_column, pick_images, read_picks, with_attribute
+from pipeline.records import InputError
+from pipeline.shards import Sample, ShardError
+
+MAX_SAMPLES = 240
+
+
+def write_preview(output: str, to: str, count: int, attribute: str | None = None) -> None:
+    """Draw samples that are spread evenly over the shards of a run; the same ones each time.
+
+    Parameters
+    ----------
+    output : str
+        Folder of the run.
+    to : str
+        PNG file to write.
+    count : int
+        Samples to draw, 1 to `MAX_SAMPLES`; fewer where the run has no more.
+    attribute : str, optional
+        Draw the mask of this attribute, over samples that have it, instead of the regions.
+
+    Raises
+    ------
+    InputError
+        If the run can't be read, has nothing to draw, or the file can't be written.
+    """
+    if not to.lower().endswith(".png"):
+        raise InputError(f"{to}: expected the name of a file ending in .png")
+    if not 1 <= count <= MAX_SAMPLES:
+        raise InputError(f"{count} samples, expected 1 to {MAX_SAMPLES}")
+    dataset = read_dataset_file(output)
+    if attribute is not None and attribute not in dataset["attributes"]:
+        raise InputError(f"unknown attribute {attribute!r}{_suggestion(attribute, dataset['attributes'])}")
+    if not dataset["samples"]:
+        raise InputError(f"{output}: the run has no samples, all {dataset['rejected']} images were rejected")
+    try:
+        tiles = _tiles(output, dataset, count, attribute)
+    except (OSError, pa.ArrowException, ShardError) as error:
+        raise InputError(f"{output}: damaged: {error} (attparse verify tells more)") from None
+    if not tiles:
+        raise InputError(f"{output}: no sample has the attribute {attribute!r}")
+    stream = io.BytesIO()
+    _sheet(tiles, dataset, attribute).save(stream, "PNG")
+    try:
+        storage.write_bytes(to, stream.getvalue())
+    except OSError as error:
+        raise InputError(f"{to}: can't write: {error.strerror or error}") from None
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    by_lower = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower().replace(" ", "_"), by_lower, n=3)
+    if close:
+        return f" (did you mean {' or '.join(repr(by_lower[other]) for other in close)}?)"
+    return f", expected one of {', '.join(known)}"
+
+
+def _tiles(output: str, dataset: Mapping[str, Any], count: int, attribute: str | None) -> list[drawing.Tile]:
+    group: Grouping = by_column("status") if attribute is None else with_attribute(attribute)
+    name = WRITTEN if attribute is None else attribute
+    shards = [shard["name"] for shard in dataset["shards"] if shard["samples"]]
+    picks = pick_images(output, shards, {name: count}, group)[name]
+    return [_tile(pick, sample, dataset, attribute) for pick, sample in read_picks(output, picks)]
+
+
+def _tile(pick: Pick, sample: Sample, dataset: Mapping[str, Any], attribute: str | None) -> drawing.Tile:
+    rung = sample.description["rung"]
+    if attribute is not None:
+        pixels = drawing.draw_mask(sample, dataset["attributes"].index(attribute))
+    else:
+        further = dataset["attribute_table"]["further_regions"]
+        pixels = drawing.draw_regions(sample, further, (pick.height, pick.width))
+    weak = rung in WEAK_RUNGS
+    note = f"{drawing.display_name(rung)} (weak)" if weak else drawing.display_name(rung)
+    return drawing.Tile(pixels, pick.image_id, note, weak)
+
+
+def _sheet(tiles: Sequence[drawing.Tile], dataset: Mapping[str, Any], attribute: str | None) -> Any:
+    if attribute is None:
+        regions = dataset["regions"]
+        title = f"{len(regions)} regions and 68 landmarks, {len(tiles)} of {dataset['samples']:,} samples"
+        return drawing.contact_sheet(tiles, title, drawing.region_colours(regions))
+    regions = dataset["attribute_table"]["attributes"][attribute]
+    entry = f"mask of {attribute}: {', '.join(regions)}"
+    return drawing.contact_sheet(
+        tiles, f"Mask of {attribute} over {len(tiles)} samples that have it", {entry: drawing.MASK_COLOUR}
+    )

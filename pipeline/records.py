@@ -1,0 +1,243 @@
+"""The records that pass between the parts of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regions.attributes import AttributeTable
+from regions.crop import Box
+
+SPLITS = ("train", "val", "test")
+
+FloatRows = npt.NDArray[np.float32]
+
+
+class InputError(Exception):
+    """Input or arguments that can't be used; the message is one line for the user (exit code 2)."""
+
+
+class RunError(Exception):
+    """A run that failed for a reason outside the program, told in one line (exit code 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """What is known of one image before it is read.
+
+    Attributes
+    ----------
+    image_id : str
+        Path below the image folder, as the label file has it.
+    key : str
+        Name of the sample in its shard.
+    labels : ndarray (attributes,) bool
+    box : ndarray (4,) float32 or None
+        Face box x, y, width, height in pixels of the source picture.
+    points : ndarray (5, 2) float32 or None
+        Eye centres, nose tip, mouth corners in pixels of the source picture.
+    landmarks : ndarray (68, 2) float32 or None
+        Given landmarks in pixels of the source picture.
+    reason : str
+        Why the image can't be used, if that is known already; else empty.
+    """
+
+    image_id: str
+    key: str
+    labels: npt.NDArray[np.bool_]
+    box: FloatRows | None
+    points: FloatRows | None
+    landmarks: FloatRows | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """Many images, by columns: compact to hold, to hash and to send to a worker.
+
+    Attributes
+    ----------
+    image_ids, keys, reasons : sequence of str
+    splits : ndarray (n,) uint8
+        Index into `SPLITS`.
+    labels : ndarray (n, attributes) bool
+    sizes : ndarray (n,) int64
+        Bytes of the image file, -1 where it is missing.
+    boxes : ndarray (n, 4) float32
+    points : ndarray (n, 5, 2) float32
+    landmarks : ndarray (n, 68, 2) float32
+        Not a number where not given. Without any given landmarks the shape is (n, 0, 2).
+    """
+
+    image_ids: Sequence[str]
+    keys: Sequence[str]
+    reasons: Sequence[str]
+    splits: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.bool_]
+    sizes: npt.NDArray[np.int64]
+    boxes: FloatRows
+    points: FloatRows
+    landmarks: FloatRows
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def take(self, indices: npt.NDArray[np.intp]) -> ImageTable:
+        """Return the rows with the given indices, in that order."""
+        columns: dict[str, Any] = {}
+        for column in fields(self):
+            values = getattr(self, column.name)
+            columns[column.name] = values[indices] if isinstance(values, np.ndarray) else [values[i] for i in indices]
+        return ImageTable(**columns)
+
+    def rows(self) -> Iterator[ImageRow]:
+        """Yield the images one by one."""
+        for i, image_id in enumerate(self.image_ids):
+            yield ImageRow(
+                image_id=image_id,
+                key=self.keys[i],
+                labels=self.labels[i],
+                box=_given(self.boxes[i]),
+                points=_given(self.points[i]),
+                landmarks=_given(self.landmarks[i]),
+                reason=self.reasons[i],
+            )
+
+
+def _given(values: FloatRows) -> FloatRows | None:
+    return None if np.isnan(values).any() or not values.size else values
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """Which images go into a shard: the unit of work.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``train-000000``.
+    split : str
+    images : ImageTable
+    fingerprint : str
+        Hash of all that decides the shard's content: equal fingerprints, equal bytes.
+    """
+
+    name: str
+    split: str
+    images: ImageTable
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What a worker needs to know to build shards.
+
+    Attributes
+    ----------
+    images, output : str
+        Folders, local or remote.
+    table : AttributeTable
+        Its attributes in the order of the label file.
+    crop : str
+        ``face`` or ``none``.
+    seed : int
+        Of the plan; recorded in dataset.json.
+    skipped : int
+        Label rows left out because their image is missing.
+    """
+
+    images: str
+    output: str
+    table: AttributeTable
+    crop: str
+    seed: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Annotated:
+    """One image with all that goes into the shard.
+
+    Attributes
+    ----------
+    row : ImageRow
+    rung : str
+        How the landmarks were found.
+    landmarks : ndarray (68, 2) float32
+        Pixels of the source picture, rounded to 1/64.
+    crop : tuple of int
+        x0, y0, x1, y1 in pixels of the source picture; may reach outside of it.
+    height, width : int
+        Size of the source picture.
+    sha256 : str
+        Of the source file.
+    jpeg, png : bytes
+        The encoded crop, and the encoded masks.
+    """
+
+    row: ImageRow
+    rung: str
+    landmarks: FloatRows
+    crop: Box
+    height: int
+    width: int
+    sha256: str
+    jpeg: bytes
+    png: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One image that could not be used, and why.
+
+    Attributes
+    ----------
+    row : ImageRow
+    reason : str
+        One word such as ``no_face``; what counts are grouped by.
+    detail : str
+        What was found, for people.
+    height, width : int
+        Size of the source picture, 0 where unknown.
+    sha256 : str
+        Of the source file, empty where it could not be read.
+    """
+
+    row: ImageRow
+    reason: str
+    detail: str = ""
+    height: int = 0
+    width: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What became of a shard, as recorded in its manifest.
+
+    Attributes
+    ----------
+    name, split, fingerprint : str
+    samples, rejected : int
+        Together the images of the plan.
+    bytes : int
+        Size of the tar file.
+    sha256 : str
+        Of the tar file.
+    rungs, reasons : dict of str to int
+        Samples by rung, rejects by reason.
+    """
+
+    name: str
+    split: str
+    fingerprint: str
+    samples: int
+    rejected: int
+    bytes: int
+    sha256: str
+    rungs: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,256 @@
+"""Files, local or remote (gs://, s3://), through Beam's FileSystems."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from typing import IO, Any, BinaryIO
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline.records import InputError
+
+TEMPORARY_SUFFIX = ".tmp"
+CHUNK = 1 << 20
+
+
+def is_remote(path: str) -> bool:
+    """Tell whether a path is a URL of an object store."""
+    return "://" in path
+
+
+def join(folder: str, *parts: str) -> str:
+    """Join a folder and the parts of a relative path."""
+    return "/".join([folder.rstrip("/") or "/", *parts]) if is_remote(folder) else os.path.join(folder, *parts)
+
+
+def open_read(path: str) -> IO[bytes]:
+    """Open a file for reading, its bytes as they are.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    if not is_remote(path):
+        return open(path, "rb")
+    try:
+        stream: IO[bytes] = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    except Exception:
+        if FileSystems.exists(path):
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    return stream
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a whole file.
+
+    Raises
+    ------
+    OSError
+        If it can't be read.
+    """
+    with open_read(path) as stream:
+        return stream.read()
+
+
+def exists(path: str) -> bool:
+    """Tell whether there is a file or folder of this name."""
+    return bool(FileSystems.exists(path)) if is_remote(path) else os.path.lexists(path)
+
+
+def size_of(path: str) -> int:
+    """Return the size of a file in bytes, -1 where there is none."""
+    if not exists(path):
+        return -1
+    if is_remote(path):
+        return int(FileSystems.match([path])[0].metadata_list[0].size_in_bytes)
+    return os.path.getsize(path)
+
+
+def sha256_of(path: str) -> str:
+    """Return the hash of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open_read(path) as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def list_files(folder: str) -> dict[str, int]:
+    """Return all files below a folder, as relative paths with forward slashes, and their sizes.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist or can't be read.
+    """
+    if is_remote(folder):
+        return _list_remote(folder)
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder}: no such folder")
+    sizes: dict[str, int] = {}
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        try:
+            with os.scandir(os.path.join(folder, below)) as entries:
+                for entry in entries:
+                    name = f"{below}/{entry.name}" if below else entry.name
+                    if entry.is_dir():
+                        pending.append(name)
+                    elif entry.is_file():
+                        sizes[name] = entry.stat().st_size
+        except OSError as error:
+            raise InputError(f"{error.filename or folder}: {error.strerror}") from None
+    return sizes
+
+
+def _list_remote(folder: str) -> dict[str, int]:
+    prefix = folder.rstrip("/") + "/"
+    try:
+        found = FileSystems.match([prefix + "**"])[0].metadata_list
+    except Exception as error:
+        raise InputError(f"{folder}: can't be listed: {error}") from None
+    return {file.path[len(prefix) :]: int(file.size_in_bytes) for file in found}
+
+
+def make_folder(path: str) -> None:
+    """Make a local folder and its parents; object stores need none.
+
+    Raises
+    ------
+    InputError
+        If it can't be made or written to.
+    """
+    if is_remote(path):
+        try:
+            FileSystems.get_filesystem(path)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from None
+        return
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: can't write here: {error.strerror}") from None
+
+
+def delete(path: str) -> None:
+    """Delete a file if it is there."""
+    if is_remote(path):
+        if FileSystems.exists(path):
+            FileSystems.delete([path])
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def delete_empty_folder(path: str) -> None:
+    """Delete a local folder if it is empty; object stores have no folders."""
+    if not is_remote(path):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
+@contextlib.contextmanager
+def create(path: str) -> Iterator[BinaryIO]:
+    """Write a file that gets its name only when it is complete.
+
+    Local files are written beside their place and renamed; remote ones are sent when the block
+    ends. If the block raises, nothing is left and a former file of that name stays as it was.
+    """
+    if is_remote(path):
+        with tempfile.TemporaryFile() as spool:
+            yield spool
+            spool.seek(0)
+            with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target:
+                shutil.copyfileobj(spool, target, CHUNK)
+        return
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+    try:
+        with open(temporary, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        delete(temporary)
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write a whole file under its name at once."""
+    with create(path) as stream:
+        stream.write(content)
+
+
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Keep a local folder to this process: a second run at the same time is refused.
+
+    Raises
+    ------
+    InputError
+        If another process holds it.
+    """
+    if is_remote(folder):
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"{folder}: another run is writing here") from None
+    finally:
+        os.close(descriptor)
+
+
+def delete_temporaries(folder: str) -> None:
+    """Delete what a killed run left of `create` in a local folder."""
+    if is_remote(folder):
+        return
+    for name in os.listdir(folder):
+        if name.startswith(".") and name.endswith(TEMPORARY_SUFFIX):
+            delete(os.path.join(folder, name))
+
+
+class HashingWriter:
+    """A stream that counts and hashes what is written to it.
+
+    Parameters
+    ----------
+    stream : binary stream
+        Where the bytes go.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: Any) -> int:
+        """Write bytes."""
+        self._digest.update(data)
+        self.bytes += len(data)
+        return self._stream.write(data)
+
+    def tell(self) -> int:
+        """Return the number of bytes written."""
+        return self.bytes
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all bytes written, in hexadecimal."""
+        return self._digest.hexdigest()

@@ -1,0 +1,166 @@
+"""Synthetic images, rows and whole outputs of a run, made without any detector."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipeline import manifest, storage
+from pipeline.annotate import encode_jpeg, encode_planes
+from pipeline.finish import dataset_path, describe_dataset
+from pipeline.records import Annotated, BuildSettings, ImageRow, ImageTable, Rejected, ShardPlan, ShardSummary
+from pipeline.shards import SampleWriter, shard_path
+from regions.attributes import AttributeTable, parse_table
+from regions.crop import cut, face_crop_box
+from regions.landmarks import round_landmarks
+from regions.masks import AttributeMasks, rasterize, sample_points
+from regions.polygons import clip_to_frame, region_polygons
+from tests.faces import Points, face
+
+SMALL_TABLE = """
+name = "small"
+[attributes]
+Bald = ["top_of_head"]
+Big_Nose = ["nose"]
+Young = ["all"]
+"""
+
+HEIGHT, WIDTH = 500, 400
+"""Size of a synthetic picture; `tests.faces.face` lies in its middle."""
+
+
+def small_table() -> AttributeTable:
+    """Return a table of three attributes."""
+    return parse_table(SMALL_TABLE, "small.toml")
+
+
+def picture(*, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> npt.NDArray[np.uint8]:
+    """Return a smooth colour picture ``(height, width, 3)``, another one for each seed."""
+    coarse = np.random.default_rng(seed).integers(40, 216, (4, 3, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def jpeg_file(*, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> bytes:
+    """Return a synthetic picture as a JPEG file."""
+    stream = io.BytesIO()
+    Image.fromarray(picture(seed=seed, height=height, width=width)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def image_row(*, image_id: str = "a.jpg", labels: Sequence[int] = (1, 0, 1), reason: str = "") -> ImageRow:
+    """Return a row without hints."""
+    key = "".join(c if c.isalnum() else "_" for c in image_id.rpartition(".")[0])
+    return ImageRow(image_id, key, np.array(labels, dtype=np.bool_), None, None, None, reason)
+
+
+def annotated(
+    *,
+    image_id: str = "a.jpg",
+    labels: Sequence[int] = (1, 0, 1),
+    rung: str = "whole_picture",
+    points: Points | None = None,
+    table: AttributeTable | None = None,
+) -> Annotated:
+    """Return the sample that a picture with a face at `points` gives."""
+    table = table or small_table()
+    pixels = picture(seed=len(image_id))
+    landmarks = round_landmarks(face() if points is None else points)
+    box = face_crop_box(landmarks)
+    polygons = clip_to_frame(region_polygons(landmarks, table.further_regions), WIDTH, HEIGHT)
+    row = image_row(image_id=image_id, labels=labels)
+    planes = AttributeMasks(table.region_bits())(rasterize(polygons, *sample_points(box)), row.labels)
+    jpeg, png = encode_jpeg(cut(pixels, np.array(box, dtype=np.float64))), encode_planes(planes)
+    return Annotated(row, rung, landmarks, box, HEIGHT, WIDTH, "0" * 64, jpeg, png)
+
+
+def rejected(*, image_id: str = "b.jpg", reason: str = "no_face", detail: str = "") -> Rejected:
+    """Return a rejected image."""
+    return Rejected(image_row(image_id=image_id), reason, detail)
+
+
+def write_output(
+    folder: Path,
+    shards: Mapping[str, Sequence[Annotated | Rejected]],
+    *,
+    table: AttributeTable | None = None,
+    skipped: int = 0,
+) -> tuple[BuildSettings, dict[str, Any]]:
+    """Write shards, manifests and dataset.json as a run does.
+
+    Parameters
+    ----------
+    folder : Path
+        The output is its ``out``, the image folder its ``images``.
+    shards : mapping
+        By name such as ``train-000000``: what became of each image.
+    table : AttributeTable, optional
+        Without it, `small_table`.
+    skipped : int
+        Label rows left out.
+
+    Returns
+    -------
+    settings : BuildSettings
+    document : dict
+        Content of dataset.json.
+    """
+    output = str(folder / "out")
+    for part in ("out/shards", "out/manifest", "images"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    settings = BuildSettings(str(folder / "images"), output, table or small_table(), "face", 0, skipped)
+    summaries = [_write_shard(settings, name, results) for name, results in shards.items()]
+    document = describe_dataset(settings, summaries)
+    storage.write_bytes(dataset_path(output), json.dumps(document).encode())
+    return settings, document
+
+
+def _write_shard(settings: BuildSettings, name: str, results: Sequence[Annotated | Rejected]) -> ShardSummary:
+    split = name.partition("-")[0]
+    attributes = list(settings.table.attributes)
+    with storage.create(shard_path(settings.output, name)) as stream:
+        writer = SampleWriter(stream)
+        for result in results:
+            if isinstance(result, Annotated):
+                writer.add(result, split, attributes)
+        writer.close()
+    written = [result for result in results if isinstance(result, Annotated)]
+    failed = [result for result in results if isinstance(result, Rejected)]
+    summary = ShardSummary(
+        name=name,
+        split=split,
+        fingerprint="f",
+        samples=len(written),
+        rejected=len(failed),
+        bytes=writer.bytes,
+        sha256=writer.sha256,
+        rungs=dict(Counter(result.rung for result in written)),
+        reasons=dict(Counter(result.reason for result in failed)),
+    )
+    plan = ShardPlan(name, split, image_table([result.row for result in results]), "f")
+    rows = [manifest.manifest_row(result) for result in results]
+    manifest.write_manifest(settings.output, plan, rows, attributes, summary)
+    return summary
+
+
+def image_table(rows: Sequence[ImageRow]) -> ImageTable:
+    """Return rows without hints as a table, all in the training split."""
+    count = len(rows)
+    return ImageTable(
+        image_ids=[row.image_id for row in rows],
+        keys=[row.key for row in rows],
+        reasons=[row.reason for row in rows],
+        splits=np.zeros(count, dtype=np.uint8),
+        labels=np.array([row.labels for row in rows], dtype=np.bool_),
+        sizes=np.full(count, 1000, dtype=np.int64),
+        boxes=np.full((count, 4), np.nan, dtype=np.float32),
+        points=np.full((count, 5, 2), np.nan, dtype=np.float32),
+        landmarks=np.zeros((count, 0, 2), dtype=np.float32),
+    )

@@ -1,0 +1,174 @@
+"""The packaged attribute table, users' own tables, and a message that helps for every bad one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
+from regions.polygons import REGION_NAMES
+
+ALL = tuple(REGION_NAMES)
+
+
+def table_of(attributes, regions=""):
+    return parse_table(f'name = "mine"\n[attributes]\n{attributes}\n[regions]\n{regions}\n', "mine.toml")
+
+
+def test_the_packaged_tables_can_be_loaded():
+    for name in PACKAGED_TABLES:
+        assert load_packaged_table(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("attribute", "regions"),
+    [
+        ("Bald", {"top_of_head"}),
+        ("Wearing_Hat", {"top_of_head"}),
+        ("Bushy_Eyebrows", {"eyebrows"}),
+        ("Narrow_Eyes", {"eyes"}),
+        ("Pointy_Nose", {"nose"}),
+        ("Smiling", {"mouth"}),
+        ("Mustache", {"above_mouth"}),
+        ("Goatee", {"chin"}),
+        ("Wearing_Necktie", {"below_chin"}),
+        ("Sideburns", {"cheeks"}),
+        ("Wearing_Earrings", {"ears"}),
+        ("Oval_Face", {"chin", "cheeks"}),
+        ("No_Beard", {"chin", "cheeks", "below_chin"}),
+        ("5_o_Clock_Shadow", {"chin", "cheeks", "above_mouth", "below_chin"}),
+        ("Heavy_Makeup", {"cheeks", "mouth", "eyes", "eyebrows"}),
+        ("Eyeglasses", {"cheeks", "eyes", "eyebrows", "ears"}),
+        ("Pale_Skin", {"chin", "cheeks", "above_mouth", "below_chin", "mouth", "nose"}),
+        ("Chubby", {"chin", "cheeks", "above_mouth", "below_chin", "mouth", "nose", "eyebrows"}),
+        ("Male", set(ALL)),
+        ("Attractive", set(ALL)),
+    ],
+)
+def test_celeba(attribute, regions):
+    assert set(load_packaged_table("celeba").attributes[attribute]) == regions
+
+
+def test_celeba_as_a_whole():
+    table = load_packaged_table("celeba")
+    assert len(table.attributes) == 40
+    assert list(table.attributes) == sorted(table.attributes)
+    assert [name for name, regions in table.attributes.items() if set(regions) == set(ALL)] == [
+        "Attractive",
+        "Blurry",
+        "Male",
+        "Young",
+    ]
+    assert sum(regions == ("top_of_head",) for regions in table.attributes.values()) == 10
+    assert table.region_names == ALL
+
+
+@pytest.mark.parametrize(
+    ("value", "regions"),
+    [
+        ('"all"', ALL),
+        ('["all"]', ALL),
+        ('["all", "nose"]', ALL),
+        ('["hat", "all"]', (*ALL, "hat")),
+        ('"nose"', ("nose",)),
+        ('["nose", "hat"]', ("nose", "hat")),
+    ],
+)
+def test_regions_of_an_attribute(value, regions):
+    assert table_of(f"A = {value}", "hat = [0, 8, 16]").attributes["A"] == regions
+
+
+def test_further_regions():
+    table = table_of('A = ["hat"]', "hat = [0, 8, 16]\nsides = [[0, 1, 2, 3], [16, 15, 14]]")
+    assert table.further_regions == {"hat": ((0, 8, 16),), "sides": ((0, 1, 2, 3), (16, 15, 14))}
+    assert table.region_names == (*ALL, "hat", "sides")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "not valid TOML: "),
+        ('name = "x"\n[attributes]\nA = "nose"\nA = "nose"\n', "not valid TOML: "),
+        ('name = "x"\n[atributes]\nA = "nose"\n', "unknown entry 'atributes', expected name, [attributes], [regions]"),
+        ('[attributes]\nA = "nose"\n', 'name is None, expected a text such as name = "celeba"'),
+        ('name = 3\n[attributes]\nA = "nose"\n', 'name is 3, expected a text such as name = "celeba"'),
+        ('name = ""\n[attributes]\nA = "nose"\n', "name is '', expected a text such as name = \"celeba\""),
+        ('name = "x"\n', 'no attributes, expected lines such as Bald = ["top_of_head"]'),
+        ('name = "x"\nattributes = 3\n', "attributes is 3, expected a section [attributes]"),
+        ('name = "x"\nregions = []\n[attributes]\nA = "nose"\n', "regions is [], expected a section [regions]"),
+    ],
+)
+def test_bad_files(text, message):
+    with pytest.raises(TableError) as caught:
+        parse_table(text, "mine.toml")
+    assert str(caught.value).startswith(f"mine.toml: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "regions", "message"),
+    [
+        ("A = []", "", "attribute 'A' has regions [], expected a list of at least one region name"),
+        ("A = 3", "", "attribute 'A' has regions 3, expected a list of at least one region name"),
+        ("A = {x = 1}", "", "attribute 'A' has regions {'x': 1}, expected a list of at least one region name"),
+        ('A = "noes"', "", "attribute 'A' names unknown region 'noes' (did you mean 'nose'?); known: all, below_chin,"),
+        ('A = ["Nose"]', "", "attribute 'A' names unknown region 'Nose' (did you mean 'nose'?)"),
+        ('A = ["al"]', "", "attribute 'A' names unknown region 'al' (did you mean 'all'?)"),
+        ('A = ["hta"]', "hat = [1, 2, 3]", "attribute 'A' names unknown region 'hta' (did you mean 'hat'?)"),
+        ("A = [7]", "", "attribute 'A' names unknown region 7; known: all,"),
+        ('A = [["nose"]]', "", "attribute 'A' names unknown region ['nose']"),
+        ('A = ["nose", "eyes", "nose"]', "", "attribute 'A' names region 'nose' twice"),
+        ('A = "nose"', "nose = [1, 2, 3]", "region 'nose' is one of the ten base regions, choose another name"),
+        ('A = "nose"', "all = [1, 2, 3]", "region 'all' is one of the ten base regions, choose another name"),
+        ('A = "nose"', "hat = [1, 2]", "region 'hat' has outline [1, 2], expected at least 3 landmark indices"),
+        ('A = "nose"', "hat = []", "region 'hat' has outline [], expected at least 3 landmark indices"),
+        ('A = "nose"', "hat = 5", "region 'hat' has outline 5, expected at least 3 landmark indices"),
+        ('A = "nose"', "hat = [[1, 2, 3], 5]", "region 'hat' has outline 5, expected at least 3 landmark indices"),
+        ('A = "nose"', "hat = [1, 2, 68]", "region 'hat' has landmark index 68, expected 0 to 67"),
+        ('A = "nose"', "hat = [1, 2, -1]", "region 'hat' has landmark index -1, expected 0 to 67"),
+        ('A = "nose"', "hat = [1, 2, 3.0]", "region 'hat' has landmark index 3.0, expected 0 to 67"),
+        ('A = "nose"', "hat = [1, 2, true]", "region 'hat' has landmark index True, expected 0 to 67"),
+        ('A = "nose"', "\n".join(f"r{i} = [1, 2, 3]" for i in range(55)), "55 regions, expected at most 54"),
+    ],
+)
+def test_bad_entries(attributes, regions, message):
+    with pytest.raises(TableError) as caught:
+        table_of(attributes, regions)
+    assert str(caught.value).startswith(f"mine.toml: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_attributes_take_the_order_of_the_label_file():
+    table = table_of('A = "nose"\nB = "eyes"\nC = ["hat"]', "hat = [1, 2, 3]").for_attributes(["C", "A", "B"])
+    assert list(table.attributes.items()) == [("C", ("hat",)), ("A", ("nose",)), ("B", ("eyes",))]
+    assert table.name == "mine"
+    assert table.region_names == (*ALL, "hat")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["Smiling", "Yuong"],
+            "attribute table 'mine' has no regions for attribute 'Yuong' of the label file (did you mean 'Young'?)",
+        ),
+        (["Smiling", "Young", "X"], "attribute table 'mine' has no regions for attribute 'X' of the label file"),
+        (["Smiling"], "attribute table 'mine' names 'Young', which the label file does not have"),
+        ([], "attribute table 'mine' names 'Smiling', which the label file does not have"),
+    ],
+)
+def test_a_table_for_other_attributes(names, message):
+    with pytest.raises(TableError) as caught:
+        table_of('Smiling = "mouth"\nYoung = "all"').for_attributes(names)
+    assert str(caught.value) == message
+
+
+def test_region_bits():
+    bits = table_of('A = ["below_chin"]\nB = ["nose", "chin"]\nC = "all"\nD = ["hat"]', "hat = [1, 2, 3]").region_bits()
+    assert bits.dtype == np.uint64
+    assert bits.tolist() == [1 << 0, 1 << 5 | 1 << 1, (1 << 10) - 1, 1 << 10]
+
+
+def test_region_bits_of_the_last_region_there_is_room_for():
+    regions = {f"r{i}": ((0, 1, 2),) for i in range(54)}
+    assert AttributeTable("x", {"A": ("r53",)}, regions).region_bits().tolist() == [1 << 63]

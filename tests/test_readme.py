@@ -1,0 +1,37 @@
+"""The README's promises: its snippet runs, its links lead somewhere, its commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main, make_parser
+
+README = Path("README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_the_snippet_reads_a_shard_with_webdataset_and_numpy(tmp_path, monkeypatch):
+    pytest.importorskip("skimage")
+    assert main(["demo", f"--output={tmp_path / 'demo'}"]) == 0
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(snippet, names)  # noqa: S102
+    assert names["image"].shape == (218, 178, 3)
+    assert names["masks"].shape == (40, 96, 76)
+    assert names["labels"].shape == (40,)
+    assert names["masks"].any()
+
+
+def test_links_and_files_exist():
+    for path in re.findall(r"\]\(([^)]+)\)", README) + re.findall(r"`((?:docs|docker|regions)/[\w./-]+)`", README):
+        assert Path(path).exists(), path
+
+
+def test_options_exist():
+    known = set(make_parser()._subparsers._group_actions[0].choices["run"]._option_string_actions)
+    beam = {"--runner", "--project", "--region", "--temp_location", "--sdk_container_image", "--experiments"}
+    beam |= {"--direct_running_mode", "--to"}
+    for option in re.findall(r"--\w+", README):
+        assert option in known | beam, option
