@@ -75,7 +75,7 @@ def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTa
     try:
         if name_or_path in PACKAGED_TABLES:
             return load_packaged_table(name_or_path).for_attributes(attribute_names)
-        text = storage.read_bytes(name_or_path).decode("utf-8")
+        text = storage.read_bytes(name_or_path).decode("utf-8-sig")
         return parse_table(text, name_or_path).for_attributes(attribute_names)
     except TableError as error:
         raise InputError(str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib.resources
 import sys
@@ -41,11 +42,14 @@ class AttributeTable:
         Region names per attribute.
     further_regions : mapping of str to tuple of tuple of int
         Regions beside the ten: outlines as landmark indices.
+    source : str
+        File that the table was read from, for messages.
     """
 
     name: str
     attributes: Mapping[str, tuple[str, ...]]
     further_regions: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    source: str = "attribute table"
 
     @property
     def region_names(self) -> tuple[str, ...]:
@@ -63,16 +67,15 @@ class AttributeTable:
         for name in names:
             if name not in self.attributes:
                 raise TableError(
-                    f"attribute table {self.name!r} has no regions for attribute {name!r}"
+                    f"{self.source}: no regions for attribute {name!r}"
                     f" of the label file{_suggestion(name, self.attributes)}"
                 )
         for name in self.attributes:
             if name not in names:
                 raise TableError(
-                    f"attribute table {self.name!r} names {name!r},"
-                    f" which the label file does not have{_suggestion(name, names)}"
+                    f"{self.source}: attribute {name!r} is not in the label file{_suggestion(name, names)}"
                 )
-        return AttributeTable(self.name, {name: self.attributes[name] for name in names}, self.further_regions)
+        return dataclasses.replace(self, attributes={name: self.attributes[name] for name in names})
 
     def region_bits(self) -> npt.NDArray[np.uint64]:
         """Return per attribute its regions as bits, bit i for region i: ``(attributes,)`` uint64."""
@@ -125,6 +128,7 @@ def parse_table(text: str, source: str) -> AttributeTable:
         name,
         {key: _parse_attribute(key, value, known, source) for key, value in attributes.items()},
         further,
+        source,
     )
 
 

@@ -52,8 +52,9 @@ EARS = (([0, 1, 2, 3], 17), ([16, 15, 14, 13], 26))
 NECK_LENGTH = 0.6
 BROW_ABOVE, BROW_BELOW = 0.05, 0.10
 EAR_WIDTH = 0.28
-HAIRLINE_ABOVE_BROWS, CROWN_ABOVE_BROWS = 0.45, 1.15
-CROWN_SIDE = 0.3
+# The eyes lie half-way between chin and top of the head, and the forehead is nearly as high as the nose is long.
+HAIRLINE_ABOVE_BROWS, CROWN_ABOVE_BROWS = 0.7, 1.65
+CROWN_SIDE = 0.5
 ARCH = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(np.pi, 0, 13)])
 """Half a unit circle over the origin, from left to right."""
 

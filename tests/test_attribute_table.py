@@ -150,11 +150,11 @@ def test_the_attributes_take_the_order_of_the_label_file():
     [
         (
             ["Smiling", "Yuong"],
-            "attribute table 'mine' has no regions for attribute 'Yuong' of the label file (did you mean 'Young'?)",
+            "mine.toml: no regions for attribute 'Yuong' of the label file (did you mean 'Young'?)",
         ),
-        (["Smiling", "Young", "X"], "attribute table 'mine' has no regions for attribute 'X' of the label file"),
-        (["Smiling"], "attribute table 'mine' names 'Young', which the label file does not have"),
-        ([], "attribute table 'mine' names 'Smiling', which the label file does not have"),
+        (["Smiling", "Young", "X"], "mine.toml: no regions for attribute 'X' of the label file"),
+        (["Smiling"], "mine.toml: attribute 'Young' is not in the label file"),
+        ([], "mine.toml: attribute 'Smiling' is not in the label file"),
     ],
 )
 def test_a_table_for_other_attributes(names, message):
