@@ -110,17 +110,21 @@ def warm_up(annotator: Annotator, dataset: datasets.Dataset) -> None:
 def bench_workers(config: RunConfig, scratch: Path) -> None:
     """Print images per second and peak memory of whole runs with one and two workers."""
     count = len(datasets.read_labels(config.labels).image_ids)
-    for workers in (1, 2):
-        seconds, peak = timed_run(config, scratch / f"workers{workers}", workers, count)
-        print(f"{workers} workers: {count / seconds:.1f} images/s, start included; peak memory {peak:.0f} MB")
+    for mode, workers in (("multi_threading", 1), ("multi_threading", 2), ("multi_processing", 2)):
+        options = [f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"]
+        seconds, peak = timed_run(config, scratch / f"{mode}{workers}", options, count)
+        print(
+            f"{workers} workers, {mode}: {count / seconds:.1f} images/s, start included;"
+            f" peak memory {peak:.0f} MB{' in the largest process' if mode == 'multi_processing' else ''}"
+        )
     with_large = add_large_pictures(config, scratch / "large")
-    seconds, peak = timed_run(with_large, scratch / "workers_large", 2, count)
+    _, peak = timed_run(with_large, scratch / "workers_large", ["--direct_num_workers=2"], count)
     print(f"2 workers, two pictures of {LARGE[0]}x{LARGE[1]} among the images: peak memory {peak:.0f} MB")
 
 
-def timed_run(config: RunConfig, output: Path, workers: int, count: int) -> tuple[float, float]:
+def timed_run(config: RunConfig, output: Path, options: list[str], count: int) -> tuple[float, float]:
     """Run the command line in a process of its own; return seconds and peak memory in megabytes."""
-    command = [sys.executable, "-m", "pipeline", "run", "--min_coverage=0", f"--direct_num_workers={workers}"]
+    command = [sys.executable, "-m", "pipeline", "run", "--min_coverage=0", *options]
     command += [f"--output={output}", f"--samples_per_shard={max(1, count // 16)}"]
     for name in ("images", "labels", "bboxes", "points"):
         if value := getattr(config, name):

@@ -19,8 +19,8 @@ from pipeline.detect import Found, Ladder
 from pipeline.records import Annotated, BuildSettings, ImageRow, Rejected
 from regions.crop import cut, face_crop_box
 from regions.landmarks import round_landmarks
-from regions.masks import AttributeMasks, rasterize, sample_points
-from regions.polygons import clip_to_frame, region_polygons
+from regions.masks import AttributeMasks, clear_outside, rasterize, sample_points
+from regions.polygons import region_polygons
 
 ENCODING_VERSION = 1
 """Raised whenever the encoding changes, so that shards built before are built again."""
@@ -61,6 +61,7 @@ class Annotator:
     """
 
     def __init__(self, settings: BuildSettings, stopwatch: Stopwatch) -> None:
+        cv2.setNumThreads(1)  # the workers are the threads
         self._settings = settings
         self._stopwatch = stopwatch
         self._ladder = Ladder()
@@ -93,9 +94,11 @@ class Annotator:
         box = face_crop_box(landmarks) if self._settings.crop == "face" else (0, 0, picture.width, picture.height)
         with self._stopwatch.time("regions"):
             polygons = region_polygons(landmarks, self._settings.table.further_regions)
-            polygons = clip_to_frame(polygons, picture.width, picture.height)
         with self._stopwatch.time("masks"):
-            planes = self._attribute_masks(rasterize(polygons, *sample_points(box)), row.labels)
+            xs, ys = sample_points(box)
+            region_map = rasterize(polygons, xs, ys)
+            clear_outside(region_map, xs, ys, picture.width, picture.height)
+            planes = self._attribute_masks(region_map, row.labels)
         with self._stopwatch.time("encode"):
             decoded_box = np.multiply(box, np.tile(picture.scale, 2))
             jpeg, png = encode_jpeg(cut(picture.pixels, decoded_box)), encode_planes(planes)

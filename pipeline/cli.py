@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunError as error:
         print(f"attparse: failed: {error}", file=sys.stderr)
         return FAILED
+    except OSError as error:
+        print(f"attparse: failed: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("attparse: interrupted; run the same command again to go on", file=sys.stderr)
         sys.stderr.flush()

@@ -159,7 +159,9 @@ def mesh_to_landmarks(mesh: FloatArray, mesh_map: MeshMap) -> npt.NDArray[np.flo
         bad = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
         raise ValueError(f"mesh point {bad} is {points[bad].tolist()}, expected finite numbers")
     frame = eye_frame(points, mesh_map.left_eye, mesh_map.right_eye)
-    mapped = frame.to_frame(points).reshape(-1) @ mesh_map.weights + mesh_map.intercept
+    # Not a BLAS product: its threads would contend with the workers', and its sums depend on their number.
+    mapped = np.einsum("i,ij->j", frame.to_frame(points).reshape(-1).astype(np.float32), mesh_map.weights)
+    mapped += mesh_map.intercept
     return frame.to_picture(mapped.reshape(-1, 2)).astype(np.float32)
 
 

@@ -26,6 +26,7 @@ from pipeline.shards import shard_path
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
 
 LOCAL_RUNNER = "FnApiRunner"
+MAX_THREADS = 4
 FOLDERS = ("shards", "manifest", PLAN_FOLDER)
 
 log = logging.getLogger("attparse")
@@ -87,7 +88,10 @@ def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTa
 
 
 def beam_options(flags: Sequence[str]) -> PipelineOptions:
-    """Return Beam's options; without a runner in them, the local one with a thread per core.
+    """Return Beam's options; without a runner in them, the local one with a worker per core.
+
+    Workers are threads on up to `MAX_THREADS` cores, and processes on more: processes take 2 s longer
+    to start and more memory, but don't share Python's lock.
 
     Raises
     ------
@@ -96,10 +100,12 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     """
     if not any(flag.split("=")[0] == "--runner" for flag in flags):
         defaults = ["--runner", LOCAL_RUNNER]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if not any(flag.startswith("--direct_running_mode") for flag in flags):
-            defaults.append("--direct_running_mode=multi_threading")
+            mode = "multi_threading" if cores <= MAX_THREADS else "multi_processing"
+            defaults.append(f"--direct_running_mode={mode}")
         if not any(flag.startswith("--direct_num_workers") for flag in flags):
-            defaults.append(f"--direct_num_workers={len(os.sched_getaffinity(0))}")
+            defaults.append(f"--direct_num_workers={cores}")
         flags = [*defaults, *flags]
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     for kind in PipelineOptions.__subclasses__():
@@ -195,9 +201,10 @@ def _beams_own_traceback() -> Iterator[io.StringIO]:
 def _run_error(error: Exception, printed: str) -> RunError:
     """Return an error of a worker in one line; the traceback goes to the log unless it is the disk's fault."""
     text = [line for line in str(error).splitlines() if line.strip()]
-    line = text[-1] if text else repr(error)
-    if "OSError" not in line and "Errno" not in line:
-        log.error("%s", printed or str(error))
+    line = text[-1].partition(" [while running")[0] if text else repr(error)
+    if "Errno" in line:
+        return RunError(line[line.index("[Errno") :])
+    log.error("%s", printed or str(error))
     return RunError(line)
 
 

@@ -169,6 +169,11 @@ def create(path: str) -> Iterator[BinaryIO]:
 
     Local files are written beside their place and renamed; remote ones are sent when the block
     ends. If the block raises, nothing is left and a former file of that name stays as it was.
+
+    Raises
+    ------
+    OSError
+        If it can't be written: the disk is full, say. It names the file.
     """
     if is_remote(path):
         with tempfile.TemporaryFile() as spool:
@@ -185,6 +190,8 @@ def create(path: str) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), path) from error
     finally:
         delete(temporary)
 

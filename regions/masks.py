@@ -93,6 +93,23 @@ def rasterize(polygons: GeometryArray, xs: FloatArray, ys: FloatArray) -> Region
     return inside
 
 
+def clear_outside(region_map: RegionMap, xs: FloatArray, ys: FloatArray, width: float, height: float) -> None:
+    """Clear the bits of all points that lie outside of the picture, in place.
+
+    It is what rasterising polygons clipped to the picture would give, for a fraction of the time.
+
+    Parameters
+    ----------
+    region_map : ndarray (len(ys), len(xs)) uint64
+    xs, ys : ndarray
+        Coordinates of the grid, in pixels of the picture.
+    width, height : float
+        Size of the picture.
+    """
+    region_map[(ys < 0) | (ys >= height)] = 0
+    region_map[:, (xs < 0) | (xs >= width)] = 0
+
+
 def region_masks(region_map: RegionMap, count: int) -> npt.NDArray[np.bool_]:
     """Unfold a region map ``(height, width)`` into one mask per region ``(count, height, width)``."""
     shifts = np.arange(count, dtype=np.uint64)[:, None, None]

@@ -41,6 +41,18 @@ def test_masks_equal_shapelys_answer_at_every_pixel_centre(points):
     assert (found == inside)[~near].all()
 
 
+@given(faces)
+def test_clearing_what_is_outside_is_rasterising_clipped_polygons(points):
+    xs, ys = masks.sample_points(face_crop_box(points))
+    polygons = region_polygons(points)
+    found = masks.rasterize(polygons, xs, ys)
+    masks.clear_outside(found, xs, ys, 400, 500)
+    clipped = masks.rasterize(clip_to_frame(polygons, 400, 500), xs, ys)
+    near = brute_force(polygons, xs, ys)[1].any(axis=0)
+    at_edge = np.isin(ys, (0, 500))[:, None] | np.isin(xs, (0, 400))
+    assert (found == clipped)[~near & ~at_edge].all()
+
+
 @pytest.mark.parametrize("name", ODD_FACES)
 def test_masks_of_odd_faces(name):
     polygons = clip_to_frame(region_polygons(ODD_FACES[name]), 400, 500)
