@@ -107,8 +107,8 @@ def read_summary(output: str, name: str) -> ShardSummary | None:
         return None
 
 
-def read_manifest(output: str, name: str) -> pa.Table:
-    """Read all rows of a shard's manifest.
+def read_manifest(output: str, name: str, columns: list[str] | None = None) -> pa.Table:
+    """Read all rows of a shard's manifest; all columns or those named.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def read_manifest(output: str, name: str) -> pa.Table:
     """
     content = pa.BufferReader(storage.read_bytes(manifest_path(output, name)))
     # With pyarrow's threads and pre-buffering, a process that ends soon after may abort (pyarrow 23).
-    return pq.ParquetFile(content, pre_buffer=False).read(use_threads=False)
+    return pq.ParquetFile(content, pre_buffer=False).read(columns, use_threads=False)
 
 
 def completed_shard(output: str, name: str, fingerprint: str, tar_path: str) -> ShardSummary | None:

@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline import storage
-from pipeline.manifest import WRITTEN, manifest_path
+from pipeline.manifest import WRITTEN, read_manifest
 from pipeline.shards import Sample, read_samples, shard_path
 
 MAX_SPREAD = 24
@@ -117,8 +115,7 @@ def spread(size: int, count: int) -> list[int]:
 
 def _read_rows(output: str, shard: str) -> pa.Table:
     columns = ["image_id", "key", "status", "reason", "detail", "rung", "labels", "height", "width"]
-    with storage.open_read(manifest_path(output, shard)) as stream:
-        return pq.read_table(stream, columns=columns)
+    return read_manifest(output, shard, columns)
 
 
 def _pick(shard: str, group: str, row: Mapping[str, Any]) -> Pick:

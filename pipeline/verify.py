@@ -101,7 +101,7 @@ def _check_manifest(output: str, shard: Mapping[str, Any], keys: list[str]) -> I
         if getattr(summary, field) != shard[field]:
             yield f"{name}: {field} is {getattr(summary, field)!r}, dataset.json says {shard[field]!r}"
     try:
-        rows = read_manifest(output, shard["name"]).select(["key", "status"]).to_pylist()
+        rows = read_manifest(output, shard["name"], ["key", "status"]).to_pylist()
     except (OSError, pa.ArrowException) as error:
         yield f"{name}: damaged: {error}"
         return
