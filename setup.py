@@ -38,6 +38,7 @@ setup(
             "pytest-cov",
             "pytest-timeout",
             "ruff",
+            "setuptools",
             "types-tqdm",
             "webdataset>=1.0",
         ],

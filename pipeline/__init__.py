@@ -5,4 +5,4 @@ import warnings
 
 # What Beam and Google's libraries say when they are imported does not concern those who run attparse.
 logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("crcmod package not found"))
-warnings.filterwarnings("ignore", message="You are using a Python version", category=FutureWarning)
+warnings.filterwarnings("ignore", message="You are using a .*Python version", category=FutureWarning)

@@ -136,8 +136,11 @@ def _run(options: argparse.Namespace, beam_options: list[str]) -> int:
     return _tell_result(run(config), config.output, config.min_coverage)
 
 
-def _tell_result(document: dict[str, Any], output: str, min_coverage: float) -> int:
+def _tell_result(document: dict[str, Any] | None, output: str, min_coverage: float) -> int:
     """Print what came out of a run and return the exit code."""
+    if document is None:
+        print("dry run: nothing was written or sent")
+        return DONE
     written, rejected = document["samples"], document["rejected"]
     print(f"{written + rejected} images = {written} written + {rejected} rejected")
     for title, counts in (("written by", document["rungs"]), ("rejected as", document["rejects"])):

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions, TestOptions
 
 from pipeline import datasets, progress, storage
 from pipeline.build import BuildShards
@@ -26,19 +27,20 @@ from pipeline.shards import shard_path
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
 
 LOCAL_RUNNER = "FnApiRunner"
+CONSOLE = "https://console.cloud.google.com/dataflow/jobs"
 MAX_THREADS = 4
 FOLDERS = ("shards", "manifest", PLAN_FOLDER)
 
 log = logging.getLogger("attparse")
 
 
-def run(config: RunConfig) -> dict[str, Any]:
+def run(config: RunConfig) -> dict[str, Any] | None:
     """Build the shards of a data set that are not there yet.
 
     Returns
     -------
-    dict
-        The content of dataset.json.
+    dict or None
+        The content of dataset.json; None after a dry run, which writes nothing.
 
     Raises
     ------
@@ -48,6 +50,9 @@ def run(config: RunConfig) -> dict[str, Any]:
         If the pipeline failed.
     """
     options = beam_options(config.beam_options)
+    FileSystems.set_options(options)
+    if _on_dataflow(options):
+        _check_reachable(config.images, config.output)
     dataset = datasets.read_dataset(config)
     settings = BuildSettings(
         images=config.images,
@@ -58,6 +63,9 @@ def run(config: RunConfig) -> dict[str, Any]:
         skipped=dataset.skipped,
     )
     _tell_dataset(config, dataset)
+    if options.view_as(TestOptions).dry_run:
+        _dry_run(dataset, settings, config.samples_per_shard, options)
+        return None
     with _prepared_output(config.output):
         images_of_shard, names = _plan(dataset, settings, config.samples_per_shard)
         _run_pipeline(settings, images_of_shard, names, options)
@@ -116,6 +124,16 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     return PipelineOptions(list(flags))
 
 
+def _on_dataflow(options: PipelineOptions) -> bool:
+    return "dataflow" in str(options.view_as(StandardOptions).runner).lower()
+
+
+def _check_reachable(*folders: str) -> None:
+    for folder in folders:
+        if not storage.is_remote(folder):
+            raise InputError(f"{folder}: workers on Dataflow can't reach a local folder, expected gs://...")
+
+
 def _tell_dataset(config: RunConfig, dataset: datasets.Dataset) -> None:
     images = dataset.images
     missing = [i for i, reason in zip(images.image_ids, images.reasons, strict=True) if reason == datasets.MISSING]
@@ -172,17 +190,41 @@ def _check_former_shards(output: str, names: Sequence[str]) -> None:
                 )
 
 
+def _dry_run(
+    dataset: datasets.Dataset, settings: BuildSettings, samples_per_shard: int, options: PipelineOptions
+) -> None:
+    """Plan, check Beam's options, build the graph and, for Dataflow, the job; write and send nothing."""
+    names = [plan.name for plan in plan_shards(dataset, settings, samples_per_shard)]
+    pipeline = _make_pipeline(settings, names, names, options)
+    if _on_dataflow(options):
+        pipeline.run()
+    log.info("%d images, %d shards", len(dataset.images), len(names))
+
+
+def _make_pipeline(
+    settings: BuildSettings, names: Sequence[str], all_names: Sequence[str], options: PipelineOptions
+) -> beam.Pipeline:
+    try:
+        pipeline = beam.Pipeline(options=options)
+    except ValueError as error:  # what Beam's own checks of its options found
+        raise InputError("; ".join(str(error).splitlines()[1:]) or str(error)) from None
+    _ = pipeline | "ShardNames" >> beam.Create(list(names)) | BuildShards(settings, all_names)
+    return pipeline
+
+
 def _run_pipeline(
     settings: BuildSettings, images_of_shard: Mapping[str, int], names: Sequence[str], options: PipelineOptions
 ) -> None:
     flags = options.get_all_options()
     in_process = flags["runner"] == LOCAL_RUNNER and flags["direct_running_mode"] != "multi_processing"
     start = time.perf_counter()
+    pipeline = _make_pipeline(settings, list(images_of_shard), names, options)
     with progress.show(images_of_shard, settings.output, in_process=in_process), _beams_own_traceback() as printed:
         try:
-            pipeline = beam.Pipeline(options=options)
-            _ = pipeline | "ShardNames" >> beam.Create(list(images_of_shard)) | BuildShards(settings, names)
             result = pipeline.run()
+            if _on_dataflow(options):
+                cloud = options.view_as(GoogleCloudOptions)
+                log.info("%s/%s/%s?project=%s", CONSOLE, cloud.region, result.job_id(), cloud.project)
             state = result.wait_until_finish()
         except Exception as error:
             raise _run_error(error, printed.getvalue()) from error
