@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import io
 import json
 import logging
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions, TestOptions
+from apache_beam.options.pipeline_options import TestOptions
 
-from pipeline import datasets, progress, storage
-from pipeline.build import BuildShards
+from pipeline import datasets, storage
 from pipeline.config import RunConfig
 from pipeline.finish import dataset_path
 from pipeline.manifest import completed_shard, manifest_path
 from pipeline.plan import PLAN_FOLDER, plan_shards, save_plan
-from pipeline.records import BuildSettings, InputError, RunError
+from pipeline.records import BuildSettings, InputError
+from pipeline.runner import add_graph, beam_options, make_pipeline, on_dataflow, run_pipeline
 from pipeline.shards import shard_path
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
 
-LOCAL_RUNNER = "FnApiRunner"
-CONSOLE = "https://console.cloud.google.com/dataflow/jobs"
-MAX_THREADS = 4
 FOLDERS = ("shards", "manifest", PLAN_FOLDER)
 
 log = logging.getLogger("attparse")
@@ -50,8 +43,9 @@ def run(config: RunConfig) -> dict[str, Any] | None:
         If the pipeline failed.
     """
     options = beam_options(config.beam_options)
+    pipeline = make_pipeline(options)
     FileSystems.set_options(options)
-    if _on_dataflow(options):
+    if on_dataflow(options):
         _check_reachable(config.images, config.output)
     dataset = datasets.read_dataset(config)
     settings = BuildSettings(
@@ -64,11 +58,11 @@ def run(config: RunConfig) -> dict[str, Any] | None:
     )
     _tell_dataset(config, dataset)
     if options.view_as(TestOptions).dry_run:
-        _dry_run(dataset, settings, config.samples_per_shard, options)
+        _dry_run(pipeline, dataset, settings, config.samples_per_shard)
         return None
     with _prepared_output(config.output):
         images_of_shard, names = _plan(dataset, settings, config.samples_per_shard)
-        _run_pipeline(settings, images_of_shard, names, options)
+        run_pipeline(pipeline, settings, images_of_shard, names)
         document: dict[str, Any] = json.loads(storage.read_bytes(dataset_path(config.output)))
     return document
 
@@ -93,39 +87,6 @@ def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTa
         raise InputError(f"{name_or_path}: {error.strerror or error} (known tables: {known})") from None
     except UnicodeDecodeError:
         raise InputError(f"{name_or_path}: not UTF-8 text, expected a TOML attribute table") from None
-
-
-def beam_options(flags: Sequence[str]) -> PipelineOptions:
-    """Return Beam's options; without a runner in them, the local one with a worker per core.
-
-    Workers are threads on up to `MAX_THREADS` cores, and processes on more: processes take 2 s longer
-    to start and more memory, but don't share Python's lock.
-
-    Raises
-    ------
-    InputError
-        At an option that neither attparse nor Beam knows.
-    """
-    if not any(flag.split("=")[0] == "--runner" for flag in flags):
-        defaults = ["--runner", LOCAL_RUNNER]
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if not any(flag.startswith("--direct_running_mode") for flag in flags):
-            mode = "multi_threading" if cores <= MAX_THREADS else "multi_processing"
-            defaults.append(f"--direct_running_mode={mode}")
-        if not any(flag.startswith("--direct_num_workers") for flag in flags):
-            defaults.append(f"--direct_num_workers={cores}")
-        flags = [*defaults, *flags]
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    for kind in PipelineOptions.__subclasses__():
-        kind._add_argparse_args(parser)
-    unknown = parser.parse_known_args(list(flags))[1]
-    if unknown:
-        raise InputError(f"unknown option {unknown[0]!r}: neither attparse nor Apache Beam has it")
-    return PipelineOptions(list(flags))
-
-
-def _on_dataflow(options: PipelineOptions) -> bool:
-    return "dataflow" in str(options.view_as(StandardOptions).runner).lower()
 
 
 def _check_reachable(*folders: str) -> None:
@@ -191,70 +152,11 @@ def _check_former_shards(output: str, names: Sequence[str]) -> None:
 
 
 def _dry_run(
-    dataset: datasets.Dataset, settings: BuildSettings, samples_per_shard: int, options: PipelineOptions
+    pipeline: beam.Pipeline, dataset: datasets.Dataset, settings: BuildSettings, samples_per_shard: int
 ) -> None:
-    """Plan, check Beam's options, build the graph and, for Dataflow, the job; write and send nothing."""
+    """Plan, build the graph and, for Dataflow, the job; write and send nothing."""
     names = [plan.name for plan in plan_shards(dataset, settings, samples_per_shard)]
-    pipeline = _make_pipeline(settings, names, names, options)
-    if _on_dataflow(options):
+    add_graph(pipeline, settings, names, names)
+    if on_dataflow(pipeline.options):
         pipeline.run()
     log.info("%d images, %d shards", len(dataset.images), len(names))
-
-
-def _make_pipeline(
-    settings: BuildSettings, names: Sequence[str], all_names: Sequence[str], options: PipelineOptions
-) -> beam.Pipeline:
-    try:
-        pipeline = beam.Pipeline(options=options)
-    except ValueError as error:  # what Beam's own checks of its options found
-        raise InputError("; ".join(str(error).splitlines()[1:]) or str(error)) from None
-    _ = pipeline | "ShardNames" >> beam.Create(list(names)) | BuildShards(settings, all_names)
-    return pipeline
-
-
-def _run_pipeline(
-    settings: BuildSettings, images_of_shard: Mapping[str, int], names: Sequence[str], options: PipelineOptions
-) -> None:
-    flags = options.get_all_options()
-    in_process = flags["runner"] == LOCAL_RUNNER and flags["direct_running_mode"] != "multi_processing"
-    start = time.perf_counter()
-    pipeline = _make_pipeline(settings, list(images_of_shard), names, options)
-    with progress.show(images_of_shard, settings.output, in_process=in_process), _beams_own_traceback() as printed:
-        try:
-            result = pipeline.run()
-            if _on_dataflow(options):
-                cloud = options.view_as(GoogleCloudOptions)
-                log.info("%s/%s/%s?project=%s", CONSOLE, cloud.region, result.job_id(), cloud.project)
-            state = result.wait_until_finish()
-        except Exception as error:
-            raise _run_error(error, printed.getvalue()) from error
-    if state != "DONE":
-        raise RunError(f"the pipeline ended as {state}")
-    _tell_times(result, time.perf_counter() - start)
-
-
-@contextlib.contextmanager
-def _beams_own_traceback() -> Iterator[io.StringIO]:
-    """Catch what Beam's local workers print to stderr as they fail."""
-    with contextlib.redirect_stderr(io.StringIO()) as printed:
-        yield printed
-
-
-def _run_error(error: Exception, printed: str) -> RunError:
-    """Return an error of a worker in one line; the traceback goes to the log unless it is the disk's fault."""
-    text = [line for line in str(error).splitlines() if line.strip()]
-    line = text[-1].partition(" [while running")[0] if text else repr(error)
-    if "Errno" in line:
-        return RunError(line[line.index("[Errno") :])
-    log.error("%s", printed or str(error))
-    return RunError(line)
-
-
-def _tell_times(result: Any, seconds: float) -> None:
-    counters = {c.key.metric.name: c.result for c in result.metrics().query()["counters"]}
-    images = sum(count for name, count in counters.items() if name.startswith(("written_", "rejected_")))
-    if not images:
-        return
-    stages = {name.partition("_")[2]: us for name, us in counters.items() if name.startswith("microseconds_")}
-    shares = ", ".join(f"{stage} {us / images / 1000:.2f}" for stage, us in stages.items())
-    log.info("%d images in %.1f s; milliseconds per image: %s", images, seconds, shares)

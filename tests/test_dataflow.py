@@ -17,11 +17,10 @@ from typing import Any
 import apache_beam as beam
 import pytest
 
-from pipeline.build import BuildShards
 from pipeline.cli import main
 from pipeline.demo import make_sample
 from pipeline.records import BuildSettings
-from pipeline.run import beam_options
+from pipeline.runner import add_graph, beam_options
 from regions.attributes import load_packaged_table
 
 httplib2 = pytest.importorskip("httplib2")
@@ -322,7 +321,7 @@ def submit(google: Google, names: list[str], *options: str) -> None:
         skipped=0,
     )
     pipeline = beam.Pipeline(options=beam_options(dataflow_options(*options)))
-    _ = pipeline | "ShardNames" >> beam.Create(names) | BuildShards(settings, names)
+    add_graph(pipeline, settings, names, names)
     pipeline.run()
 
 
