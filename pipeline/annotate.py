@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from pipeline import images, storage
 from pipeline.detect import Found, Ladder
@@ -107,9 +105,8 @@ class Annotator:
 
 def encode_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
     """Encode a crop ``(rows, cols, 3)`` RGB as JPEG."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=JPEG_QUALITY)
-    return stream.getvalue()
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 def encode_planes(planes: npt.NDArray[np.uint8]) -> bytes:

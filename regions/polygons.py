@@ -8,6 +8,7 @@ is dropped because a vertex lies outside of it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,10 +87,8 @@ def region_polygons(
     frame = face_frame(points)
     face = frame.to_face(points)
     outlines = [*_base_outlines(face), *_further_outlines(face, further or {})]
-    owner = np.repeat(np.arange(len(outlines)), [len(rings) for rings in outlines])
-    rings = [ring for region in outlines for ring in region]
-    vertices = frame.to_picture(np.concatenate(rings))
-    return _valid_regions(vertices, np.repeat(np.arange(len(rings)), [len(ring) for ring in rings]), owner)
+    vertices = frame.to_picture(np.concatenate([ring for region in outlines for ring in region]))
+    return _valid_regions(vertices, tuple(tuple(map(len, region)) for region in outlines))
 
 
 def _base_outlines(face: FloatArray) -> list[list[FloatArray]]:
@@ -185,20 +184,40 @@ def _top_of_head(face: FloatArray) -> FloatArray:
     return np.concatenate([arch(CROWN_SIDE, CROWN_ABOVE_BROWS), arch(0.0, HAIRLINE_ABOVE_BROWS)[::-1]])
 
 
-def _valid_regions(
-    vertices: FloatArray, ring_of_vertex: npt.NDArray[np.intp], region_of_ring: npt.NDArray[np.intp]
-) -> GeometryArray:
-    """Build one valid geometry per region; outlines that cross themselves are split there."""
+def _valid_regions(vertices: FloatArray, ring_lengths: tuple[tuple[int, ...], ...]) -> GeometryArray:
+    """Build one valid geometry per region; outlines that cross themselves are split there.
+
+    Parameters
+    ----------
+    vertices : ndarray (n, 2)
+        Of all rings of all regions, in order.
+    ring_lengths : tuple of tuple of int
+        For each region the numbers of vertices of its rings.
+    """
+    ring_of_vertex, first_rings, further_rings = _ring_indices(ring_lengths)
     polygons = shapely.polygons(shapely.linearrings(vertices, indices=ring_of_vertex))
     invalid = np.flatnonzero(~shapely.is_valid(polygons))
     if len(invalid):
         polygons[invalid] = _areas_only(shapely.make_valid(polygons[invalid]))
-    is_first = np.diff(region_of_ring, prepend=-1) > 0
-    regions: GeometryArray = polygons[is_first]
-    for ring in np.flatnonzero(~is_first):
-        region = region_of_ring[ring]
+    regions: GeometryArray = polygons[first_rings]
+    for region, ring in further_rings:
         regions[region] = shapely.union(regions[region], polygons[ring])
     return regions
+
+
+@functools.lru_cache(maxsize=8)
+def _ring_indices(
+    ring_lengths: tuple[tuple[int, ...], ...],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], list[tuple[int, int]]]:
+    """Return the ring of each vertex, the first ring of each region, and (region, ring) of the further ones."""
+    lengths = [length for region in ring_lengths for length in region]
+    first_rings = np.cumsum([0, *map(len, ring_lengths[:-1])])
+    further = [
+        (region, int(first_rings[region]) + number)
+        for region, own in enumerate(ring_lengths)
+        for number in range(1, len(own))
+    ]
+    return np.repeat(np.arange(len(lengths)), lengths), first_rings, further
 
 
 def _areas_only(geometries: GeometryArray) -> GeometryArray:
