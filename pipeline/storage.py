@@ -185,7 +185,7 @@ def create(path: str) -> Iterator[BinaryIO]:
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
-        with open(temporary, "wb") as stream:
+        with open(temporary, "wb", buffering=CHUNK) as stream:
             yield stream
         os.replace(temporary, path)
     except OSError as error:

@@ -31,7 +31,7 @@ def test_links_and_files_exist():
 
 def test_options_exist():
     known = set(make_parser()._subparsers._group_actions[0].choices["run"]._option_string_actions)
-    beam = {"--runner", "--project", "--region", "--temp_location", "--sdk_container_image", "--experiments"}
+    beam = {"--runner", "--project", "--region", "--temp_location", "--sdk_container_image"}
     beam |= {"--direct_running_mode", "--direct_num_workers", "--dry_run", "--to"}
     for option in re.findall(r"--\w+", README):
         assert option in known | beam, option

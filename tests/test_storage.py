@@ -213,7 +213,7 @@ class FullDisk(io.BufferedWriter):
         return super().write(data)
 
 
-def full_disk(path, mode):
+def full_disk(path, mode, buffering):
     assert mode == "wb"
     return FullDisk(io.FileIO(path, "w"))
 
