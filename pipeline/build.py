@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -39,7 +39,7 @@ class BuildShards(beam.PTransform):  # type: ignore[misc]
             names
             | "Spread" >> beam.Reshuffle()
             | "BuildShard" >> beam.ParDo(BuildShard(self._settings))
-            | "Collect" >> beam.CombineGlobally(CountShards())
+            | "Collect" >> beam.CombineGlobally(beam.combiners.CountCombineFn())
             | "Finish" >> beam.Map(_finish, self._settings, self._all_names)
         )
 
@@ -74,25 +74,5 @@ class BuildShard(beam.DoFn):  # type: ignore[misc]
         self._annotator.close()
 
 
-class CountShards(beam.CombineFn):  # type: ignore[misc]
-    """Count the shards that were built: one number, also when there were none."""
-
-    def create_accumulator(self) -> int:
-        """Start from none."""
-        return 0
-
-    def add_input(self, accumulator: int, element: ShardSummary) -> int:
-        """Count one more."""
-        return accumulator + 1
-
-    def merge_accumulators(self, accumulators: Iterable[int]) -> int:
-        """Add up."""
-        return sum(accumulators)
-
-    def extract_output(self, accumulator: int) -> int:
-        """Return the number."""
-        return accumulator
-
-
-def _finish(_: int, settings: BuildSettings, all_names: Sequence[str]) -> str:
+def _finish(_built: int, settings: BuildSettings, all_names: Sequence[str]) -> str:
     return finish(settings, all_names)
