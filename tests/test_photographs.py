@@ -17,7 +17,7 @@ from regions.landmarks import outer_eye_distance
 
 FOLDER = Path(os.environ.get("ATTPARSE_PHOTOGRAPHS", ""))
 pytestmark = [
-    pytest.mark.shared_data,
+    pytest.mark.photographs,
     pytest.mark.skipif("ATTPARSE_PHOTOGRAPHS" not in os.environ, reason="ATTPARSE_PHOTOGRAPHS is not set"),
 ]
 
