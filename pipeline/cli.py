@@ -36,10 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"attparse: {error}", file=sys.stderr)
         return UNUSABLE
-    except RunError as error:
-        print(f"attparse: failed: {error}", file=sys.stderr)
-        return FAILED
-    except OSError as error:
+    except (RunError, OSError) as error:
         print(f"attparse: failed: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

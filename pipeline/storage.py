@@ -214,10 +214,11 @@ def locked(folder: str) -> Iterator[None]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another run is writing here") from None
         yield
-    except BlockingIOError:
-        raise InputError(f"{folder}: another run is writing here") from None
     finally:
         os.close(descriptor)
 

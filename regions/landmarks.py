@@ -15,16 +15,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 NUM_LANDMARKS = 68
 
-JAW = np.arange(0, 17)
-LEFT_BROW = np.arange(17, 22)
-RIGHT_BROW = np.arange(22, 27)
-NOSE_BRIDGE = np.arange(27, 31)
-NOSE_BASE = np.arange(31, 36)
-LEFT_EYE = np.arange(36, 42)
-RIGHT_EYE = np.arange(42, 48)
-OUTER_LIPS = np.arange(48, 60)
-INNER_LIPS = np.arange(60, 68)
-
+LEFT_EYE, RIGHT_EYE = np.arange(36, 42), np.arange(42, 48)
 NOSE_TIP = 30
 LEFT_EYE_OUTER, RIGHT_EYE_OUTER = 36, 45
 LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER = 48, 54
@@ -94,7 +85,7 @@ def round_landmarks(landmarks: FloatArray) -> npt.NDArray[np.float32]:
 
 def eye_centres(landmarks: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the means of the six points of the left and of the right eye, each ``(2,)``."""
-    return landmarks[36:42].sum(axis=0) / 6, landmarks[42:48].sum(axis=0) / 6
+    return landmarks[LEFT_EYE].sum(axis=0) / 6, landmarks[RIGHT_EYE].sum(axis=0) / 6
 
 
 def outer_eye_distance(landmarks: FloatArray) -> float:
