@@ -1,4 +1,4 @@
-"""Reading dataset.json, the contract between a run and its readers."""
+"""dataset.json, the contract between a run and its readers: where it lies, and reading it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import json
 from typing import Any
 
 from pipeline import storage
-from pipeline.finish import DATASET_FILE, dataset_path
 from pipeline.plan import FORMAT_VERSION
 from pipeline.records import InputError
+
+DATASET_FILE = "dataset.json"
+
+
+def dataset_path(output: str) -> str:
+    """Return where the contract for readers lies."""
+    return storage.join(output, DATASET_FILE)
 
 
 def read_dataset_file(output: str) -> dict[str, Any]:

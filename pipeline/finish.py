@@ -8,19 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline import storage
+from pipeline.dataset_file import dataset_path
 from pipeline.manifest import read_summary
-from pipeline.plan import FORMAT_VERSION, PLAN_FOLDER, plan_path, versions
+from pipeline.plan import FORMAT_VERSION, plan_path, versions
 from pipeline.records import SPLITS, BuildSettings, RunError, ShardSummary
 from pipeline.report import write_report
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
-
-DATASET_FILE = "dataset.json"
-
-
-def dataset_path(output: str) -> str:
-    """Return where the contract for readers lies."""
-    return storage.join(output, DATASET_FILE)
 
 
 def finish(settings: BuildSettings, names: Sequence[str]) -> str:
@@ -53,7 +47,6 @@ def finish(settings: BuildSettings, names: Sequence[str]) -> str:
     storage.write_bytes(dataset_path(settings.output), json.dumps(document, indent=1).encode() + b"\n")
     for name in names:
         storage.delete(plan_path(settings.output, name))
-    storage.delete_empty_folder(storage.join(settings.output, PLAN_FOLDER))
     return dataset_path(settings.output)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from apache_beam.options.pipeline_options import TestOptions
 
 from pipeline import datasets, storage
 from pipeline.config import RunConfig
-from pipeline.finish import dataset_path
+from pipeline.dataset_file import dataset_path, read_dataset_file
 from pipeline.manifest import completed_shard, manifest_path
 from pipeline.plan import PLAN_FOLDER, plan_shards, save_plan
 from pipeline.records import BuildSettings, InputError
@@ -63,8 +62,7 @@ def run(config: RunConfig) -> dict[str, Any] | None:
     with _prepared_output(config.output):
         images_of_shard, names = _plan(dataset, settings, config.samples_per_shard)
         run_pipeline(pipeline, settings, images_of_shard, names)
-        document: dict[str, Any] = json.loads(storage.read_bytes(dataset_path(config.output)))
-    return document
+        return read_dataset_file(config.output)
 
 
 def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTable:
@@ -116,7 +114,10 @@ def _prepared_output(output: str) -> Iterator[None]:
     with storage.locked(output):
         for folder in FOLDERS:
             storage.delete_temporaries(storage.join(output, folder))
-        yield
+        try:
+            yield
+        finally:
+            storage.delete_empty_folder(storage.join(output, PLAN_FOLDER))
 
 
 def _plan(
@@ -124,14 +125,14 @@ def _plan(
 ) -> tuple[dict[str, int], list[str]]:
     """Save the plans of all shards to build; return their numbers of images, and the names of all shards."""
     output = settings.output
-    names: list[str] = []
+    plans = list(plan_shards(dataset, settings, samples_per_shard))
+    names = [plan.name for plan in plans]
+    _check_former_shards(output, names)
     images_of_shard: dict[str, int] = {}
-    for plan in plan_shards(dataset, settings, samples_per_shard):
-        names.append(plan.name)
+    for plan in plans:
         if completed_shard(output, plan.name, plan.fingerprint, shard_path(output, plan.name)) is None:
             images_of_shard[plan.name] = len(plan.images)
             save_plan(output, plan)
-    _check_former_shards(output, names)
     if images_of_shard:
         storage.delete(dataset_path(output))
     for name in images_of_shard:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from pipeline import manifest, storage
 from pipeline.annotate import encode_jpeg, encode_planes
-from pipeline.finish import dataset_path, describe_dataset
+from pipeline.dataset_file import dataset_path
+from pipeline.finish import describe_dataset
 from pipeline.records import Annotated, BuildSettings, ImageRow, ImageTable, Rejected, ShardPlan, ShardSummary
 from pipeline.shards import SampleWriter, shard_path
 from regions.attributes import AttributeTable, parse_table

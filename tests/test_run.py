@@ -244,6 +244,7 @@ def test_other_options_do_not_delete_a_former_run(sample, copy, capsys):
     assert "choose another --output" in capsys.readouterr().err
     assert hashes(copy) == before
     assert (copy / "dataset.json").exists()
+    assert not (copy / "plan").exists()
 
 
 def test_crop_none_only_resizes(sample, tmp_path):
