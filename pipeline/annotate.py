@@ -90,7 +90,8 @@ class Annotator:
         with self._stopwatch.time("detect"):
             found = self._ladder.find(picture, row)
         if not isinstance(found, Found):
-            return Rejected(row, found.reason, found.detail, picture.height, picture.width, sha256)
+            guess = None if found.guess is None else round_landmarks(found.guess)
+            return Rejected(row, found.reason, found.detail, picture.height, picture.width, sha256, guess)
         landmarks = round_landmarks(found.landmarks)
         box = face_crop_box(landmarks) if self._settings.crop == "face" else (0, 0, picture.width, picture.height)
         with self._stopwatch.time("regions"):

@@ -10,7 +10,13 @@ import numpy as np
 from pipeline import detect_mediapipe
 from pipeline.images import Picture
 from pipeline.records import ImageRow
-from regions.landmarks import FloatArray, face_size, five_points, landmarks_from_five_points
+from regions.landmarks import (
+    FloatArray,
+    face_size,
+    five_points,
+    landmarks_from_five_points,
+    landmarks_in_box,
+)
 from regions.quality import disagrees, implausible, points_error
 
 LADDER_VERSION = 1
@@ -55,10 +61,13 @@ class NotFound(NamedTuple):
         ``no_face`` if no face was found at all, ``wrong_face`` if those found failed the checks.
     detail : str
         Why the best one failed.
+    guess : ndarray (68, 2) or None
+        The landmarks that failed, else the mean face laid on the face box, if there is one.
     """
 
     reason: str
     detail: str
+    guess: FloatArray | None
 
 
 class Ladder:
@@ -83,6 +92,7 @@ class Ladder:
             With the hints and the given landmarks of the image, if any.
         """
         failures: list[str] = []
+        failed: list[FloatArray] = []
         for rung, candidates in self._rungs(picture, row):
             passing = []
             for landmarks in candidates:
@@ -91,9 +101,14 @@ class Ladder:
                     passing.append(landmarks)
                 else:
                     failures.append(f"{rung}: {failure}")
+                    failed.append(landmarks)
             if passing:
                 return Found(rung, max(passing, key=lambda face: _fitness(face, picture, row)))
-        return NotFound("wrong_face", failures[0]) if failures else NotFound("no_face", "no detector found a face")
+        box = hinted_box(row)
+        guess = landmarks_in_box(box) if box is not None else next(iter(failed), None)
+        if failures:
+            return NotFound("wrong_face", failures[0], guess)
+        return NotFound("no_face", "no detector found a face", guess)
 
     def _rungs(self, picture: Picture, row: ImageRow) -> Iterator[tuple[str, Iterable[FloatArray]]]:
         """Yield each rung with the faces it finds, in source pixels; later rungs run only if asked for."""

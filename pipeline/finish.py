@@ -63,6 +63,7 @@ def describe_dataset(settings: BuildSettings, summaries: Sequence[ShardSummary])
         },
         "image_size": [IMAGE_HEIGHT, IMAGE_WIDTH],
         "mask_size": [MASK_HEIGHT, MASK_WIDTH],
+        "images": settings.images,
         "crop": settings.crop,
         "seed": settings.seed,
         "samples": sum(summary.samples for summary in summaries),

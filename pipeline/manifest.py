@@ -19,6 +19,7 @@ from regions.landmarks import NUM_LANDMARKS
 WRITTEN, REJECTED = "written", "rejected"
 ROWS_PER_GROUP = 10_000
 SUMMARY_KEY = b"attparse.shard"
+POINTS_TYPE = pa.list_(pa.float32())
 
 
 class ManifestRow(NamedTuple):
@@ -31,6 +32,7 @@ class ManifestRow(NamedTuple):
     detail: str | None
     rung: str | None
     landmarks: FloatRows | None
+    points: FloatRows | None
     crop: Box | None
     height: int
     width: int
@@ -45,10 +47,21 @@ def manifest_path(output: str, name: str) -> str:
 def manifest_row(result: Annotated | Rejected) -> ManifestRow:
     """Return what is kept of an image."""
     row = result.row
-    size = (result.height, result.width, result.sha256)
-    if isinstance(result, Rejected):
-        return ManifestRow(row.image_id, row.key, REJECTED, result.reason, result.detail, None, None, None, *size)
-    return ManifestRow(row.image_id, row.key, WRITTEN, None, None, result.rung, result.landmarks, result.crop, *size)
+    written = isinstance(result, Annotated)
+    return ManifestRow(
+        image_id=row.image_id,
+        key=row.key,
+        status=WRITTEN if written else REJECTED,
+        reason=None if written else result.reason,
+        detail=None if written else result.detail,
+        rung=result.rung if written else None,
+        landmarks=result.landmarks if written else result.guess,
+        points=row.points,
+        crop=result.crop if written else None,
+        height=result.height,
+        width=result.width,
+        sha256=result.sha256,
+    )
 
 
 def write_manifest(
@@ -79,6 +92,7 @@ def _table(plan: ShardPlan, part: slice, all_rows: list[ManifestRow], attributes
             "detail": pa.array([row.detail for row in rows], pa.string()),
             "rung": pa.array([row.rung for row in rows], pa.string()),
             "landmarks": pa.FixedSizeListArray.from_arrays(_landmarks(rows).ravel(), 2 * NUM_LANDMARKS),
+            "points": pa.array([None if row.points is None else row.points.ravel() for row in rows], POINTS_TYPE),
             "crop": pa.array([row.crop for row in rows], pa.list_(pa.int32())),
             "labels": pa.StructArray.from_arrays([pa.array(column) for column in labels], names=attributes),
             "height": pa.array([row.height for row in rows], pa.int32()),
@@ -89,7 +103,7 @@ def _table(plan: ShardPlan, part: slice, all_rows: list[ManifestRow], attributes
 
 
 def _landmarks(rows: list[ManifestRow]) -> FloatRows:
-    """Return the landmarks of all rows ``(n, 68, 2)``, not a number for rejected images."""
+    """Return the landmarks of all rows ``(n, 68, 2)``, not a number where there are none."""
     result = np.full((len(rows), NUM_LANDMARKS, 2), np.nan, dtype=np.float32)
     for index, row in enumerate(rows):
         if row.landmarks is not None:

@@ -205,6 +205,8 @@ class Rejected:
         Size of the source picture, 0 where unknown.
     sha256 : str
         Of the source file, empty where it could not be read.
+    guess : ndarray (68, 2) float32 or None
+        Landmarks that failed the checks, or a mean face laid on the face box: where to start by hand.
     """
 
     row: ImageRow
@@ -213,6 +215,7 @@ class Rejected:
     height: int = 0
     width: int = 0
     sha256: str = ""
+    guess: FloatRows | None = None
 
 
 @dataclass(frozen=True)

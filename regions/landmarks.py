@@ -200,3 +200,23 @@ def landmarks_from_five_points(points: FloatArray) -> npt.NDArray[np.float64]:
     """
     shape = mean_shape()
     return apply_similarity(shape, *fit_similarity(five_points(shape), points))
+
+
+def landmarks_in_box(box: FloatArray) -> npt.NDArray[np.float64]:
+    """Lay the mean shape into a face box: where to start placing landmarks by hand.
+
+    Parameters
+    ----------
+    box : ndarray (4,)
+        x, y, width, height, in pixels.
+
+    Returns
+    -------
+    ndarray (68, 2)
+        In pixels, the mean face as large as fits into the box, in its middle.
+    """
+    shape = mean_shape()
+    low, high = shape.min(axis=0), shape.max(axis=0)
+    scale = float((box[2:] / (high - low)).min())
+    placed: npt.NDArray[np.float64] = (shape - (low + high) / 2) * scale + box[:2] + box[2:] / 2
+    return placed

@@ -72,3 +72,11 @@ def test_not_finite(value):
     points[33, 1] = value
     with pytest.raises(ValueError, match=r"landmark 33 is .*expected finite"):
         landmarks.check_landmarks(points)
+
+
+def test_a_mean_face_fills_a_box():
+    placed = landmarks.landmarks_in_box(np.array([100.0, 50.0, 80.0, 200.0]))
+    low, high = placed.min(axis=0), placed.max(axis=0)
+    np.testing.assert_allclose((low + high) / 2, (140, 150))
+    np.testing.assert_allclose((low[0], high[0]), (100, 180))
+    assert 50 < low[1] < high[1] < 250
