@@ -47,21 +47,23 @@ def manifest_path(output: str, name: str) -> str:
 def manifest_row(result: Annotated | Rejected) -> ManifestRow:
     """Return what is kept of an image."""
     row = result.row
-    written = isinstance(result, Annotated)
-    return ManifestRow(
+    kept = ManifestRow(
         image_id=row.image_id,
         key=row.key,
-        status=WRITTEN if written else REJECTED,
-        reason=None if written else result.reason,
-        detail=None if written else result.detail,
-        rung=result.rung if written else None,
-        landmarks=result.landmarks if written else result.guess,
+        status=WRITTEN,
+        reason=None,
+        detail=None,
+        rung=None,
+        landmarks=None,
         points=row.points,
-        crop=result.crop if written else None,
+        crop=None,
         height=result.height,
         width=result.width,
         sha256=result.sha256,
     )
+    if isinstance(result, Rejected):
+        return kept._replace(status=REJECTED, reason=result.reason, detail=result.detail, landmarks=result.guess)
+    return kept._replace(rung=result.rung, landmarks=result.landmarks, crop=result.crop)
 
 
 def write_manifest(
