@@ -7,6 +7,12 @@ import math
 import numpy as np
 
 from regions.landmarks import (
+    EYE_TO_MOUTH,
+    LEFT_EYE,
+    LEFT_MOUTH_CORNER,
+    NOSE_TIP,
+    RIGHT_EYE,
+    RIGHT_MOUTH_CORNER,
     FloatArray,
     apply_similarity,
     eye_centres,
@@ -42,6 +48,18 @@ def points_error(landmarks: FloatArray, points: FloatArray) -> float:
     """Return the mean distance to five given points ``(5, 2)``, in face sizes."""
     distance = np.linalg.norm(five_points(landmarks) - points, axis=1).mean()
     return float(distance) / max(face_size(landmarks), 1e-9)
+
+
+def points_errors(landmarks: FloatArray, points: FloatArray) -> FloatArray:
+    """Return `points_error` of many faces ``(n,)``, of landmarks ``(n, 68, 2)`` and points ``(n, 5, 2)``."""
+    eyes = landmarks[:, [LEFT_EYE, RIGHT_EYE]].mean(axis=2)
+    corners = landmarks[:, [NOSE_TIP, LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER]]
+    own = np.concatenate([eyes, corners], axis=1)
+    eye_distance = np.linalg.norm(eyes[:, 1] - eyes[:, 0], axis=1)
+    eye_to_mouth = np.linalg.norm(own[:, 3:].mean(axis=1) - eyes.mean(axis=1), axis=1)
+    sizes = np.maximum(eye_distance, eye_to_mouth / EYE_TO_MOUTH)
+    errors: FloatArray = np.linalg.norm(own - points, axis=2).mean(axis=1) / np.maximum(sizes, 1e-9)
+    return errors
 
 
 def implausible(landmarks: FloatArray, width: float, height: float) -> str | None:

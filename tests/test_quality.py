@@ -51,3 +51,10 @@ def test_agreement_with_a_box(box, message):
 def test_five_points_decide_before_the_box():
     wrong_box = np.array([900.0, 900, 10, 10])
     assert quality.disagrees(face(), box=wrong_box, points=five_points(face())) is None
+
+
+def test_many_faces_at_once_have_the_errors_of_each():
+    faces = np.array([points for name, points in ODD_FACES.items() if name != "one point"])
+    points = np.array([five_points(face(x=210))] * len(faces))
+    expected = [quality.points_error(*pair) for pair in zip(faces, points, strict=True)]
+    np.testing.assert_allclose(quality.points_errors(faces, points), expected)
