@@ -24,10 +24,12 @@ from pipeline.annotate import STAGES, Annotator, Stopwatch
 from pipeline.config import RunConfig
 from pipeline.demo import make_sample
 from pipeline.manifest import completed_shard
+from pipeline.models import detector_settings
 from pipeline.plan import plan_shards, save_plan
 from pipeline.records import BuildSettings
 from pipeline.run import load_table
-from pipeline.shards import build_shard, read_samples, shard_path
+from pipeline.samples import read_samples, shard_path
+from pipeline.shards import build_shard
 
 PAID_ANYHOW = ("decode", "detect")
 LARGE = (8984, 7122)
@@ -74,7 +76,7 @@ def bench_stages(config: RunConfig, output: str) -> None:
     """Print milliseconds per image of each stage, in one thread, and bytes per sample."""
     dataset = datasets.read_dataset(config)
     table = load_table(config.attribute_table, dataset.attribute_names)
-    settings = BuildSettings(config.images, output, table, config.crop, config.seed, 0)
+    settings = BuildSettings(config.images, output, table, config.crop, config.seed, 0, detector_settings(config))
     for folder in ("plan", "shards", "manifest"):
         os.makedirs(os.path.join(output, folder))
     stopwatch = Stopwatch()

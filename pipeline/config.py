@@ -16,6 +16,9 @@ class RunConfig:
     bboxes: str | None = None
     points: str | None = None
     landmarks: tuple[str, ...] = ()
+    detectors: str = "mediapipe"
+    landmarker: str | None = None
+    dlib_model: str | None = None
     attribute_table: str = "celeba"
     crop: str = "face"
     samples_per_shard: int = 1000

@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from pipeline import storage, tables
 from pipeline.config import RunConfig
-from pipeline.landmark_files import read_landmark_files
+from pipeline.landmark_files import read_landmarks
 from pipeline.records import SPLITS, FloatRows, ImageTable, InputError
-from regions.landmarks import NUM_LANDMARKS
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LABEL_VALUES = {"1": 1, "-1": 0, "0": 0, "1.0": 1, "-1.0": 0, "0.0": 0}
@@ -91,6 +90,8 @@ def read_dataset(config: RunConfig) -> Dataset:
     values = np.concatenate([values, np.zeros((len(unlabelled), values.shape[1]), dtype=np.bool_)])
     reasons = [_reason(image_id, files) for image_id in image_ids] + [UNLABELLED] * len(unlabelled)
     image_ids = [*image_ids, *unlabelled]
+    boxes = _read_numbers(config.bboxes, image_ids, (4,), "face boxes (x, y, width, height)")
+    points = _read_numbers(config.points, image_ids, (5, 2), "five points (x, y each)")
     images = ImageTable(
         image_ids=image_ids,
         keys=sample_keys(image_ids),
@@ -98,9 +99,9 @@ def read_dataset(config: RunConfig) -> Dataset:
         splits=_read_splits(config.partition, image_ids, len(image_ids) - len(unlabelled)),
         labels=values,
         sizes=np.array([files.get(image_id, -1) for image_id in image_ids], dtype=np.int64),
-        boxes=_read_numbers(config.bboxes, image_ids, (4,), "face boxes (x, y, width, height)"),
-        points=_read_numbers(config.points, image_ids, (5, 2), "five points (x, y each)"),
-        landmarks=_given_landmarks(config.landmarks, image_ids),
+        boxes=boxes,
+        points=points,
+        landmarks=read_landmarks(config.landmarks, image_ids, boxes, points, labels.image_ids),
     )
     return Dataset(labels.names, images, skipped)
 
@@ -185,17 +186,6 @@ def _read_numbers(path: str | None, image_ids: Sequence[str], shape: tuple[int, 
         result[found] = np.array([rows[image_ids[i]] for i in found], dtype=np.float32).reshape(-1, *shape)
     if shape == (4,):
         result[~(result[:, 2:] > 0).all(axis=1)] = np.nan
-    return result
-
-
-def _given_landmarks(paths: Sequence[str], image_ids: Sequence[str]) -> FloatRows:
-    if not paths:
-        return np.full((len(image_ids), 0, 2), np.nan, dtype=np.float32)
-    given = read_landmark_files(paths)
-    result = np.full((len(image_ids), NUM_LANDMARKS, 2), np.nan, dtype=np.float32)
-    for i, image_id in enumerate(image_ids):
-        if image_id in given:
-            result[i] = given[image_id]
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -14,7 +14,7 @@ import shapely
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline import images
-from pipeline.shards import Sample, decode_planes
+from pipeline.samples import Sample, decode_planes
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.landmarks import FloatArray
 from regions.masks import unpack_masks
@@ -40,8 +40,19 @@ REGION_COLOURS: dict[str, Colour] = {
     "top_of_head": (0, 133, 125),
 }
 MASK_COLOUR: Colour = (255, 40, 110)
-LANDMARK_RINGS: tuple[tuple[float, Colour], ...] = ((2.3, (15, 15, 20)), (1.5, (255, 255, 255)))
-"""A landmark is a white dot with a dark edge: radius in pixels of the drawing, and colour."""
+LANDMARK_COLOUR: Colour = (255, 255, 255)
+POINT_COLOUR: Colour = (255, 60, 0)
+DARK: Colour = (15, 15, 20)
+
+Rings = tuple[tuple[float, Colour], ...]
+"""A dot, from its edge to its middle: radii in pixels of the drawing, and colours."""
+LANDMARK_RINGS: Rings = ((2.3, DARK), (1.5, LANDMARK_COLOUR))
+SMALL_RINGS: Rings = ((1.5, DARK), (0.9, (60, 255, 130)))
+"""Landmarks on a picture at a small size."""
+
+CROSS_ARM = 8.0
+CROSS_LINES: Rings = ((2.7, (255, 255, 255)), (1.4, POINT_COLOUR))
+"""The crosses of given points: half the lines' width in pixels of the drawing, and colours."""
 
 SCALE = 2
 """Drawings are this many times as large as the crop."""
@@ -116,10 +127,48 @@ def draw_regions(
     colours = region_colours([*REGION_COLOURS, *(further or {})])
     for polygon, colour in zip(polygons, colours.values(), strict=True):
         _draw_polygon(canvas, _to_drawing(polygon, box), colour)
-    dots = _to_drawing(shapely.points(landmarks), box)
-    for radius, colour in LANDMARK_RINGS:
-        _fill(canvas, [_fixed_point(dot) for dot in shapely.buffer(dots, radius)], colour)
+    draw_dots(canvas, shapely.get_coordinates(_to_drawing(shapely.points(landmarks), box)))
     return canvas
+
+
+def draw_dots(canvas: Pixels, points: FloatArray, rings: Rings = LANDMARK_RINGS) -> None:
+    """Draw a dot at each point; those outside of the canvas or not a number are left out.
+
+    Parameters
+    ----------
+    canvas : ndarray (rows, cols, 3) uint8
+        RGB; drawn on.
+    points : ndarray (n, 2)
+        In pixels of the canvas.
+    rings : sequence of pairs of float and tuple of int
+    """
+    dots = shapely.points(_inside(canvas, points))
+    for radius, colour in rings:
+        _fill_each(canvas, shapely.buffer(dots, radius), colour)
+
+
+def draw_crosses(canvas: Pixels, points: FloatArray, box: Sequence[int]) -> None:
+    """Mark points of the source picture by crosses on the drawing of a sample; those outside of it are left out.
+
+    Parameters
+    ----------
+    canvas : ndarray (436, 356, 3) uint8
+        RGB; drawn on.
+    points : ndarray (n, 2)
+        In pixels of the source picture.
+    box : sequence of int
+        The crop: x0, y0, x1, y1, in pixels of the source picture.
+    """
+    inside = _inside(canvas, shapely.get_coordinates(_to_drawing(shapely.points(points), box)))
+    arms = CROSS_ARM * math.sqrt(0.5) * np.array([[[-1, -1], [1, 1]], [[-1, 1], [1, -1]]])
+    lines = shapely.linestrings(inside[:, None, None] + arms)
+    for half_width, colour in CROSS_LINES:
+        _fill_each(canvas, shapely.buffer(lines, half_width).ravel(), colour)
+
+
+def _inside(canvas: Pixels, points: FloatArray) -> FloatArray:
+    kept: FloatArray = points[((points >= 0) & (points <= canvas.shape[1::-1])).all(axis=1)]
+    return kept
 
 
 def draw_mask(sample: Sample, attribute: int) -> Pixels:
@@ -191,6 +240,12 @@ def _blend(canvas: Pixels, coverage: Pixels, colour: Colour, opacity: float) -> 
 
 def _fill(canvas: Pixels, rings: Sequence[npt.NDArray[np.int32]], colour: Colour) -> None:
     cv2.fillPoly(canvas, rings, colour, cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+def _fill_each(canvas: Pixels, polygons: Iterable[Any], colour: Colour) -> None:
+    """Fill polygons without holes one by one: filled at once, they would cancel out where two overlap."""
+    for polygon in polygons:
+        _fill(canvas, [_fixed_point(polygon)], colour)
 
 
 def contact_sheet(tiles: Sequence[Tile], title: str, legend: Mapping[str, Colour]) -> Image.Image:

@@ -80,7 +80,7 @@ def describe_dataset(settings: BuildSettings, summaries: Sequence[ShardSummary])
         },
         "rungs": _add_up(summary.rungs for summary in summaries),
         "rejects": _add_up(summary.reasons for summary in summaries),
-        "versions": versions(),
+        "versions": versions(settings.detectors),
         "shards": [
             {
                 "name": summary.name,

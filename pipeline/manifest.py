@@ -18,6 +18,7 @@ from regions.landmarks import NUM_LANDMARKS
 
 WRITTEN, REJECTED = "written", "rejected"
 ROWS_PER_GROUP = 10_000
+MANIFEST_FOLDER, MANIFEST_SUFFIX = "manifest", ".parquet"
 SUMMARY_KEY = b"attparse.shard"
 POINTS_TYPE = pa.list_(pa.float32())
 
@@ -41,7 +42,7 @@ class ManifestRow(NamedTuple):
 
 def manifest_path(output: str, name: str) -> str:
     """Return where the manifest of a shard lies."""
-    return storage.join(output, "manifest", f"{name}.parquet")
+    return storage.join(output, MANIFEST_FOLDER, name + MANIFEST_SUFFIX)
 
 
 def manifest_row(result: Annotated | Rejected) -> ManifestRow:
@@ -131,9 +132,20 @@ def read_manifest(output: str, name: str, columns: list[str] | None = None) -> p
     OSError, pyarrow.ArrowException
         If there is none or it is damaged.
     """
-    content = pa.BufferReader(storage.read_bytes(manifest_path(output, name)))
+    return read_manifest_file(manifest_path(output, name), columns)
+
+
+def read_manifest_file(path: str, columns: list[str] | None = None) -> pa.Table:
+    """Read all rows of a manifest by its path, as `read_manifest` does."""
+    content = pa.BufferReader(storage.read_bytes(path))
     # With pyarrow's threads and pre-buffering, a process that ends soon after may abort (pyarrow 23).
     return pq.ParquetFile(content, pre_buffer=False).read(columns, use_threads=False)
+
+
+def landmark_rows(table: pa.Table) -> FloatRows:
+    """Return the landmarks of all rows of a manifest ``(n, 68, 2)``, not a number where there are none."""
+    flat = table["landmarks"].combine_chunks().flatten()
+    return np.asarray(flat, dtype=np.float32).reshape(-1, NUM_LANDMARKS, 2)
 
 
 def completed_shard(output: str, name: str, fingerprint: str, tar_path: str) -> ShardSummary | None:

@@ -19,7 +19,10 @@ FloatArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.integer[Any]]
 
 NUM_MESH_POINTS = 478
-MAP_VERSION = 1
+MAP_VERSION = 2
+
+FACE_MESH, LANDMARKER = "face_mesh_to_68", "landmarker_to_68"
+"""The packaged maps: for FaceMesh as built into mediapipe, and for the model file of the Face Landmarker."""
 
 MESH_PIXEL_OFFSET = 0.5
 """What FaceMesh's coordinates lack, in pixels: it counts from the centre of the top-left pixel.
@@ -44,8 +47,6 @@ class MeshMap:
     left_eye, right_eye : ndarray (6,)
         Mesh indices about the eye on the left and on the right of the picture; the mean of each
         six is that eye's centre.
-    mirror : ndarray (478,)
-        Where each mesh point goes when the face is mirrored; its own inverse.
     licence : str
         What the map was fitted on, and the terms of that data.
     """
@@ -55,7 +56,6 @@ class MeshMap:
     intercept: npt.NDArray[np.float32]
     left_eye: IndexArray
     right_eye: IndexArray
-    mirror: IndexArray
     licence: str
 
 
@@ -148,9 +148,10 @@ def mesh_to_landmarks(mesh: FloatArray, mesh_map: MeshMap) -> npt.NDArray[np.flo
 
     Notes
     -----
-    A mirrored mesh (x negated, points reordered by ``mesh_map.mirror``) gives the mirrored
-    landmarks. The ridge regression in an eye-line frame is this project's own; the order of the
-    68 points is that of Sagonas et al., "300 Faces in-the-Wild Challenge" (2013).
+    FaceMesh finds faces half a percent of the eye distance too far to the right, in a picture and in
+    its mirror image; the map, fitted on both, takes that out. The ridge regression in an eye-line
+    frame is this project's own; the order of the 68 points is that of Sagonas et al.,
+    "300 Faces in-the-Wild Challenge" (2013).
     """
     points = np.asarray(mesh, dtype=np.float64)
     if points.shape != (NUM_MESH_POINTS, 2):
@@ -166,20 +167,25 @@ def mesh_to_landmarks(mesh: FloatArray, mesh_map: MeshMap) -> npt.NDArray[np.flo
 
 
 @functools.cache
-def load_mesh_map() -> MeshMap:
-    """Load the packaged map, once per process.
+def load_mesh_map(name: str) -> MeshMap:
+    """Load a packaged map, once per process.
+
+    Parameters
+    ----------
+    name : str
+        `FACE_MESH` or `LANDMARKER`.
 
     Raises
     ------
     ValueError
         If the packaged file has another version than this module reads.
     """
-    resource = importlib.resources.files("pipeline").joinpath("mesh_to_68.npz")
+    resource = importlib.resources.files("pipeline").joinpath(f"{name}.npz")
     with resource.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     version = int(arrays["version"])
     if version != MAP_VERSION:
-        raise ValueError(f"mesh_to_68.npz has version {version}, expected {MAP_VERSION}")
+        raise ValueError(f"{name}.npz has version {version}, expected {MAP_VERSION}")
     for array in arrays.values():
         array.flags.writeable = False
     return MeshMap(
@@ -188,6 +194,5 @@ def load_mesh_map() -> MeshMap:
         intercept=arrays["intercept"],
         left_eye=arrays["left_eye"],
         right_eye=arrays["right_eye"],
-        mirror=arrays["mirror"],
         licence=str(arrays["licence"]),
     )

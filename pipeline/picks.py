@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.manifest import WRITTEN, read_manifest
-from pipeline.shards import Sample, read_samples, shard_path
+from pipeline.samples import Sample, read_samples, shard_path
 
 MAX_SPREAD = 24
 """Shards looked into even if fewer have enough images."""
+
+COLUMNS = ["image_id", "key", "status", "reason", "detail", "rung", "labels", "height", "width"]
 
 Grouping = Callable[[pa.Table], Any]
 """From a manifest to the group of each row, null for rows of none: an array of strings."""
@@ -32,6 +34,9 @@ class Pick(NamedTuple):
         Of a rejected image; else empty.
     height, width : int
         Size of the source picture, 0 where unknown.
+    landmarks : tuple of float
+        x and y of each of the 68, in pixels of the source picture, not a number where there are none;
+        empty where they were not asked for.
     """
 
     shard: str
@@ -41,6 +46,7 @@ class Pick(NamedTuple):
     detail: str
     height: int
     width: int
+    landmarks: tuple[float, ...] = ()
 
 
 def by_column(name: str) -> Grouping:
@@ -59,7 +65,7 @@ def with_attribute(name: str) -> Grouping:
 
 
 def pick_images(
-    output: str, shards: Sequence[str], quotas: Mapping[str, int], group: Grouping
+    output: str, shards: Sequence[str], quotas: Mapping[str, int], group: Grouping, *, landmarks: bool = False
 ) -> dict[str, list[Pick]]:
     """Pick images of each group, spread over the shards; always the same ones for the same run.
 
@@ -76,6 +82,8 @@ def pick_images(
         Images wanted per group.
     group : callable
         One of `by_column`, `with_attribute`.
+    landmarks : bool
+        Whether to read the landmarks, too.
 
     Returns
     -------
@@ -90,7 +98,7 @@ def pick_images(
     found: dict[str, dict[int, list[Pick]]] = {name: {} for name in quotas}
     first = spread(len(shards), min(max(quotas.values(), default=0), MAX_SPREAD))
     for visited, index in enumerate([*first, *sorted(set(range(len(shards))) - set(first))], 1):
-        table = _read_rows(output, shards[index])
+        table = read_manifest(output, shards[index], [*COLUMNS, "landmarks"] if landmarks else COLUMNS)
         groups = group(table)
         for name, quota in quotas.items():
             rows = table.filter(pc.fill_null(pc.equal(groups, name), False)).slice(0, quota)
@@ -113,13 +121,17 @@ def spread(size: int, count: int) -> list[int]:
     return [(2 * i + 1) * size // (2 * count) for i in range(count)]
 
 
-def _read_rows(output: str, shard: str) -> pa.Table:
-    columns = ["image_id", "key", "status", "reason", "detail", "rung", "labels", "height", "width"]
-    return read_manifest(output, shard, columns)
-
-
 def _pick(shard: str, group: str, row: Mapping[str, Any]) -> Pick:
-    return Pick(shard, row["image_id"], row["key"], group, row["detail"] or "", row["height"], row["width"])
+    return Pick(
+        shard=shard,
+        image_id=row["image_id"],
+        key=row["key"],
+        group=group,
+        detail=row["detail"] or "",
+        height=row["height"],
+        width=row["width"],
+        landmarks=tuple(row.get("landmarks", ())),
+    )
 
 
 def _take_in_turn(of_shard: Mapping[int, list[Pick]], quota: int) -> list[Pick]:

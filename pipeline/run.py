@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -14,11 +15,13 @@ from apache_beam.options.pipeline_options import TestOptions
 from pipeline import datasets, storage
 from pipeline.config import RunConfig
 from pipeline.dataset_file import dataset_path, read_dataset_file
+from pipeline.kept_crops import run_with_same_crops
 from pipeline.manifest import completed_shard, manifest_path
-from pipeline.plan import PLAN_FOLDER, plan_shards, save_plan
+from pipeline.models import detector_settings
+from pipeline.plan import PLAN_FOLDER, plan_shards, save_plan, versions
 from pipeline.records import BuildSettings, InputError
 from pipeline.runner import add_graph, beam_options, make_pipeline, on_dataflow, run_pipeline
-from pipeline.shards import shard_path
+from pipeline.samples import shard_path
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
 
 FOLDERS = ("shards", "manifest", PLAN_FOLDER)
@@ -46,6 +49,8 @@ def run(config: RunConfig) -> dict[str, Any] | None:
     FileSystems.set_options(options)
     if on_dataflow(options):
         _check_reachable(config.images, config.output)
+    _check_landmark_paths(config)
+    detectors = detector_settings(config)
     dataset = datasets.read_dataset(config)
     settings = BuildSettings(
         images=config.images,
@@ -54,6 +59,8 @@ def run(config: RunConfig) -> dict[str, Any] | None:
         crop=config.crop,
         seed=config.seed,
         skipped=dataset.skipped,
+        detectors=detectors,
+        kept_crops=run_with_same_crops(config.landmarks, config.crop, versions(detectors)),
     )
     _tell_dataset(config, dataset)
     if options.view_as(TestOptions).dry_run:
@@ -85,6 +92,16 @@ def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTa
         raise InputError(f"{name_or_path}: {error.strerror or error} (known tables: {known})") from None
     except UnicodeDecodeError:
         raise InputError(f"{name_or_path}: not UTF-8 text, expected a TOML attribute table") from None
+
+
+def _check_landmark_paths(config: RunConfig) -> None:
+    """Refuse landmarks out of the folder that is written to: a run that fails would have lost them."""
+    for path in config.landmarks:
+        if not storage.is_remote(path) and Path(config.output).resolve() in (
+            Path(path).resolve(),
+            *Path(path).resolve().parents,
+        ):
+            raise InputError(f"--landmarks {path} is in --output {config.output}: choose another --output")
 
 
 def _check_reachable(*folders: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing a shard from its plan, and reading samples back from its tar file."""
+"""Writing a shard from its plan."""
 
 from __future__ import annotations
 
@@ -7,27 +7,14 @@ import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO
-
-import cv2
-import numpy as np
-import numpy.typing as npt
+from typing import BinaryIO
 
 from pipeline import manifest, progress, storage
 from pipeline.annotate import Annotator, Stopwatch
+from pipeline.kept_crops import KeptCrops
 from pipeline.plan import load_plan
 from pipeline.records import Annotated, BuildSettings, ShardPlan, ShardSummary
-from regions.masks import MASK_HEIGHT, MASK_WIDTH
-
-JPEG, MASKS, JSON = "jpg", "masks.png", "json"
-"""Endings of a sample's members, in the order in which they stand in the tar file."""
-
-
-def shard_path(output: str, name: str) -> str:
-    """Return where the tar file of a shard lies."""
-    return storage.join(output, "shards", f"{name}.tar")
+from pipeline.samples import JPEG, JSON, MASKS, shard_path
 
 
 def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwatch: Stopwatch) -> ShardSummary:
@@ -50,11 +37,12 @@ def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwa
     plan = load_plan(settings.output, name)
     attributes = list(settings.table.attributes)
     rows: list[manifest.ManifestRow] = []
-    with storage.create(shard_path(settings.output, name)) as stream:
+    kept_crops = KeptCrops(settings.kept_crops, name)
+    with storage.create(shard_path(settings.output, name)) as stream, contextlib.closing(kept_crops):
         writer = SampleWriter(stream)
         for row in plan.images.rows():
             try:
-                result = annotator.annotate(row)
+                result = annotator.annotate(row, kept_crops.take(row.image_id))
             except Exception as error:
                 raise RuntimeError(f"image {row.image_id!r} of shard {name}: {error!r}") from error
             if isinstance(result, Annotated):
@@ -130,84 +118,3 @@ class SampleWriter:
     def sha256(self) -> str:
         """Hash of the tar file."""
         return self._stream.sha256
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A sample as it is read back.
-
-    Attributes
-    ----------
-    key : str
-    jpeg, png : bytes
-    description : dict
-        The JSON member.
-    """
-
-    key: str
-    jpeg: bytes
-    png: bytes
-    description: dict[str, Any]
-
-
-class ShardError(Exception):
-    """A shard that can't be read; the message names the shard and the sample."""
-
-
-def read_samples(path: str) -> Iterator[Sample]:
-    """Yield the samples of a tar file in order.
-
-    Raises
-    ------
-    ShardError
-        If the file is no tar file, or a sample lacks a member or has an unknown one.
-    """
-    try:
-        with storage.open_read(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            yield from _group_members(path, tar)
-    except (tarfile.TarError, OSError) as error:
-        raise ShardError(f"{path}: {error}") from None
-
-
-def _group_members(path: str, tar: tarfile.TarFile) -> Iterator[Sample]:
-    members: dict[str, bytes] = {}
-    last_key = ""
-    for info in tar:
-        key, _, ending = info.name.partition(".")
-        expected = (JPEG, MASKS, JSON)[len(members)]
-        content = tar.extractfile(info)
-        if ending != expected or content is None:
-            raise ShardError(f"{path}: member {info.name!r}, expected one ending in .{expected}")
-        if members and key != last_key:
-            raise ShardError(f"{path}: member {info.name!r}, expected .{expected} of sample {last_key!r}")
-        last_key = key
-        members[ending] = content.read()
-        if ending == JSON:
-            with contextlib.suppress(ValueError):
-                yield Sample(key, members[JPEG], members[MASKS], json.loads(members[JSON]))
-                members = {}
-            if members:
-                raise ShardError(f"{path}: sample {key!r}: {ending} is not valid JSON")
-    if members:
-        raise ShardError(f"{path}: sample {last_key!r} has no .{(JPEG, MASKS, JSON)[len(members)]}")
-
-
-def decode_planes(png: bytes) -> npt.NDArray[np.uint8]:
-    """Decode the packed masks of a sample: ``(planes, 96, 76)`` uint8.
-
-    Raises
-    ------
-    ValueError
-        If the bytes are no gray PNG of such planes.
-    """
-    stacked = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    if stacked is None:
-        raise ValueError("masks are not a PNG")
-    if (
-        stacked.ndim != 2
-        or stacked.dtype != np.uint8
-        or stacked.shape[1] != MASK_WIDTH
-        or stacked.shape[0] % MASK_HEIGHT
-    ):
-        raise ValueError(f"masks have shape {stacked.shape}, expected (n * {MASK_HEIGHT}, {MASK_WIDTH}) gray")
-    return np.asarray(stacked, dtype=np.uint8).reshape(-1, MASK_HEIGHT, MASK_WIDTH)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pipeline import storage
 from pipeline.dataset_file import read_dataset_file
 from pipeline.manifest import REJECTED, WRITTEN, read_manifest, read_summary
-from pipeline.shards import Sample, ShardError, decode_planes, read_samples, shard_path
+from pipeline.samples import Sample, ShardError, decode_planes, read_samples, shard_path
 from regions.landmarks import NUM_LANDMARKS
 from regions.masks import unpack_masks
 

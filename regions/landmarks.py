@@ -100,6 +100,12 @@ def five_points(landmarks: FloatArray) -> FloatArray:
     return np.vstack([left, right, corners])
 
 
+def eye_line_angle(points: FloatArray) -> float:
+    """Return the direction from the left to the right eye of five points ``(5, 2)``, in degrees clockwise."""
+    x, y = points[1] - points[0]
+    return math.degrees(math.atan2(y, x))
+
+
 def face_size(landmarks: FloatArray) -> float:
     """Return the size of the face as the eye distance it would have seen from the front, in pixels.
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.resources
 import math
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,26 +26,85 @@ from regions.landmarks import (
     mean_shape,
 )
 
-QUALITY_VERSION = 1
+QUALITY_VERSION = 2
 """Raised whenever a check changes, so that shards built before are built again."""
 
 MIN_FACE_SIZE = 4.0
 """Smallest face, as the distance between the eye centres seen from the front, in pixels."""
 MAX_FACE_SHARE = 1.0
 """Largest face size as a share of the picture's longer side."""
-MAX_SHAPE_ERROR = 0.45
-"""Largest distance to the mean shape (`shape_error`)."""
+MAX_DEVIATION = 4.0
+"""Largest `ShapeFit.deviation`: true faces have up to 2.0, shuffled points from 10 on (`ShapeFit`)."""
+MAX_RESIDUAL = 0.35
+"""Largest `ShapeFit.residual`: true faces have up to 0.31, two mouth corners mistaken for each other from 0.40 on."""
 MAX_POINTS_ERROR = 0.3
 """Largest distance to the five given points (`points_error`)."""
-BOX_SIZES = (0.3, 1.6)
-"""Smallest and largest ratio of the landmarks' extent to the given box."""
+MAX_BOX_DISTANCE = 0.3
+"""Largest distance from the middle of the landmarks to that of the face box, in box sizes."""
+BOX_SIZES = (1.6, 6.0)
+"""Smallest and largest face box, in face sizes; those about true faces have 2.0 to 3.8."""
 
 
-def shape_error(landmarks: FloatArray) -> float:
-    """Return how far 68 points are from the mean shape laid on them, in face sizes (root mean square)."""
-    shape = mean_shape()
-    residual = landmarks - apply_similarity(shape, *fit_similarity(shape, landmarks))
-    return math.sqrt(float((residual**2).sum(axis=1).mean())) / max(face_size(landmarks), 1e-9)
+@dataclass(frozen=True, eq=False)
+class ShapeModel:
+    """How the shapes of faces vary: principal components of shapes laid on the mean shape.
+
+    Attributes
+    ----------
+    components : ndarray (k, 136)
+        Orthonormal rows of x0, y0, x1, y1, ..., in eye distances.
+    spreads : ndarray (k,)
+        Standard deviation along each component, in eye distances.
+    mean : ndarray (136,)
+        The mean of the shapes.
+    """
+
+    components: FloatArray
+    spreads: FloatArray
+    mean: FloatArray
+
+
+class ShapeFit(NamedTuple):
+    """How well 68 points fit the `ShapeModel`.
+
+    Attributes
+    ----------
+    deviation : float
+        Root mean square of the component scores, in standard deviations: 1 for a usual face.
+    residual : float
+        Distance of the point that is farthest from where the model has it, in eye distances.
+    worst : int
+        Index of that point.
+    """
+
+    deviation: float
+    residual: float
+    worst: int
+
+
+@functools.cache
+def shape_model() -> ShapeModel:
+    """Load the packaged model.
+
+    Fitted by ``tools/fit_landmark_map.py`` on the HELEN training photographs with the 68 points
+    of 300-W (for non-commercial research) and their mirror images.
+    """
+    resource = importlib.resources.files("regions").joinpath("shape_model.npz")
+    with resource.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        arrays = {name: np.asarray(stored[name], dtype=np.float64) for name in ("components", "spreads", "mean")}
+    return ShapeModel(**arrays)
+
+
+def fit_shape(landmarks: FloatArray) -> ShapeFit:
+    """Fit the shape model to 68 points ``(68, 2)``, which must not all be one point."""
+    model = shape_model()
+    laid = apply_similarity(landmarks, *fit_similarity(landmarks, mean_shape()))
+    difference = laid.ravel() - model.mean
+    scores = model.components @ difference
+    unexplained = np.linalg.norm((difference - scores @ model.components).reshape(-1, 2), axis=1)
+    worst = int(unexplained.argmax())
+    deviation = math.sqrt(float(((scores / model.spreads) ** 2).mean()))
+    return ShapeFit(deviation, float(unexplained[worst]), worst)
 
 
 def points_error(landmarks: FloatArray, points: FloatArray) -> float:
@@ -86,9 +149,14 @@ def implausible(landmarks: FloatArray, width: float, height: float) -> str | Non
     x, y = (left + right) / 2
     if not (-size < x < width + size and -size < y < height + size):
         return f"eyes at ({x:.0f}, {y:.0f}), outside of the picture of {width:.0f}x{height:.0f}"
-    error = shape_error(landmarks)
-    if error > MAX_SHAPE_ERROR:
-        return f"shape differs from a face by {error:.2f} eye distances, expected at most {MAX_SHAPE_ERROR}"
+    fit = fit_shape(landmarks)
+    if fit.deviation > MAX_DEVIATION:
+        return f"shape of no face: {fit.deviation:.1f} standard deviations, expected at most {MAX_DEVIATION:.0f}"
+    if fit.residual > MAX_RESIDUAL:
+        return (
+            f"landmark {fit.worst} is {fit.residual:.2f} eye distances from where the others say,"
+            f" expected at most {MAX_RESIDUAL}"
+        )
     return None
 
 
@@ -116,11 +184,12 @@ def disagrees(landmarks: FloatArray, box: FloatArray | None = None, points: Floa
         return None
     if box is None:
         return None
-    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
-    middle = (low + high) / 2
-    if (middle < box[:2]).any() or (middle > box[:2] + box[2:]).any():
-        return f"centre at ({middle[0]:.0f}, {middle[1]:.0f}), outside of the face box {box.round().tolist()}"
-    ratio = math.sqrt(float(np.prod(high - low)) / float(np.prod(box[2:])))
-    if not BOX_SIZES[0] <= ratio <= BOX_SIZES[1]:
-        return f"{ratio:.2f} times as large as the face box, expected {BOX_SIZES[0]} to {BOX_SIZES[1]}"
+    middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
+    side = math.sqrt(float(box[2] * box[3]))
+    distance = math.hypot(*(middle - box[:2] - box[2:] / 2)) / side
+    if distance > MAX_BOX_DISTANCE:
+        return f"{distance:.2f} box sizes from the middle of the face box, expected at most {MAX_BOX_DISTANCE}"
+    size = side / max(face_size(landmarks), 1e-9)
+    if not BOX_SIZES[0] <= size <= BOX_SIZES[1]:
+        return f"face box of {size:.1f} eye distances, expected {BOX_SIZES[0]} to {BOX_SIZES[1]}"
     return None

@@ -17,8 +17,18 @@ from pipeline import manifest, storage
 from pipeline.annotate import encode_jpeg, encode_planes
 from pipeline.dataset_file import dataset_path
 from pipeline.finish import describe_dataset
-from pipeline.records import Annotated, BuildSettings, ImageRow, ImageTable, Rejected, ShardPlan, ShardSummary
-from pipeline.shards import SampleWriter, shard_path
+from pipeline.records import (
+    Annotated,
+    BuildSettings,
+    DetectorSettings,
+    ImageRow,
+    ImageTable,
+    Rejected,
+    ShardPlan,
+    ShardSummary,
+)
+from pipeline.samples import shard_path
+from pipeline.shards import SampleWriter
 from regions.attributes import AttributeTable, parse_table
 from regions.crop import cut, face_crop_box
 from regions.landmarks import round_landmarks
@@ -56,10 +66,13 @@ def jpeg_file(*, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> byt
     return stream.getvalue()
 
 
-def image_row(*, image_id: str = "a.jpg", labels: Sequence[int] = (1, 0, 1), reason: str = "") -> ImageRow:
-    """Return a row without hints."""
+def image_row(
+    *, image_id: str = "a.jpg", labels: Sequence[int] = (1, 0, 1), reason: str = "", five: Points | None = None
+) -> ImageRow:
+    """Return a row without hints but the five points, if given."""
     key = "".join(c if c.isalnum() else "_" for c in image_id.rpartition(".")[0])
-    return ImageRow(image_id, key, np.array(labels, dtype=np.bool_), None, None, None, reason)
+    points = None if five is None else five.astype(np.float32)
+    return ImageRow(image_id, key, np.array(labels, dtype=np.bool_), None, points, None, reason)
 
 
 def annotated(
@@ -69,22 +82,31 @@ def annotated(
     rung: str = "whole_picture",
     points: Points | None = None,
     table: AttributeTable | None = None,
+    five: Points | None = None,
 ) -> Annotated:
-    """Return the sample that a picture with a face at `points` gives."""
+    """Return the sample that a picture with a face at `points` gives, `five` being the data set's five points."""
     table = table or small_table()
     pixels = picture(seed=len(image_id))
     landmarks = round_landmarks(face() if points is None else points)
     box = face_crop_box(landmarks)
     polygons = clip_to_frame(region_polygons(landmarks, table.further_regions), WIDTH, HEIGHT)
-    row = image_row(image_id=image_id, labels=labels)
+    row = image_row(image_id=image_id, labels=labels, five=five)
     planes = AttributeMasks(table.region_bits())(rasterize(polygons, *sample_points(box)), row.labels)
     jpeg, png = encode_jpeg(cut(pixels, np.array(box, dtype=np.float64))), encode_planes(planes)
     return Annotated(row, rung, landmarks, box, HEIGHT, WIDTH, "0" * 64, jpeg, png)
 
 
-def rejected(*, image_id: str = "b.jpg", reason: str = "no_face", detail: str = "") -> Rejected:
-    """Return a rejected image."""
-    return Rejected(image_row(image_id=image_id), reason, detail)
+def rejected(
+    *,
+    image_id: str = "b.jpg",
+    reason: str = "no_face",
+    detail: str = "",
+    guess: Points | None = None,
+    five: Points | None = None,
+) -> Rejected:
+    """Return a rejected image, `guess` being its landmarks that failed, `five` the data set's five points."""
+    landmarks = None if guess is None else guess.astype(np.float32)
+    return Rejected(image_row(image_id=image_id, five=five), reason, detail, guess=landmarks)
 
 
 def write_output(
@@ -116,7 +138,8 @@ def write_output(
     output = str(folder / "out")
     for part in ("out/shards", "out/manifest", "images"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    settings = BuildSettings(str(folder / "images"), output, table or small_table(), "face", 0, skipped)
+    table = table or small_table()
+    settings = BuildSettings(str(folder / "images"), output, table, "face", 0, skipped, DetectorSettings())
     summaries = [_write_shard(settings, name, results) for name, results in shards.items()]
     document = describe_dataset(settings, summaries)
     storage.write_bytes(dataset_path(output), json.dumps(document).encode())

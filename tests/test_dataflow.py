@@ -19,7 +19,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.demo import make_sample
-from pipeline.records import BuildSettings
+from pipeline.records import BuildSettings, DetectorSettings
 from pipeline.runner import add_graph, beam_options
 from regions.attributes import load_packaged_table
 
@@ -319,6 +319,7 @@ def submit(google: Google, names: list[str], *options: str) -> None:
         crop="face",
         seed=0,
         skipped=0,
+        detectors=DetectorSettings(),
     )
     pipeline = beam.Pipeline(options=beam_options(dataflow_options(*options)))
     add_graph(pipeline, settings, names, names)

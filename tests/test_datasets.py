@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from pipeline import datasets, storage
 from pipeline.config import RunConfig
-from pipeline.landmark_files import LANDMARK_COLUMNS
+from pipeline.openface import LANDMARK_COLUMNS
 from pipeline.records import InputError
+from regions.landmarks import five_points
+from tests.faces import face
+from tests.landmark_files import openface_csv
 
 
 @pytest.fixture
@@ -247,6 +250,25 @@ def test_given_landmarks(folder):
     assert a.landmarks[:2].tolist() == [[0, 68], [1, 69]]
     assert b.landmarks[:2].tolist() == [[1, 69], [2, 70]]
     assert c.landmarks is None
+
+
+def test_the_hints_choose_among_the_faces_of_openface(folder):
+    add_images(folder, "a.jpg")
+    (folder / "openface").mkdir()
+    write(folder / "openface", "a.csv", openface_csv([((0, "0.4"), face()), ((1, "0.9"), face(x=900))]))
+    values = " ".join(f"{value:.0f}" for value in five_points(face()).ravel())
+    points = write(folder, "points", f"1\nA B C D E F G H I J\na.jpg {values}\n")
+    options = {"landmarks": (str(folder / "openface"),), "points": points}
+    (row,) = read(folder, labels_of(folder, ["a.jpg"]), **options).images.rows()
+    np.testing.assert_allclose(row.landmarks, face(), atol=0.0501)
+
+
+@pytest.mark.parametrize("options", [{"limit": 1}, {"skip_missing": True}])
+def test_landmarks_of_label_rows_that_are_left_out(folder, options):
+    add_images(folder, "a.jpg")
+    path = landmarks_csv(folder, "b.csv", [("b.jpg", range(136))])
+    (row,) = read(folder, labels_of(folder, ["a.jpg", "b.jpg"]), landmarks=(path,), **options).images.rows()
+    assert (row.image_id, row.landmarks) == ("a.jpg", None)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.mesh import (
+    FACE_MESH,
     MESH_PIXEL_OFFSET,
     NUM_MESH_POINTS,
     eye_frame,
@@ -18,7 +19,7 @@ from pipeline.mesh import (
     mesh_to_pixels,
 )
 from regions.landmarks import mean_shape
-from tests.faces import MIRROR, Points, turned
+from tests.faces import Points, turned
 
 TOLERANCE = 1e-3
 """In pixels, on faces of a few hundred pixels: float32's rounding of the result."""
@@ -30,7 +31,7 @@ def mesh(seed: int = 0, *, jitter: float = 0.02) -> Points:
     They are the least change of points without any form that the weights turn into the mean
     shape, moved at random.
     """
-    fitted = load_mesh_map()
+    fitted = load_mesh_map(FACE_MESH)
     points = np.zeros((NUM_MESH_POINTS, 2))
     points[fitted.left_eye], points[fitted.right_eye] = (-0.5, 0), (0.5, 0)
     wanted = mean_shape().reshape(-1) - fitted.intercept - points.reshape(-1) @ fitted.weights
@@ -41,18 +42,18 @@ def mesh(seed: int = 0, *, jitter: float = 0.02) -> Points:
 
 
 def landmarks(points: Points) -> Points:
-    return mesh_to_landmarks(points, load_mesh_map()).astype(np.float64)
+    return mesh_to_landmarks(points, load_mesh_map(FACE_MESH)).astype(np.float64)
 
 
 def test_result_is_68_points_of_float32() -> None:
-    result = mesh_to_landmarks(mesh().astype(np.float32), load_mesh_map())
+    result = mesh_to_landmarks(mesh().astype(np.float32), load_mesh_map(FACE_MESH))
     assert result.shape == (68, 2)
     assert result.dtype == np.float32
     assert np.isfinite(result).all()
 
 
 def test_the_map_is_one_affine_product_in_the_eye_frame() -> None:
-    fitted, points = load_mesh_map(), mesh()
+    fitted, points = load_mesh_map(FACE_MESH), mesh()
     left, right = points[fitted.left_eye].mean(axis=0), points[fitted.right_eye].mean(axis=0)
     origin, step = complex(*(left + right) / 2), complex(*(right - left))  # the frame, in complex numbers
     framed = (points @ (1, 1j) - origin) / step
@@ -75,31 +76,9 @@ def test_landmarks_shift_scale_and_turn_with_the_mesh(
     np.testing.assert_allclose(moved, turned(landmarks(points) * scale, angle) + shift, atol=TOLERANCE)
 
 
-@given(seed=st.integers(0, 99), width=st.integers(1, 1000))
-def test_a_mirrored_mesh_has_mirrored_landmarks(seed: int, width: int) -> None:
-    points = mesh(seed)
-    flipped = points[load_mesh_map().mirror] * (-1, 1) + (width, 0)
-    expected = landmarks(points)[MIRROR] * (-1, 1) + (width, 0)
-    np.testing.assert_allclose(landmarks(flipped), expected, atol=TOLERANCE)
-
-
-def test_the_weights_equal_their_mirror_image_exactly() -> None:
-    fitted = load_mesh_map()
-    weights, intercept = fitted.weights.reshape(478, 2, 68, 2), fitted.intercept.reshape(68, 2)
-    signs = np.outer([-1, 1], [-1, 1])[None, :, None, :]
-    np.testing.assert_array_equal(weights[fitted.mirror][:, :, MIRROR] * signs, weights)
-    np.testing.assert_array_equal(intercept[MIRROR] * (-1, 1), intercept)
-
-
-def test_the_mirror_permutation_is_its_own_inverse_and_swaps_the_eyes() -> None:
-    fitted = load_mesh_map()
-    np.testing.assert_array_equal(fitted.mirror[fitted.mirror], np.arange(NUM_MESH_POINTS))
-    assert set(fitted.mirror[fitted.left_eye]) == set(fitted.right_eye)
-
-
 def test_the_packaged_map_is_read_only_and_loaded_once() -> None:
-    fitted = load_mesh_map()
-    assert fitted is load_mesh_map()
+    fitted = load_mesh_map(FACE_MESH)
+    assert fitted is load_mesh_map(FACE_MESH)
     assert fitted.weights.shape == (956, 136)
     assert fitted.intercept.shape == (136,)
     assert fitted.weights.dtype == fitted.intercept.dtype == np.float32
@@ -119,7 +98,7 @@ def test_pixels_count_from_the_corner_of_the_first_pixel() -> None:
 
 
 def test_eye_frame_puts_the_eyes_at_half_a_unit_and_comes_back() -> None:
-    fitted, points = load_mesh_map(), turned(mesh(), 30)
+    fitted, points = load_mesh_map(FACE_MESH), turned(mesh(), 30)
     frame = eye_frame(points, fitted.left_eye, fitted.right_eye)
     framed = frame.to_frame(points)
     np.testing.assert_allclose(framed[fitted.left_eye].mean(axis=0), (-0.5, 0), atol=1e-12)
@@ -130,7 +109,7 @@ def test_eye_frame_puts_the_eyes_at_half_a_unit_and_comes_back() -> None:
 @pytest.mark.parametrize("shape", [(468, 2), (478, 3), (956,), (1, 478, 2), (0, 2)])
 def test_a_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected \(478, 2\)"):
-        mesh_to_landmarks(np.zeros(shape), load_mesh_map())
+        mesh_to_landmarks(np.zeros(shape), load_mesh_map(FACE_MESH))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -138,9 +117,9 @@ def test_a_coordinate_that_is_no_number_is_refused(value: float) -> None:
     points = mesh()
     points[17, 1] = value
     with pytest.raises(ValueError, match="mesh point 17 is"):
-        mesh_to_landmarks(points, load_mesh_map())
+        mesh_to_landmarks(points, load_mesh_map(FACE_MESH))
 
 
 def test_eyes_at_one_point_are_refused() -> None:
     with pytest.raises(ValueError, match="both eye centres are at"):
-        mesh_to_landmarks(np.full((NUM_MESH_POINTS, 2), 7.0), load_mesh_map())
+        mesh_to_landmarks(np.full((NUM_MESH_POINTS, 2), 7.0), load_mesh_map(FACE_MESH))

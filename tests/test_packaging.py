@@ -16,7 +16,7 @@ from apache_beam.internal import pickler
 from apache_beam.runners.portability.stager import Stager
 
 from pipeline.build import BuildShard, BuildShards
-from pipeline.records import BuildSettings
+from pipeline.records import BuildSettings, DetectorSettings
 from regions.attributes import load_packaged_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +62,8 @@ def test_sdist_holds_the_three_packages_and_nothing_else(sdist: Path) -> None:
         names = {member.name.partition("/")[2] for member in tar if member.isfile()}
     inside = {name for name in names if "/" in name and ".egg-info/" not in name}
     assert inside == set().union(*(files_of_package(name) for name in PACKAGES))
-    assert {"regions/celeba.toml", "regions/mean_shape.csv", "pipeline/mesh_to_68.npz"} <= inside
+    assert {f"regions/{name}" for name in ("celeba.toml", "mean_shape.csv", "shape_model.npz")} <= inside
+    assert {f"pipeline/{name}_to_68.npz" for name in ("face_mesh", "landmarker")} <= inside
     on_top = {name for name in names if "/" not in name} - MADE_BY_SETUPTOOLS
     assert on_top <= {"MANIFEST.in", "setup.py", "pyproject.toml", "README.md", "LICENSE"}
     assert sdist.stat().st_size < 1_000_000
@@ -70,8 +71,9 @@ def test_sdist_holds_the_three_packages_and_nothing_else(sdist: Path) -> None:
 
 def test_installed_package_works_elsewhere(worker: Path, tmp_path: Path) -> None:
     code = """
-import importlib.metadata, pipeline.build, pipeline.mesh, regions.attributes, regions.landmarks, regions.masks, training
-pipeline.mesh.load_mesh_map(), regions.landmarks.mean_shape(), regions.attributes.load_packaged_table("celeba")
+import pipeline.build, pipeline.mesh, regions.attributes, regions.landmarks, regions.masks, regions.quality, training
+pipeline.mesh.load_mesh_map("face_mesh_to_68"), pipeline.mesh.load_mesh_map("landmarker_to_68")
+regions.landmarks.mean_shape(), regions.quality.shape_model(), regions.attributes.load_packaged_table("celeba")
 print(*(package.__file__ for package in (pipeline, regions, training)), sep="\\n")
 """
     printed = run([str(worker / "python"), "-c", code], cwd=tmp_path).splitlines()
@@ -86,7 +88,13 @@ def test_command_is_installed(worker: Path, tmp_path: Path) -> None:
 def test_graph_unpickles_on_a_worker(worker: Path, tmp_path: Path) -> None:
     table = load_packaged_table("celeba")
     settings = BuildSettings(
-        images="gs://bucket/images", output="gs://bucket/out", table=table, crop="face", seed=0, skipped=0
+        images="gs://bucket/images",
+        output="gs://bucket/out",
+        table=table,
+        crop="face",
+        seed=0,
+        skipped=0,
+        detectors=DetectorSettings(),
     )
     for number, step in enumerate((BuildShard(settings), BuildShards(settings, ["train-000000"]))):
         file = tmp_path / f"step{number}"

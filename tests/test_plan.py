@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,14 +12,14 @@ from hypothesis import strategies as st
 
 from pipeline import plan
 from pipeline.datasets import Dataset, sample_keys
-from pipeline.records import SPLITS, BuildSettings, ImageTable
+from pipeline.records import SPLITS, BuildSettings, DetectorSettings, ImageTable
 from regions.attributes import AttributeTable
 
 TABLE = AttributeTable("mine", {"Smiling": ("mouth",), "Young": ("nose", "eyes")}, {"hat": ((0, 8, 16),)})
 
 
 def build_settings(**changes):
-    return dataclasses.replace(BuildSettings("images", "out", TABLE, "face", 0, 0), **changes)
+    return dataclasses.replace(BuildSettings("images", "out", TABLE, "face", 0, 0, DetectorSettings()), **changes)
 
 
 def dataset_of(splits, reasons=None, image_ids=None):
@@ -211,7 +210,7 @@ def test_another_version_of_our_own_changes_every_fingerprint(monkeypatch, const
 def test_another_landmark_map_changes_every_fingerprint(monkeypatch):
     dataset = dataset_of([0] * 4)
     before = fingerprints(shards_of(dataset))
-    monkeypatch.setattr(plan, "load_mesh_map", lambda: SimpleNamespace(version=99))
+    monkeypatch.setattr(plan, "MAP_VERSION", 99)
     assert not set(before) & set(fingerprints(shards_of(dataset)))
 
 

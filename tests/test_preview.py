@@ -12,7 +12,7 @@ from PIL import Image, ImageFont
 from pipeline import drawing, picks
 from pipeline.preview import write_preview
 from pipeline.records import InputError
-from pipeline.shards import Sample, decode_planes, read_samples, shard_path
+from pipeline.samples import Sample, decode_planes, read_samples, shard_path
 from regions.attributes import parse_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.masks import unpack_masks
@@ -187,6 +187,20 @@ def test_odd_faces_can_be_drawn(name):
     sample = sample_of(annotated())
     sample.description["landmarks"] = ODD_FACES[name].tolist()
     assert drawing.draw_regions(sample, table.further_regions, (HEIGHT, WIDTH)).shape == (436, 356, 3)
+
+
+def test_dots_and_crosses_are_drawn_on_their_points():
+    canvas = np.zeros((90, 160, 3), dtype=np.uint8)
+    drawing.draw_dots(canvas, np.array([[30.5, 10.5], [31.5, 10.5], [np.nan, 5.0], [1e12, 5.0], [-1e12, 5.0]]))
+    assert canvas[10, 30].tolist() == canvas[10, 31].tolist() == list(drawing.LANDMARK_COLOUR)
+    rows, columns = np.nonzero(canvas.any(axis=2))
+    assert np.abs([rows.mean() + 0.5 - 10.5, columns.mean() + 0.5 - 31]).max() < 0.6
+    assert max(np.ptp(rows), np.ptp(columns) - 1) < 2 * 2.3 + 2
+    crossed = np.zeros((436, 356, 3), dtype=np.uint8)
+    drawing.draw_crosses(crossed, np.array([[30.0, 40.0], [1e12, 0.0]]), (-10, -20, 168, 198))
+    assert (crossed[120, 80] == drawing.POINT_COLOUR).all()
+    rows, columns = np.nonzero((crossed == drawing.POINT_COLOUR).all(axis=2))
+    assert np.abs([rows.mean() + 0.5 - 120, columns.mean() + 0.5 - 80]).max() < 0.3
 
 
 def test_mask_is_drawn_pixel_by_pixel():

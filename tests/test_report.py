@@ -8,17 +8,20 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import report, report_page
+from pipeline import drawing, report, report_page
+from pipeline.cli import make_parser
 from pipeline.detect import RUNGS
 from pipeline.report import write_report
-from pipeline.shards import decode_planes
+from pipeline.samples import decode_planes
 from regions.attributes import parse_table
+from regions.landmarks import five_points
 from regions.masks import unpack_masks
 from tests.faces import face
-from tests.synthetic import SMALL_TABLE, annotated, jpeg_file, rejected, write_output
+from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, annotated, jpeg_file, rejected, write_output
 
 HOSTILE = '"><script>alert(1)</script>&.jpg'
 REASONS = tuple(report_page.REASON_MEANING)
@@ -133,7 +136,7 @@ def test_hostile_image_id_is_only_text(page):
     assert {tag for tag, _ in tags_of(page)} <= {
         *("html", "head", "meta", "title", "style", "body", "header", "main", "nav", "section"),
         *("h1", "h2", "h3", "p", "div", "span", "b", "i", "em", "small", "a", "img", "figure", "figcaption"),
-        *("table", "thead", "tbody", "tr", "th", "td", "ul", "li", "pre"),
+        *("table", "thead", "tbody", "tr", "th", "td", "ul", "li", "pre", "code"),
     }
 
 
@@ -221,3 +224,133 @@ def test_rejects_whose_picture_is_gone_are_still_listed(tmp_path):
 def test_the_report_is_the_same_each_time(tmp_path):
     shards = {"train-000000": [annotated(), rejected()]}
     assert page_of(tmp_path, shards) == page_of(tmp_path, shards)
+
+
+def shifted(percents: float) -> np.ndarray:
+    """Return five points that lie by so many percents of the eye distance beside those of `face()`."""
+    return five_points(face()) + (0.6 * percents, 0)
+
+
+ERRORS = [*np.arange(0.5, 20), 29.5]
+"""In %: mean 10.9, median 10.5, 95th percentile 19.5."""
+
+
+@pytest.fixture(scope="module")
+def agreement_page(tmp_path_factory):
+    """Return the report of 21 samples with errors that are known, 2 weak ones and one without five points."""
+    samples = [
+        annotated(image_id=f"{error}.jpg", rung="hinted_box" if error < 11 else "given", five=shifted(error))
+        for error in ERRORS
+    ]
+    weak = [annotated(image_id=f"weak{i}.jpg", rung="five_points", five=shifted(40)) for i in range(2)]
+    shards = {
+        "train-000000": [*samples[::2], annotated(image_id="none.jpg"), *weak],
+        "val-000000": [annotated(image_id="none2.jpg"), rejected(five=shifted(50), guess=face())],
+        "test-000000": [rejected(image_id="c.jpg"), *samples[1::2]],
+    }
+    return page_of(tmp_path_factory.mktemp("agreement"), shards)
+
+
+def section_of(page: str, name: str) -> str:
+    return page.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+
+
+def test_errors_against_the_five_points_are_those_of_all_samples_but_weak_ones(agreement_page):
+    text = text_of(f"<body>{section_of(agreement_page, 'agreement')}")
+    assert "21 samples 10.9 % mean 10.5 % median 19.5 % 95th percentile 29.5 % largest" in text
+    assert "five points for 23 of 25 samples" in text
+    assert "The 2 of the weak rung “five points” are in the table only" in text
+    assert "10.9 % error against five points" in text_of(agreement_page)
+
+
+def test_errors_are_told_by_rung(agreement_page):
+    text = text_of(f"<body>{section_of(agreement_page, 'agreement')}")
+    assert (
+        "given 10 16.9 % 25.0 % 29.5 % hinted box 11 5.5 % 10.0 % 10.5 % five points (weak) 2 40.0 % 40.0 % 40.0 %"
+        in text
+    )
+
+
+def test_histogram_counts_each_percent(agreement_page):
+    bars = [attributes["title"] for _, attributes in tags_of(agreement_page) if "title" in attributes]
+    assert bars == [
+        f"{low} to {low + 1} %: {int(low < 20 or low == 29)} sample{'s' * (20 <= low < 29)}" for low in range(30)
+    ]
+
+
+def test_last_bar_of_the_histogram_holds_all_larger_errors(tmp_path):
+    samples = [
+        annotated(image_id=f"{i}.jpg", rung="given", five=shifted(error)) for i, error in enumerate((31, 250, 2.5))
+    ]
+    bars = re.findall(r'title="([^"]*)"><i style="height:([^"]*)"', page_of(tmp_path, {"train-000000": samples}))
+    assert (bars[2], bars[30]) == (("2 to 3 %: 1 sample", "50.00%"), ("30 % and more: 2 samples", "100.00%"))
+    assert len(bars) == 31
+
+
+def test_worst_images_are_shown_in_order(agreement_page):
+    figures = re.findall(r"<b>([^<]*)</b><span>([^<]*)</span></figcaption>", section_of(agreement_page, "agreement"))
+    worst = sorted(ERRORS, reverse=True)[:12]
+    rungs = ["hinted box" if error < 11 else "given" for error in worst]
+    assert figures == [(f"{error}.jpg", f"{rung}, {error:.1f} %") for error, rung in zip(worst, rungs, strict=True)]
+
+
+def test_five_points_are_marked_where_they_are(agreement_page):
+    (worst, *_) = images_of(section_of(agreement_page, "agreement"))
+    result = annotated()
+    x0, y0, x1, y1 = result.crop
+    columns, rows = np.floor((shifted(29.5) - (x0, y0)) * (356 / (x1 - x0), 436 / (y1 - y0))).astype(int).T
+    assert np.abs(np.asarray(worst)[rows, columns].astype(int) - drawing.POINT_COLOUR).max() < 60
+
+
+def test_run_without_five_points_has_no_agreement(page):
+    assert 'id="agreement"' not in page and "#agreement" not in page
+    assert "error against" not in text_of(page)
+
+
+def test_run_of_weak_rungs_alone_has_no_overall_error(tmp_path):
+    page = page_of(tmp_path, {"train-000000": [annotated(rung="five_points", five=shifted(3))]})
+    text = text_of(f"<body>{section_of(page, 'agreement')}")
+    assert "five points (weak) 1 3.0 % 3.0 % 3.0 %" in text
+    assert "median" not in text and "Largest" not in text
+    assert "error against" not in text_of(page)
+
+
+def test_hostile_ids_are_only_text_among_the_worst(tmp_path):
+    shards = {"train-000000": [annotated(image_id=HOSTILE, five=shifted(3)), rejected(image_id=HOSTILE, guess=face())]}
+    page = page_of(tmp_path, shards)
+    assert "<script" not in page
+    assert HOSTILE in text_of(f"<body>{section_of(page, 'agreement')}")
+    tags_of(page)
+
+
+@pytest.mark.parametrize(("height", "width", "scale"), [(HEIGHT, WIDTH, 0.36), (120, 100, 1.0)])
+def test_guesses_are_drawn_where_they_are_on_the_thumbnail(tmp_path, height, width, scale):
+    (tmp_path / "images").mkdir()
+    for name in ("plain.jpg", "guess.jpg"):
+        (tmp_path / "images" / name).write_bytes(jpeg_file(height=height, width=width))
+    guess = face(x=0.6 * width, y=0.3 * height, eye_distance=0.35 * width)
+    rejects = [rejected(image_id="plain.jpg"), rejected(image_id="guess.jpg", reason="wrong_face", guess=guess)]
+    plain, drawn = (np.asarray(image).astype(int) for image in images_of(page_of(tmp_path, {"train-000000": rejects})))
+    assert drawn.shape == (round(height * scale), round(width * scale), 3)
+    rows, columns = (np.indices(drawn.shape[:2]) + 0.5)[:, (np.abs(drawn - plain).max(axis=2) > 60)]
+    distances = np.hypot(columns - scale * guess[:, :1], rows - scale * guess[:, 1:])
+    assert distances.min(axis=0).max() < 3
+    assert distances.min(axis=1).max() < 2.5
+    assert distances.min(axis=1).mean() < 0.6
+
+
+def test_dots_are_explained_only_where_there_are_some(tmp_path):
+    for folder, guess in (("a", None), ("b", face())):
+        (tmp_path / folder / "images").mkdir(parents=True)
+        (tmp_path / folder / "images" / "b.jpg").write_bytes(jpeg_file())
+        text = text_of(page_of(tmp_path / folder, {"train-000000": [rejected(guess=guess)]}))
+        assert ("Dots on a picture are a guess" in text) == (guess is not None)
+
+
+def test_rejects_without_a_face_can_be_labelled_by_hand(page, tmp_path):
+    assert "2 pictures without a usable face can be saved" in text_of(page)
+    for line in report_page.LABEL_BY_HAND.splitlines():
+        assert line in text_of(page)
+        assert make_parser().parse_args(line.split()[1:]).command == "handlabel"
+    others = {"train-000000": [rejected(reason=reason) for reason in REASONS if "face" not in reason]}
+    assert "handlabel" not in page_of(tmp_path, others)

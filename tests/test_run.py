@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import build, shards, storage
+from pipeline import build, samples, storage
 from pipeline.cli import main
 from pipeline.demo import demo_pictures, make_sample
 
@@ -107,7 +107,7 @@ def test_shards_are_contiguous_and_hold_what_dataset_json_says(finished):
 
 def test_a_sample_reads_back(finished):
     document = dataset(finished)
-    for sample in shards.read_samples(str(finished / "shards" / "train-000000.tar")):
+    for sample in samples.read_samples(str(finished / "shards" / "train-000000.tar")):
         image = Image.open(io.BytesIO(sample.jpeg))
         assert image.size == (178, 218)
         planes = np.asarray(Image.open(io.BytesIO(sample.png)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.shards import Sample, read_samples
+from pipeline.samples import Sample, read_samples
 from pipeline.verify import check_sample, verify
 from tests.synthetic import annotated, rejected, write_output
 

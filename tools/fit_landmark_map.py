@@ -1,14 +1,17 @@
 """Fit the linear map from FaceMesh's 478 points to the 68 iBUG landmarks, and the mean shape.
 
-    python tools/fit_landmark_map.py --data DIR --to CHECKOUT
+    python tools/fit_landmark_map.py --data DIR --landmarker face_landmarker.task --to CHECKOUT
 
 reads ``images/``, ``landmarks.csv`` (columns image_name, x_0, ..., y_67) and
-``list_bbox_celeba.txt`` in DIR, prints the five-fold cross-validated error, and writes
-``CHECKOUT/pipeline/mesh_to_68.npz`` and ``CHECKOUT/regions/mean_shape.csv``.
+``list_bbox_celeba.txt`` in DIR, prints the five-fold cross-validated errors, and writes a map for
+FaceMesh as it is built into mediapipe (``CHECKOUT/pipeline/face_mesh_to_68.npz``), one for
+MediaPipe's Face Landmarker (``landmarker_to_68.npz``), the mean shape and how shapes vary about it
+(``CHECKOUT/regions/mean_shape.csv``, ``shape_model.npz``).
 
-The map is a ridge regression in the eye frame of the mesh. Each photograph counts with its mirror
-image, so the map treats left and right alike. After a first fit, photographs are weighted by the
-inverse of their residual: the error to be small is a mean of distances, not of their squares.
+The map is a ridge regression in the eye frame of the mesh, on each photograph and its mirror image:
+FaceMesh itself does not treat left and right alike, it finds faces half a percent too far to the
+right, and this takes that out. After a first fit, pictures are weighted by the inverse of their
+residual: the error to be small is a mean of distances, not of their squares.
 Needs the project itself and scipy.
 """
 
@@ -20,17 +23,21 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the number of threads shows in the l
 
 import argparse
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import mediapipe
 import numpy as np
+from mediapipe.tasks.python import BaseOptions, vision
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.mesh import MAP_VERSION, eye_frame, mesh_to_pixels
-from regions.landmarks import LEFT_EYE, RIGHT_EYE, apply_similarity, fit_similarity, outer_eye_distance
+from pipeline.mesh import FACE_MESH, LANDMARKER, MAP_VERSION, EyeFrame, eye_frame, mesh_to_pixels
+from regions.landmarks import LEFT_EYE, RIGHT_EYE, apply_similarity, fit_similarity, mean_shape, outer_eye_distance
+
+Finder = Callable[[np.ndarray], "np.ndarray | None"]
+Map = tuple[np.ndarray, np.ndarray]
 
 # Mesh points nearest to landmarks 36..41 and 42..47.
 MESH_LEFT_EYE = np.array([33, 160, 158, 133, 153, 144])
@@ -46,6 +53,17 @@ LOOK_UP_TABLE = np.array([
     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87,  # mouth
 ])
 
+# The better known table: the mean of one or two mesh points.
+TWO_POINT_TABLE = [
+    [127], [234], [93], [132, 58], [58, 172], [136], [150], [176], [152],  # jaw
+    [400], [379], [365], [397, 288], [361], [323], [454], [356],
+    [70], [63], [105], [66], [107], [336], [296], [334], [293], [300],  # brows
+    [168, 6], [197, 195], [5], [4], [75], [97], [2], [326], [305],  # nose
+    [33], [160], [158], [133], [153], [144], [362], [385], [387], [263], [373], [380],  # eyes
+    [61], [39], [37], [0], [267], [269], [291], [321], [314], [17], [84], [91],  # mouth
+    [78], [82], [13], [312], [308], [317], [14], [87],
+]
+
 # Where each of the 68 landmarks goes when the face is mirrored.
 LANDMARK_MIRROR = np.array([
     16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
@@ -59,11 +77,14 @@ LANDMARK_MIRROR = np.array([
 PART_ENDS = {"jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68)}
 PARTS = {"all": slice(0, 68)} | {part: slice(*ends) for part, ends in PART_ENDS.items()}
 ENLARGEMENTS = (1.4, 1.7, 2.0)  # side of the square crop, in longer sides of the face box
+CONFIDENCE = 0.1  # of the face detector inside; the boxes are known to hold a face
 WRONG_FACE = 15.0  # a mesh this far off, in % of the outer eye distance, is of another face
 RIDGE_STRENGTHS = (3e-6, 1e-5, 3e-5, 1e-4, 3e-4)  # per sample, in squared eye distances
+NOISE_SHARE = 0.2  # of the covariance of FaceMesh's own noise: meshes of a picture less those of its mirror image
 REWEIGHTINGS = 2
 SMALLEST_RESIDUAL = 0.005  # in eye distances; keeps the weights bounded
 FOLDS = 5
+SHAPE_COMPONENTS = 25  # more explain single misplaced points as well
 WEIGHT_STEP = 2.0**-18  # weights are rounded to this, which the last bits of the arithmetic don't reach
 LICENCE = (
     "Fitted on the HELEN training photographs with the 68-point annotation of 300-W: "
@@ -72,14 +93,36 @@ LICENCE = (
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Meshes that were found and their truth; one photograph gives up to one per enlargement."""
+class Views:
+    """Meshes found in pictures, and the truth; what is in the eye frame is in that of the mesh."""
 
-    meshes: np.ndarray  # (n, 478, 2), in the eye frame of the mesh
-    truths: np.ndarray  # (n, 68, 2), in the eye frame of the mesh
-    photographs: np.ndarray  # (n,) number of the photograph
+    meshes: np.ndarray  # (n, 478, 2), in the eye frame
+    truths: np.ndarray  # (n, 68, 2), in the eye frame
+    frames: list[EyeFrame]  # in pixels
     scales: np.ndarray  # (n,) eye distance of the mesh in % of the true outer eye distance
-    first: np.ndarray  # (n,) whether it is the photograph's first: errors are reported on these
+
+    def take(self, chosen: np.ndarray) -> Views:
+        """Return the chosen ones."""
+        frames = [self.frames[i] for i in np.flatnonzero(chosen)]
+        return Views(self.meshes[chosen], self.truths[chosen], frames, self.scales[chosen])
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Photographs and their mirror images; one photograph gives up to one sample per enlargement."""
+
+    pictures: Views
+    mirror_images: Views  # x negated: the mirror image of the point (x, y) is (-x, y)
+    photographs: np.ndarray  # (n,) number of the photograph
+
+    @property
+    def first(self) -> np.ndarray:
+        """Tell which are their photograph's first: errors are reported on these."""
+        return np.concatenate([[True], np.diff(self.photographs) > 0])
+
+    def take(self, chosen: np.ndarray) -> Samples:
+        """Return the chosen ones."""
+        return Samples(self.pictures.take(chosen), self.mirror_images.take(chosen), self.photographs[chosen])
 
 
 def read_truth(data: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -93,47 +136,80 @@ def read_truth(data: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     return names, np.array(landmarks), np.array([boxes[name] for name in names])
 
 
-def find_mesh(face_mesh: Any, picture: np.ndarray, box: np.ndarray, enlargement: float) -> np.ndarray | None:
+def find_with_face_mesh() -> Finder:
+    """Return a function from a picture to a mesh (478, 2), in shares of the picture, or None."""
+    face_mesh = mediapipe.solutions.face_mesh.FaceMesh(
+        static_image_mode=True, refine_landmarks=True, min_detection_confidence=CONFIDENCE
+    )
+
+    def find(picture: np.ndarray) -> np.ndarray | None:
+        faces = face_mesh.process(picture).multi_face_landmarks
+        return np.array([(point.x, point.y) for point in faces[0].landmark]) if faces else None
+
+    return find
+
+
+def find_with_landmarker(model: Path) -> Finder:
+    """Return the same for MediaPipe's Face Landmarker."""
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_buffer=model.read_bytes()), min_face_detection_confidence=CONFIDENCE
+    )
+    landmarker = vision.FaceLandmarker.create_from_options(options)
+
+    def find(picture: np.ndarray) -> np.ndarray | None:
+        faces = landmarker.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, picture)).face_landmarks
+        return np.array([(point.x, point.y) for point in faces[0]]) if faces else None
+
+    return find
+
+
+def find_mesh(find: Finder, picture: np.ndarray, box: np.ndarray, enlargement: float) -> np.ndarray | None:
     """Return the mesh (478, 2) found in a square about the box, in pixels of the picture."""
     x, y, width, height = box
     half = max(width, height) * enlargement / 2
     left, top = max(0, int(x + width / 2 - half)), max(0, int(y + height / 2 - half))
     right, bottom = int(x + width / 2 + half), int(y + height / 2 + half)
     crop = np.ascontiguousarray(picture[top:bottom, left:right])
-    faces = face_mesh.process(crop).multi_face_landmarks
-    if not faces:
+    points = find(crop)
+    if points is None:
         return None
-    points = np.array([(point.x, point.y) for point in faces[0].landmark])
     return mesh_to_pixels(points, crop.shape[1], crop.shape[0]) + np.array([left, top])
 
 
-def collect(data: Path) -> Samples:
-    """Run FaceMesh on every photograph and keep the meshes of the right face."""
+def collect(data: Path, find: Finder) -> Samples:
+    """Find the mesh in every photograph and its mirror image, and keep those of the right face."""
     names, landmarks, boxes = read_truth(data)
-    meshes, truths, photographs, scales = [], [], [], []
-    face_mesh = mediapipe.solutions.face_mesh.FaceMesh(
-        static_image_mode=True, refine_landmarks=True, min_detection_confidence=0.1
-    )
-    found = 0
+    found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
     for number, (name, truth, box) in enumerate(zip(names, landmarks, boxes, strict=True)):
         picture = cv2.cvtColor(cv2.imread(str(data / "images" / name)), cv2.COLOR_BGR2RGB)
-        candidates = [find_mesh(face_mesh, picture, box, enlargement) for enlargement in ENLARGEMENTS]
-        found += any(mesh is not None for mesh in candidates)
-        for mesh in candidates:
-            if mesh is None:
+        width = picture.shape[1]
+        mirror_box = np.array([width - box[0] - box[2], *box[1:]])
+        unit = outer_eye_distance(truth) / 100
+        for enlargement in ENLARGEMENTS:
+            mesh = find_mesh(find, picture, box, enlargement)
+            other = find_mesh(find, picture[:, ::-1], mirror_box, enlargement)
+            if mesh is None or other is None:
                 continue
-            unit = outer_eye_distance(truth) / 100
-            if np.linalg.norm(mesh[LOOK_UP_TABLE] - truth, axis=1).mean() / unit > WRONG_FACE:
-                continue
-            frame = eye_frame(mesh, MESH_LEFT_EYE, MESH_RIGHT_EYE)
-            meshes.append(frame.to_frame(mesh))
-            truths.append(frame.to_frame(truth))
-            photographs.append(number)
-            scales.append(np.linalg.norm(frame.axes[0]) / unit)
-    first = np.concatenate([[True], np.diff(photographs) > 0])
-    print(f"photographs: {len(names)}, a face found in {found}, the right one in {first.sum()}")
-    print(f"meshes of the right face: {len(meshes)} of {len(names) * len(ENLARGEMENTS)} crops")
-    return Samples(np.array(meshes), np.array(truths), np.array(photographs), np.array(scales), first)
+            if np.linalg.norm(mesh[LOOK_UP_TABLE] - truth, axis=1).mean() / unit <= WRONG_FACE:
+                found.append((number, truth, mesh, other - (width, 0)))
+    photographs = np.array([number for number, *_ in found])
+    print(f"photographs: {len(names)}, the right face found in {len(set(photographs))}; samples: {len(found)}")
+    pictures = in_eye_frames([(mesh, truth) for _, truth, mesh, _ in found])
+    mirror_images = in_eye_frames([(other, mirrored(truth, LANDMARK_MIRROR)) for _, truth, _, other in found])
+    return Samples(pictures, mirror_images, photographs)
+
+
+def in_eye_frames(found: list[tuple[np.ndarray, np.ndarray]]) -> Views:
+    """Return pairs of a mesh and the truth, both in pixels, in the eye frame of the mesh."""
+    frames = [eye_frame(mesh, MESH_LEFT_EYE, MESH_RIGHT_EYE) for mesh, _ in found]
+    return Views(
+        np.array([frame.to_frame(mesh) for frame, (mesh, _) in zip(frames, found, strict=True)]),
+        np.array([frame.to_frame(truth) for frame, (_, truth) in zip(frames, found, strict=True)]),
+        frames,
+        np.array(
+            [100 * np.linalg.norm(f.axes[0]) / outer_eye_distance(t) for f, (_, t) in zip(frames, found, strict=True)]
+        ),
+    )
 
 
 def mirrored(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
@@ -151,50 +227,61 @@ def mesh_mirror(meshes: np.ndarray) -> np.ndarray:
     return mirror
 
 
-def fit_ridge(
-    meshes: np.ndarray, truths: np.ndarray, mirror: np.ndarray, strength: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit weights (956, 136) and intercept (136,) on meshes (n, 478, 2) and truths (n, 68, 2)."""
-    x = np.concatenate([meshes, mirrored(meshes, mirror)]).reshape(2 * len(meshes), -1)
-    y = np.concatenate([truths, mirrored(truths, LANDMARK_MIRROR)]).reshape(2 * len(truths), -1)
+def fit_ridge(samples: Samples, mirror: np.ndarray, strength: float) -> Map:
+    """Fit weights (956, 136) and intercept (136,) to photographs and their mirror images alike."""
+    noise = samples.pictures.meshes - mirrored(samples.mirror_images.meshes, mirror)
+    noise = (noise - noise.mean(axis=0)).reshape(len(noise), -1)
+    penalty = strength * np.eye(noise.shape[1]) + NOISE_SHARE * noise.T @ noise / len(noise)
+    x = np.concatenate([samples.pictures.meshes, samples.mirror_images.meshes]).reshape(2 * len(noise), -1)
+    y = np.concatenate([samples.pictures.truths, samples.mirror_images.truths]).reshape(2 * len(noise), -1)
     importance = np.full(len(x), 1 / len(x))
     for _ in range(1 + REWEIGHTINGS):
         x_mean, y_mean = importance @ x, importance @ y
         weighted = (x - x_mean) * importance[:, None]
-        gram = weighted.T @ (x - x_mean) + strength * np.eye(x.shape[1])
-        weights = np.linalg.solve(gram, weighted.T @ (y - y_mean))
+        weights = np.linalg.solve(weighted.T @ (x - x_mean) + penalty, weighted.T @ (y - y_mean))
         missing = (x - x_mean) @ weights + y_mean - y
         residual = np.linalg.norm(missing.reshape(-1, 68, 2), axis=2)
         importance = 1 / np.maximum(residual.mean(axis=1), SMALLEST_RESIDUAL)
         importance /= importance.sum()
-    # Equal to its own mirror image but for rounding; made so exactly.
-    weights = weights.reshape(478, 2, 68, 2)
-    flip = np.array([[1, -1], [-1, 1]])[None, :, None, :]
-    weights = (weights + weights[mirror][:, :, LANDMARK_MIRROR] * flip) / 2
     weights = np.round(weights / WEIGHT_STEP) * WEIGHT_STEP
-    x_mean = (x_mean.reshape(478, 2) + mirrored(x_mean.reshape(478, 2), mirror)) / 2
-    y_mean = (y_mean.reshape(68, 2) + mirrored(y_mean.reshape(68, 2), LANDMARK_MIRROR)) / 2
-    weights = weights.reshape(956, 136)
-    intercept = y_mean.reshape(-1) - x_mean.reshape(-1) @ weights
-    return weights, np.round(intercept / WEIGHT_STEP) * WEIGHT_STEP
+    return weights, np.round((y_mean - x_mean @ weights) / WEIGHT_STEP) * WEIGHT_STEP
 
 
-def errors(predicted: np.ndarray, samples: Samples) -> np.ndarray:
-    """Return the errors (photographs, 68) on each photograph's first mesh, in % of the outer eye distance."""
-    distance = np.linalg.norm(predicted - samples.truths, axis=2) * samples.scales[:, None]
-    return distance[samples.first]
+def predict(views: Views, fitted: Map) -> np.ndarray:
+    """Return the landmarks (n, 68, 2) of meshes, in the eye frame."""
+    weights, intercept = fitted
+    return (views.meshes.reshape(len(views.meshes), -1) @ weights + intercept).reshape(-1, 68, 2)
 
 
-def cross_validate(samples: Samples, mirror: np.ndarray, strength: float) -> np.ndarray:
-    """Return the `errors` of maps that did not see the photograph they are judged on."""
+def errors(predicted: np.ndarray, views: Views) -> np.ndarray:
+    """Return the errors (n, 68) of landmarks in the eye frame, in % of the outer eye distance."""
+    return np.linalg.norm(predicted - views.truths, axis=2) * views.scales[:, None]
+
+
+def cross_validate(samples: Samples, mirror: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the landmarks of all samples and of their mirror images by maps that did not see the photograph."""
     folds = (np.random.default_rng(0).permutation(samples.photographs.max() + 1) % FOLDS)[samples.photographs]
-    predicted = np.empty_like(samples.truths)
+    predicted, of_mirror_images = np.empty_like(samples.pictures.truths), np.empty_like(samples.pictures.truths)
     for fold in range(FOLDS):
-        train, test = folds != fold, folds == fold
-        weights, intercept = fit_ridge(samples.meshes[train], samples.truths[train], mirror, strength)
-        flat = samples.meshes[test].reshape(test.sum(), -1)
-        predicted[test] = (flat @ weights + intercept).reshape(-1, 68, 2)
-    return errors(predicted, samples)
+        fitted = fit_ridge(samples.take(folds != fold), mirror, strength)
+        tested = samples.take(folds == fold)
+        predicted[folds == fold] = predict(tested.pictures, fitted)
+        of_mirror_images[folds == fold] = predict(tested.mirror_images, fitted)
+    return predicted, of_mirror_images
+
+
+def print_mirrored(samples: Samples, predicted: np.ndarray, of_mirror_images: np.ndarray) -> None:
+    """Print the error on mirror images, and how far their landmarks are from the picture's."""
+    print(f"mirror images: error {errors(of_mirror_images, samples.mirror_images)[samples.first].mean():.3f} %")
+    pairs = zip(samples.pictures.frames, predicted, samples.mirror_images.frames, of_mirror_images, strict=True)
+    apart = np.array([f.to_picture(p) - mirrored(g.to_picture(q), LANDMARK_MIRROR) for f, p, g, q in pairs])
+    unit = np.array([np.linalg.norm(frame.axes[0]) for frame in samples.pictures.frames]) / samples.pictures.scales
+    apart = (apart / unit[:, None, None])[samples.first]
+    signed = np.linalg.norm(apart.mean(axis=0), axis=1).mean()
+    print(
+        f"landmarks of a picture and of its mirror image: {np.linalg.norm(apart, axis=2).mean():.2f} % apart,", end=" "
+    )
+    print(f"{signed:.2f} % by their mean over the pictures")
 
 
 def fit_mean_shape(landmarks: np.ndarray) -> np.ndarray:
@@ -209,39 +296,72 @@ def fit_mean_shape(landmarks: np.ndarray) -> np.ndarray:
     return mean
 
 
-def main() -> None:
-    """Fit, print the errors, write both tables."""
-    parser = argparse.ArgumentParser(description="Fit the landmark map and the mean shape.")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="annotated photographs")
-    parser.add_argument("--to", type=Path, required=True, metavar="CHECKOUT", help="root of the project")
-    arguments = parser.parse_args()
-
-    samples = collect(arguments.data)
-    mirror = mesh_mirror(samples.meshes)
-    tables = {"look-up table": errors(samples.meshes[:, LOOK_UP_TABLE], samples)}
-    for strength in RIDGE_STRENGTHS:
-        tables[f"ridge {strength:.0e}"] = cross_validate(samples, mirror, strength)
+def fit_map(samples: Samples, to: Path) -> None:
+    """Print the cross-validated errors of several maps, fit the best one to all samples and write it."""
+    mirror = mesh_mirror(samples.pictures.meshes)
+    meshes, first = samples.pictures.meshes, samples.first
     print("mean error in % of the outer eye distance, the maps five-fold cross-validated")
     print(f"{'':14}" + "".join(f"{part:>7}" for part in PARTS))
-    for name, table in tables.items():
-        print(f"{name:14}" + "".join(f"{table[:, part].mean():7.2f}" for part in PARTS.values()))
-    best = min(RIDGE_STRENGTHS, key=lambda strength: float(tables[f"ridge {strength:.0e}"].mean()))
-    print(f"chosen: ridge {best:.0e}, error {tables[f'ridge {best:.0e}'].mean():.3f} %")
-
-    weights, intercept = fit_ridge(samples.meshes, samples.truths, mirror, best)
+    pairs = np.array([points if len(points) == 2 else points * 2 for points in TWO_POINT_TABLE])
+    print_errors("look-up table", errors(meshes[:, LOOK_UP_TABLE], samples.pictures)[first])
+    print_errors("two-point", errors(meshes[:, pairs].mean(axis=2), samples.pictures)[first])
+    landmarks = {strength: cross_validate(samples, mirror, strength) for strength in RIDGE_STRENGTHS}
+    tables = {strength: errors(found, samples.pictures)[first] for strength, (found, _) in landmarks.items()}
+    for strength, table in tables.items():
+        print_errors(f"ridge {strength:.0e}", table)
+    best = min(RIDGE_STRENGTHS, key=lambda strength: float(tables[strength].mean()))
+    print(f"chosen: ridge {best:.0e}, error {tables[best].mean():.3f} %")
+    print_mirrored(samples, *landmarks[best])
+    weights, intercept = fit_ridge(samples, mirror, best)
     np.savez_compressed(
-        arguments.to / "pipeline" / "mesh_to_68.npz",
+        to,
         version=MAP_VERSION,
         weights=weights.astype(np.float32),
         intercept=intercept.astype(np.float32),
         left_eye=MESH_LEFT_EYE,
         right_eye=MESH_RIGHT_EYE,
-        mirror=mirror,
         licence=LICENCE,
     )
-    shape = np.round(fit_mean_shape(read_truth(arguments.data)[1]), 5) + 0.0  # no -0.0
+
+
+def print_errors(name: str, table: np.ndarray) -> None:
+    """Print the means of errors (n, 68) for all points and by part."""
+    print(f"{name:14}" + "".join(f"{table[:, part].mean():7.2f}" for part in PARTS.values()))
+
+
+def fit_shape_model(landmarks: np.ndarray, to: Path) -> None:
+    """Write the principal components of landmarks (n, 68, 2) and their mirror images, laid on the mean shape."""
+    shapes = np.concatenate([landmarks, landmarks[:, LANDMARK_MIRROR] * (-1, 1)])
+    laid = np.array([apply_similarity(s, *fit_similarity(s, mean_shape())) for s in shapes]).reshape(len(shapes), -1)
+    mean = laid.mean(axis=0)
+    _, values, components = np.linalg.svd(laid - mean, full_matrices=False)
+    np.savez_compressed(
+        to,
+        components=components[:SHAPE_COMPONENTS].astype(np.float32),
+        spreads=(values[:SHAPE_COMPONENTS] / np.sqrt(len(laid))).astype(np.float32),
+        mean=mean.astype(np.float32),
+        licence=LICENCE,
+    )
+
+
+def main() -> None:
+    """Fit, print the errors, write all tables."""
+    parser = argparse.ArgumentParser(description="Fit the landmark maps, the mean shape and the shape model.")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="annotated photographs")
+    parser.add_argument("--landmarker", type=Path, required=True, metavar="F.task", help="Face Landmarker's model file")
+    parser.add_argument("--to", type=Path, required=True, metavar="CHECKOUT", help="root of the project")
+    arguments = parser.parse_args()
+
+    landmarks = read_truth(arguments.data)[1]
+    shape = np.round(fit_mean_shape(landmarks), 5) + 0.0  # no -0.0
     rows = [f"{x:.5f},{y:.5f}\n" for x, y in shape]
     (arguments.to / "regions" / "mean_shape.csv").write_text("x,y\n" + "".join(rows))
+    fit_shape_model(landmarks, arguments.to / "regions" / "shape_model.npz")
+    print("FaceMesh, built in:")
+    fit_map(collect(arguments.data, find_with_face_mesh()), arguments.to / "pipeline" / f"{FACE_MESH}.npz")
+    print(f"Face Landmarker, {arguments.landmarker.name}:")
+    found = collect(arguments.data, find_with_landmarker(arguments.landmarker))
+    fit_map(found, arguments.to / "pipeline" / f"{LANDMARKER}.npz")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,291 @@
+"""Measure how well faces are found, on photographs with true landmarks.
+
+    python tools/evaluate_landmarks.py --data DIR [--every 4] [--landmarker F.task] [--detectors NAMES]
+
+reads a data set in CelebA's layout with the true landmarks (``images/``, ``landmarks.csv``,
+``list_bbox_celeba.txt``, ``list_landmarks_celeba.txt``) and prints
+
+* with and without hints: faces reached, by each rung, and right ones (error under 10 %);
+* mirrored and turned copies: error by angle;
+* faces reduced in size and placed anywhere in a large picture, alone and among ten others;
+* hints swapped between pictures: how many of the wrong faces are noticed;
+* nonsense shapes: how many the check of the shape notices.
+
+Errors are mean distances in % of the true outer eye distance. Where the photographs are those that
+the landmark map was fitted on, errors are a little too good: ``fit_landmark_map.py`` cross-validates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from pipeline import images, storage, tables
+from pipeline.config import RunConfig
+from pipeline.detect import FIVE_POINTS, Found, Ladder
+from pipeline.landmark_files import read_landmark_csv
+from pipeline.models import detector_settings
+from pipeline.records import ImageRow
+from regions.landmarks import apply_similarity, fit_similarity, outer_eye_distance
+from regions.quality import implausible
+
+PARTS = {"all": (0, 68), "jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68)}
+RIGHT = 10.0  # error of a right face, in %, at most
+HINTS = {"no hints": (), "box": ("box",), "box and points": ("box", "points")}
+ANGLES = (15, -15, 30, -30, 45, -45, 60, 90)
+SIZES = (60, 40, 24, 16, 12)  # outer eye distances, in pixels
+CANVAS = (800, 600)
+GRID = (4, 3)  # cells of a picture of many faces
+MIRROR = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
+    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A picture with what is true of its face: pixels (rows, cols, 3), truth (68, 2), box (4,), points (5, 2)."""
+
+    name: str
+    pixels: np.ndarray
+    truth: np.ndarray
+    box: np.ndarray
+    points: np.ndarray
+
+    def moved(self, pixels: np.ndarray, scale_rotation: np.ndarray, shift: np.ndarray) -> Photograph:
+        """Return another picture of the face, which is where a similarity transform takes it."""
+        truth, points = (apply_similarity(p, scale_rotation, shift) for p in (self.truth, self.points))
+        old_low, old_high = self.truth.min(axis=0), self.truth.max(axis=0)
+        low, high = truth.min(axis=0), truth.max(axis=0)
+        scale = np.linalg.norm(scale_rotation)
+        middle = (low + high) / 2 + (self.box[:2] + self.box[2:] / 2 - (old_low + old_high) / 2) * scale
+        size = self.box[2:] * scale
+        return Photograph(self.name, pixels, truth, np.concatenate([middle - size / 2, size]), points)
+
+
+def read_photographs(data: str, every: int) -> Iterator[Photograph]:
+    """Yield every n-th photograph."""
+    truths = read_landmark_csv(os.path.join(data, "landmarks.csv"))
+    numbers = {}
+    for name in ("list_bbox_celeba.txt", "list_landmarks_celeba.txt"):
+        table = tables.read_table(os.path.join(data, name))
+        numbers[name] = {row.image_id: np.array(tables.numbers(table, row)) for row in table.rows}
+    boxes, points = numbers.values()
+    for name in list(truths)[::every]:
+        pixels = images.decode(storage.read_bytes(os.path.join(data, "images", name))).pixels
+        yield Photograph(name, pixels, truths[name].astype(np.float64), boxes[name], points[name].reshape(5, 2))
+
+
+def error(landmarks: np.ndarray, photograph: Photograph) -> np.ndarray:
+    """Return the error of each landmark (68,), in %."""
+    distance = np.linalg.norm(landmarks - photograph.truth, axis=1)
+    return 100 * distance / outer_eye_distance(photograph.truth)
+
+
+def row_of(photograph: Photograph, hints: Iterable[str]) -> ImageRow:
+    """Return the row of a photograph in a data set that has these hints."""
+    given = {
+        name: getattr(photograph, name).astype(np.float32) if name in hints else None for name in ("box", "points")
+    }
+    return ImageRow(photograph.name, "key", np.zeros(1, dtype=np.bool_), landmarks=None, reason="", **given)
+
+
+def measure(title: str, ladder: Ladder, photographs: Iterable[Photograph], hints: Iterable[str], parts: bool) -> None:
+    """Print what the ladder finds."""
+    rungs: Counter[str] = Counter()
+    errors, seconds, number = [], 0.0, 0
+    for photograph in photographs:
+        picture = images.Picture(photograph.pixels, *photograph.pixels.shape[:2])
+        start = time.perf_counter()
+        found = ladder.find(picture, row_of(photograph, hints))
+        seconds += time.perf_counter() - start
+        number += 1
+        rungs[found.rung if isinstance(found, Found) else f"({found.reason})"] += 1
+        if isinstance(found, Found):
+            errors.append(error(found.landmarks, photograph))
+    table = np.array(errors).reshape(-1, 68)
+    right = table[table.mean(axis=1) < RIGHT]
+    reached = len(errors)
+    line = f"{title:28} reached {reached:4} of {number}, right {len(right):4}, error of those {right.mean():5.2f} %"
+    print(f"{line}, {seconds / number * 1e3:6.1f} ms   {dict(rungs.most_common())}")
+    if parts:
+        shares = (f"{part} {right[:, slice(*ends)].mean():.2f}" for part, ends in PARTS.items())
+        print(f"{'':28} {', '.join(shares)}")
+
+
+def mirrored(photograph: Photograph) -> Photograph:
+    """Return the mirror image, its landmarks in their own order again."""
+    width = photograph.pixels.shape[1]
+
+    def flip(points: np.ndarray) -> np.ndarray:
+        return points * (-1, 1) + (width, 0)
+
+    x, y, box_width, height = photograph.box
+    return Photograph(
+        photograph.name,
+        np.ascontiguousarray(photograph.pixels[:, ::-1]),
+        flip(photograph.truth)[MIRROR],
+        np.array([width - x - box_width, y, box_width, height]),
+        flip(photograph.points)[[1, 0, 2, 4, 3]],
+    )
+
+
+def turned(photograph: Photograph, angle: float) -> Photograph:
+    """Return a copy turned by an angle in degrees, clockwise, large enough to show all of the picture."""
+    rows, cols = photograph.pixels.shape[:2]
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    size = np.array([abs(cos) * cols + abs(sin) * rows, abs(sin) * cols + abs(cos) * rows]).astype(int)
+    scale_rotation = np.array([cos, sin])
+    shift = size / 2 - apply_similarity(np.array([cols / 2, rows / 2]), scale_rotation, np.zeros(2))
+    matrix = np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]]])
+    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the centre of the first pixel
+    pixels = cv2.warpAffine(photograph.pixels, matrix, size.tolist(), flags=cv2.INTER_LINEAR, borderValue=(128,) * 3)
+    return photograph.moved(pixels, scale_rotation, shift)
+
+
+def reduced(photograph: Photograph, size: float) -> Photograph:
+    """Return the head alone, reduced to an outer eye distance in pixels."""
+    scale = size / outer_eye_distance(photograph.truth)
+    rows, cols = photograph.pixels.shape[:2]
+    pixels = cv2.resize(
+        photograph.pixels, (max(1, round(cols * scale)), max(1, round(rows * scale))), interpolation=cv2.INTER_AREA
+    )
+    scale = pixels.shape[1] / cols
+    small = photograph.moved(pixels, np.array([scale, 0.0]), np.zeros(2))
+    low = np.clip(small.truth.min(axis=0) - 0.9 * size, 0, None).astype(int)
+    high = (small.truth.max(axis=0) + 0.6 * size).astype(int)
+    return small.moved(pixels[low[1] : high[1], low[0] : high[0]], np.array([1.0, 0.0]), -low.astype(np.float64))
+
+
+def scene(faces: list[Photograph], random: np.random.Generator) -> Photograph:
+    """Return the first face somewhere in a large picture without structure, each other one in a cell of its own."""
+    width, height = CANVAS
+    colours = random.uniform(60, 190, (4, 5, 3)).astype(np.float32)
+    canvas = np.clip(cv2.resize(colours, CANVAS, interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+    columns, rows = GRID if len(faces) > 1 else (1, 1)
+    cell = np.array([width // columns, height // rows])
+    cells = random.permutation(columns * rows)
+    shift = np.zeros(2)
+    for index, face in enumerate(faces):
+        pixels = face.pixels[: cell[1], : cell[0]]
+        free = cell - (pixels.shape[1], pixels.shape[0])
+        x, y = cell * (cells[index] % columns, cells[index] // columns) + random.integers(0, free + 1)
+        canvas[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
+        if index == 0:
+            shift = np.array([x, y], dtype=np.float64)
+    return faces[0].moved(canvas, np.array([1.0, 0.0]), shift)
+
+
+def measure_sizes(ladder: Ladder, photographs: list[Photograph]) -> None:
+    """Print what is found of small faces, alone and among ten others."""
+    for size in SIZES:
+        for hints, names in HINTS.items():
+            random = np.random.default_rng(size)
+            scenes = (scene([reduced(photograph, size)], random) for photograph in photographs)
+            measure(f"{size} px, {hints}", ladder, scenes, names, parts=False)
+    for size in SIZES[1:3]:
+        random = np.random.default_rng(size)
+        crowds = (
+            scene([reduced(photographs[(i + k) % len(photographs)], size) for k in range(11)], random)
+            for i in range(len(photographs))
+        )
+        measure(f"{size} px among ten, box", ladder, crowds, HINTS["box"], parts=False)
+
+
+def measure_mirrored(ladder: Ladder, photographs: list[Photograph]) -> None:
+    """Print how far landmarks of a mirror image are from the mirrored landmarks."""
+    distances = []
+    for photograph in photographs:
+        landmarks = []
+        for one in (photograph, mirrored(photograph)):
+            found = ladder.find(images.Picture(one.pixels, *one.pixels.shape[:2]), row_of(one, HINTS["box and points"]))
+            landmarks.append(found.landmarks if isinstance(found, Found) else np.full((68, 2), np.nan))
+        back = landmarks[1] * (-1, 1) + (photograph.pixels.shape[1], 0)
+        distances.append(error(landmarks[0], replace(photograph, truth=back[MIRROR])).mean())
+    print(f"mirrored landmarks against landmarks of the mirror image: {np.nanmean(distances):.2f} % apart in the mean")
+
+
+def measure_swapped(ladder: Ladder, photographs: list[Photograph]) -> None:
+    """Print how often landmarks are accepted though the hints are those of another picture."""
+    others = photographs[1:] + photographs[:1]
+    for hints, names in {"box": ("box",), "points": ("points",), "box and points": ("box", "points")}.items():
+        accepted = 0
+        for photograph, other in zip(photographs, others, strict=True):
+            picture = images.Picture(photograph.pixels, *photograph.pixels.shape[:2])
+            found = ladder.find(picture, row_of(replace(photograph, box=other.box, points=other.points), names))
+            accepted += isinstance(found, Found) and found.rung != FIVE_POINTS
+        print(f"hints of another picture, {hints:15} {accepted} of {len(photographs)} accepted")
+
+
+def measure_shapes(photographs: list[Photograph]) -> None:
+    """Print how many true shapes and how many kinds of nonsense pass the check of the shape."""
+    random = np.random.default_rng(0)
+
+    def swapped(points: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
+        order = np.arange(68)
+        order[list(pair)] = pair[::-1]
+        return points[order]
+
+    def one_moved(points: np.ndarray) -> np.ndarray:
+        angle = random.uniform(0, 2 * np.pi)
+        step = 0.5 * outer_eye_distance(points) * np.array([np.cos(angle), np.sin(angle)])
+        return points + step * (np.arange(68) == random.integers(68))[:, None]
+
+    def halves_of_two(points: np.ndarray) -> np.ndarray:
+        other = photographs[random.integers(len(photographs))].truth
+        laid = apply_similarity(other, *fit_similarity(other[36:48], points[36:48]))
+        return np.where(random.random(68)[:, None] < 0.5, laid, points)
+
+    kinds: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "true": lambda points: points,
+        "left and right mistaken": lambda points: points[MIRROR],
+        "counted from the other end": lambda points: points[::-1],
+        "counted from 1": lambda points: np.roll(points, 1, axis=0),
+        "shuffled": lambda points: points[random.permutation(68)],
+        "mouth corners mistaken": lambda points: swapped(points, (48, 54)),
+        "eye corners mistaken": lambda points: swapped(points, (36, 39)),
+        "one off by half": one_moved,
+        "squeezed to a third": lambda points: (points - points.mean(axis=0)) * (0.33, 1) + points.mean(axis=0),
+        "of two faces by turns": halves_of_two,
+    }
+    for kind, change in kinds.items():
+        passed = sum(implausible(change(p.truth), p.pixels.shape[1], p.pixels.shape[0]) is None for p in photographs)
+        print(f"shape: {kind:28} {passed} of {len(photographs)} pass")
+
+
+def main() -> None:
+    """Print all measurements."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", required=True, metavar="DIR", help="photographs with true landmarks")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take only every n-th (default: 1)")
+    parser.add_argument("--detectors", default="mediapipe", help="as of attparse run")
+    parser.add_argument("--landmarker", metavar="F.task", help="as of attparse run")
+    options = parser.parse_args()
+    config = RunConfig("", "", "", detectors=options.detectors, landmarker=options.landmarker)
+    ladder = Ladder(detector_settings(config))
+    photographs = list(tqdm(read_photographs(options.data, options.every), desc="read", unit=" photographs"))
+    for hints, names in HINTS.items():
+        measure(hints, ladder, photographs, names, parts=True)
+    for hints, names in HINTS.items():
+        measure(f"mirrored, {hints}", ladder, map(mirrored, photographs), names, parts=False)
+        for angle in ANGLES:
+            copies = (turned(photograph, angle) for photograph in photographs)
+            measure(f"turned by {angle}, {hints}", ladder, copies, names, parts=False)
+    measure_mirrored(ladder, photographs)
+    measure_sizes(ladder, photographs)
+    measure_swapped(ladder, photographs)
+    measure_shapes(photographs)
+    ladder.close()
+
+
+if __name__ == "__main__":
+    main()
