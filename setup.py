@@ -13,7 +13,7 @@ setup(
     python_requires=">=3.10,<3.13",
     install_requires=[
         "apache-beam>=2.72,<3",
-        "mediapipe==0.10.21",  # the last release with its models inside the wheel
+        "mediapipe>=0.10.21",  # constraints.txt pins 0.10.21, the last release with its models inside the wheel
         "numpy>=1.26",
         "opencv-contrib-python>=4.11",  # the build that mediapipe requires: two cv2 builds overwrite each other
         "pillow>=11",

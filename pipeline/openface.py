@@ -10,8 +10,8 @@ import numpy as np
 
 from pipeline import tables
 from pipeline.records import InputError
-from regions.landmarks import NUM_LANDMARKS, FloatArray, five_points
-from regions.quality import disagrees, points_error
+from regions.landmarks import NUM_LANDMARKS, FloatArray
+from regions.quality import disagrees, hint_distance
 
 LANDMARK_COLUMNS = [f"{axis}_{index}" for axis in "xy" for index in range(NUM_LANDMARKS)]
 """Of the 2-D landmarks; AttParseNet's authors kept these names in their table of all images."""
@@ -99,12 +99,8 @@ def choose_face(faces: Faces, box: FloatArray | None, points: FloatArray | None)
         return None
 
     def fitness(index: int) -> float:
-        if points is not None:
-            return -points_error(faces.landmarks[index], points)
-        if box is not None:
-            middle = box[:2] + box[2:] / 2
-            return -float(np.linalg.norm(five_points(faces.landmarks[index]).mean(axis=0) - middle))
-        return faces.confidences[index]
+        distance = hint_distance(faces.landmarks[index], box, points)
+        return faces.confidences[index] if distance is None else -distance
 
     chosen: FloatArray = faces.landmarks[max(agreeing, key=fitness)]
     return chosen

@@ -125,6 +125,30 @@ def points_errors(landmarks: FloatArray, points: FloatArray) -> FloatArray:
     return errors
 
 
+def hint_distance(landmarks: FloatArray, box: FloatArray | None, points: FloatArray | None) -> float | None:
+    """Return how far a face is from what the data set says of it: to choose the nearest of several.
+
+    Parameters
+    ----------
+    landmarks : ndarray (68, 2)
+        In pixels of the picture.
+    box : ndarray (4,) or None
+        The face box: x, y, width, height.
+    points : ndarray (5, 2) or None
+        Eye centres, nose tip, mouth corners. Where given they decide, and the box is not asked.
+
+    Returns
+    -------
+    float or None
+        None where nothing is said.
+    """
+    if points is not None:
+        return points_error(landmarks, points)
+    if box is not None:
+        return math.hypot(*(five_points(landmarks).mean(axis=0) - box[:2] - box[2:] / 2))
+    return None
+
+
 def implausible(landmarks: FloatArray, width: float, height: float) -> str | None:
     """Tell what speaks against 68 points being a face of a picture.
 
