@@ -106,7 +106,13 @@ def _add_run(commands: Any) -> None:
     add("--partition", metavar="F", help="split of each image (without it, all images are training images)")
     add("--bboxes", metavar="F", help="face box of each image: x, y, width, height")
     add("--points", metavar="F", help="five points of each image: eyes, nose, mouth corners")
-    add("--landmarks", metavar="F", action="append", default=[], help="68 landmarks made elsewhere (may be repeated)")
+    add(
+        "--landmarks",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="68 landmarks made elsewhere: a CSV table, OpenFace's output, .pts files, a former run (may be repeated)",
+    )
     add("--detectors", metavar="NAMES", default=MEDIAPIPE, help="mediapipe, dlib or both, tried in this order")
     add(
         "--landmarker", metavar="F.task", help="model file for MediaPipe's Face Landmarker (default: built-in FaceMesh)"

@@ -136,7 +136,8 @@ def demo_pictures() -> list[DemoPicture]:
         DemoPicture("webp.webp", _encoded(portrait, "WEBP")),
         DemoPicture("large.JPG", _jpeg(portrait.resize((1200, 1350), Image.Resampling.LANCZOS))),
         *(_tilted(portrait, points, angle) for angle in (-30, -15, 15, 30)),
-        _small(photograph),
+        _placed("small_in_large.jpg", photograph.resize((420, 420), Image.Resampling.LANCZOS), (570, 320)),
+        _placed("tiny_in_large.jpg", photograph.resize((160, 160), Image.Resampling.LANCZOS), (90, 510)),
         DemoPicture("half_out_left.jpg", _jpeg(portrait.crop((105, 0, 240, 270)))),
         DemoPicture("half_out_top.jpg", _jpeg(portrait.crop((0, 92, 240, 270)))),
         DemoPicture("hidden_eyes.jpg", _jpeg(_with_bar(portrait, points)), points, box),
@@ -171,11 +172,11 @@ def _tilted(portrait: Image.Image, points: Points, angle: int) -> DemoPicture:
     return DemoPicture(f"tilted_{angle:+d}.jpg", _jpeg(turned), moved if angle > 0 else None)
 
 
-def _small(photograph: Image.Image) -> DemoPicture:
-    """Place the photograph small in the corner of a large gray picture."""
+def _placed(name: str, picture: Image.Image, place: tuple[int, int]) -> DemoPicture:
+    """Place a picture somewhere in a large gray one."""
     large = Image.new("RGB", (1024, 768), (120, 125, 120))
-    large.paste(photograph.resize((420, 420), Image.Resampling.LANCZOS), (570, 320))
-    return DemoPicture("small_in_large.jpg", _jpeg(large))
+    large.paste(picture, place)
+    return DemoPicture(name, _jpeg(large))
 
 
 def _with_bar(portrait: Image.Image, points: Points) -> Image.Image:
