@@ -158,6 +158,8 @@ class Ladder:
                 else:
                     failures.append(f"{rung}: {failure}")
                     failed.append(landmarks)
+            if len(passing) == 1:
+                return Found(rung, passing[0])
             if passing:
                 return Found(rung, max(passing, key=lambda face: _fitness(face, picture, row)))
         box = hinted_box(row)
@@ -186,7 +188,8 @@ class Ladder:
         tilt = 0.0 if row.points is None else eye_line_angle(row.points)
         if abs(tilt) <= LARGE_TILT:
             for margin in BOX_MARGINS:
-                yield HINTED_BOX, self._upright(picture, self._find(box_view(picture, box, margin)))
+                found = self._find(box_view(picture, box, margin))
+                yield HINTED_BOX, found if row.points is not None else self._upright(picture, found)
         for turn in (tilt, *TURNS) if abs(tilt) > LARGE_TILT else TURNS:
             yield TURNED, self._find(turned_view(picture, box, BOX_MARGINS[0], turn))
         yield WHOLE_PICTURE, self._find(whole_view(picture))

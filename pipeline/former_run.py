@@ -12,6 +12,15 @@ from pipeline import storage
 from pipeline.detect import WEAK_RUNGS
 from pipeline.manifest import MANIFEST_FOLDER, MANIFEST_SUFFIX, WRITTEN, landmark_rows, read_manifest_file
 from pipeline.records import FloatRows, InputError
+from regions.landmarks import NUM_LANDMARKS
+
+COLUMN_TYPES = {
+    "image_id": pa.string(),
+    "status": pa.string(),
+    "rung": pa.string(),
+    "landmarks": pa.list_(pa.float32(), 2 * NUM_LANDMARKS),
+}
+"""The columns of a manifest that are read here."""
 
 
 def manifests_among(names: Sequence[str]) -> list[str]:
@@ -40,11 +49,12 @@ def read_former_landmarks(folder: str, names: Sequence[str]) -> Iterator[tuple[s
     for name in tqdm(names, unit=" manifests", desc="landmarks", disable=len(names) < 2):
         path = storage.join(folder, name)
         try:
-            table = read_manifest_file(path, ["image_id", "status", "rung", "landmarks"])
-            landmarks = landmark_rows(table)
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            table = read_manifest_file(path, list(COLUMN_TYPES))
+        except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path}: {str(error).splitlines()[0]}, expected a manifest of attparse") from None
+        if {field.name: field.type for field in table.schema} != COLUMN_TYPES:
+            raise InputError(f"{path}: columns {str(table.schema.names)[:60]}, expected a manifest of attparse")
         columns = (table[name].to_pylist() for name in ("image_id", "status", "rung"))
-        for image_id, status, rung, found in zip(*columns, landmarks, strict=True):
+        for image_id, status, rung, found in zip(*columns, landmark_rows(table), strict=True):
             if status == WRITTEN and rung not in WEAK_RUNGS:
                 yield image_id, found

@@ -10,9 +10,9 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.dataset_file import DATASET_FILE, read_dataset_file
-from pipeline.manifest import MANIFEST_FOLDER, WRITTEN, read_manifest
+from pipeline.manifest import MANIFEST_FOLDER, WRITTEN, completed_shard, read_manifest, read_summary
 from pipeline.records import Crop
-from pipeline.samples import Sample, ShardError, read_samples, shard_path
+from pipeline.samples import Sample, read_samples, shard_path
 
 DECIDING_VERSIONS = ("format", "crop", "images", "encoding", "numpy", "opencv-contrib-python", "pillow")
 """Crops made with equal ones of these, from the same file and box, are the same to the byte."""
@@ -75,17 +75,18 @@ class KeptCrops:
 
 
 def _read_crops(run: str | None, shard: str) -> Generator[tuple[str, Crop], None, None]:
-    if run is None or not storage.exists(shard_path(run, shard)):
+    summary = None if run is None else read_summary(run, shard)
+    if run is None or summary is None:
         return
     path = shard_path(run, shard)
+    if completed_shard(run, shard, summary.fingerprint, path) is None:
+        log.warning("%s: not the file that its manifest tells of, its crops are made again", path)
+        return
     columns = ["image_id", "status", "sha256", "height", "width", "crop"]
     rows = (row for row in read_manifest(run, shard, columns).to_pylist() if row["status"] == WRITTEN)
-    try:
-        with contextlib.closing(read_samples(path)) as samples:  # type: ignore[type-var]
-            for row, sample in zip(rows, samples, strict=False):
-                yield row["image_id"], _kept_crop(row, sample)
-    except ShardError as error:
-        log.warning("%s: the rest of its crops is made again", error)
+    with contextlib.closing(read_samples(path)) as samples:  # type: ignore[type-var]
+        for row, sample in zip(rows, samples, strict=True):
+            yield row["image_id"], _kept_crop(row, sample)
 
 
 def _kept_crop(row: Mapping[str, Any], sample: Sample) -> Crop:

@@ -188,7 +188,7 @@ def _is_folder(path: str) -> bool:
     """Tell a folder; in an object store, what is no object."""
     if not storage.is_remote(path):
         return os.path.isdir(path)
-    with _explained(path):
+    with storage.explained(path):
         return path.endswith("/") or not storage.exists(path)
 
 
@@ -298,27 +298,22 @@ def _tell_others(path: str, others: Sequence[str], found: str, number: int, imag
 
 
 def _first_line(path: str) -> str:
-    with _explained(path), storage.open_read(path) as stream:
+    with _as_text(path), storage.open_read(path) as stream:
         return stream.readline(LONGEST_HEADER).decode("utf-8-sig")
 
 
 def _read_text(path: str) -> str:
-    with _explained(path):
+    with _as_text(path):
         return storage.read_bytes(path).decode("utf-8-sig")
 
 
 @contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _as_text(path: str) -> Iterator[None]:
     """Turn what can go wrong with reading a file of text into an InputError that names it."""
     try:
-        yield
+        with storage.explained(path):
+            yield
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         byte = error.object[error.start : error.start + 1]
         raise InputError(f"{path}:{line}: {byte!r}, expected UTF-8 text") from None
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except Exception as error:  # object stores have errors of their own
-        if not storage.is_remote(path):
-            raise
-        raise InputError(f"{path}: can't be read: {error}") from None

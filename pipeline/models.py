@@ -101,10 +101,8 @@ def _landmarker_hash(path: str) -> str:
 
 
 def _file_hash(path: str) -> str:
-    try:
+    with storage.explained(path, "a model file"):
         return storage.sha256_of(path)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}, expected a model file") from None
 
 
 def _dlib_version() -> str:
@@ -149,8 +147,7 @@ def check_installed(settings: DetectorSettings) -> None:
         If it has another version of mediapipe.
     """
     expected = settings.versions.get(MEDIAPIPE)
-    installed = importlib.metadata.version(MEDIAPIPE)
-    if expected is not None and installed != expected:
+    if expected is not None and (installed := importlib.metadata.version(MEDIAPIPE)) != expected:
         raise RunError(f"this worker has mediapipe {installed}, expected {expected}, as where the run was started")
 
 

@@ -63,6 +63,22 @@ def read_bytes(path: str) -> bytes:
         return stream.read()
 
 
+@contextlib.contextmanager
+def explained(path: str, expected: str = "") -> Iterator[None]:
+    """Turn a failure to read a file into an InputError that names it, and what was expected."""
+    end = f", expected {expected}" if expected else ""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}{end}") from None
+    except (InputError, UnicodeDecodeError):
+        raise
+    except Exception as error:  # object stores have errors of their own
+        if not is_remote(path):
+            raise
+        raise InputError(f"{path}: can't be read: {error}{end}") from None
+
+
 def exists(path: str) -> bool:
     """Tell whether there is a file or folder of this name."""
     return bool(FileSystems.exists(path)) if is_remote(path) else os.path.lexists(path)

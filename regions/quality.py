@@ -39,9 +39,9 @@ MAX_RESIDUAL = 0.35
 """Largest `ShapeFit.residual`: true faces have up to 0.31, two mouth corners mistaken for each other from 0.40 on."""
 MAX_POINTS_ERROR = 0.3
 """Largest distance to the five given points (`points_error`)."""
-MAX_BOX_DISTANCE = 0.3
+MAX_BOX_DISTANCE = 0.25
 """Largest distance from the middle of the landmarks to that of the face box, in box sizes."""
-BOX_SIZES = (1.6, 6.0)
+BOX_SIZES = (1.7, 5.0)
 """Smallest and largest face box, in face sizes; those about true faces have 2.0 to 3.8."""
 
 

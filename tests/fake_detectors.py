@@ -1,0 +1,169 @@
+"""Detectors that are told where the faces of a picture are, and see those that are easy to see in what they are shown.
+
+The picture is a chart: its red and green say where each pixel is, so a view of it, however it was
+cut, enlarged or turned, says what it is of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.detect import Ladder
+from pipeline.images import Picture
+from pipeline.records import DetectorSettings, ImageRow
+from regions.landmarks import eye_line_angle, face_size, five_points
+from tests.faces import Points
+from tests.synthetic import image_row
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def chart(rows: int = 250, cols: int = 250, *, reduction: float = 1) -> Picture:
+    """Return a picture whose colours say where each pixel is, decoded at reduced size."""
+    pixels = np.full((rows, cols, 3), 255, dtype=np.uint8)
+    pixels[..., 0] = np.round(255 * (np.arange(cols) + 0.5) / cols)
+    pixels[..., 1] = np.round(255 * (np.arange(rows) + 0.5) / rows)[:, None]
+    return Picture(pixels, round(rows * reduction), round(cols * reduction))
+
+
+def place_of(pixels: Pixels, picture: Picture) -> Points:
+    """Return the matrix ``(2, 3)`` from pixels of a view of a chart to pixels of the source picture."""
+    rows, cols = np.nonzero(pixels[..., 2] == 255)
+    at = np.stack([cols + 0.5, rows + 0.5, np.ones(len(rows))], axis=1)
+    source = pixels[rows, cols, :2] / 255 * (picture.width, picture.height)
+    return np.linalg.lstsq(at, source, rcond=None)[0].T
+
+
+def turn_of(matrix: Points) -> float:
+    """Return by how many degrees a view is turned."""
+    return float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
+
+
+class FakeMesh:
+    """Sees the faces whose middle it is shown, if they are large and upright enough.
+
+    Parameters
+    ----------
+    picture : Picture
+        A chart.
+    faces : sequence of ndarray (68, 2)
+        In source pixels.
+    shares : pair of float
+        Smallest and largest face that it sees, as a share of the longer side of what it is shown.
+    tilt : float
+        Largest tilt at which it sees a face, in degrees.
+    wobble : float
+        How far a face moves from one look to the next, in face sizes.
+    tilt_error : float
+        How far off a face is that is seen at that tilt, in face sizes.
+    looks : int
+        How many times it sees anything.
+    """
+
+    def __init__(
+        self,
+        picture: Picture,
+        faces: Sequence[Points],
+        *,
+        shares: tuple[float, float] = (0.1, 1.0),
+        tilt: float = 25,
+        wobble: float = 0,
+        tilt_error: float = 0,
+        looks: int = 1000,
+    ) -> None:
+        self._picture, self._faces, self._shares, self._tilt = picture, faces, shares, tilt
+        self._wobble, self._tilt_error, self._looks = wobble, tilt_error, looks
+        self.places: list[Points] = []
+        """Of what was shown to it."""
+        self.shapes: list[tuple[int, ...]] = []
+        self.closed = False
+
+    def find(self, pixels: Pixels) -> list[Points]:
+        matrix = place_of(pixels, self._picture)
+        self.places.append(matrix)
+        self.shapes.append(pixels.shape)
+        seen = [self._see((face - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T, pixels) for face in self._faces]
+        return [face for face in seen if face is not None and len(self.places) <= self._looks]
+
+    def _see(self, face: Points, pixels: Pixels) -> Points | None:
+        size, angle = face_size(face), eye_line_angle(five_points(face))
+        middle, sides = face.mean(axis=0), np.array(pixels.shape[1::-1])
+        small, large = np.array(self._shares) * sides.max()
+        if not (
+            small <= size <= large and abs(angle) <= self._tilt and (middle >= 0).all() and (middle <= sides).all()
+        ):
+            return None
+        error = self._wobble * len(self.places) + self._tilt_error * abs(angle) / self._tilt
+        return face + (0, error * size)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeFaces:
+    """Sees the boxes of upright faces of at least so many pixels between the eyes."""
+
+    def __init__(self, picture: Picture, faces: Sequence[Points], *, smallest: float = 30, tilt: float = 25) -> None:
+        self._picture, self._faces, self._smallest, self._tilt = picture, faces, smallest, tilt
+        self.places: list[Points] = []
+        self.closed = False
+
+    def find(self, pixels: Pixels) -> list[Points]:
+        matrix = place_of(pixels, self._picture)
+        self.places.append(matrix)
+        boxes = []
+        for face in self._faces:
+            seen = (face - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+            low, high = seen.min(axis=0), seen.max(axis=0)
+            upright = abs(eye_line_angle(five_points(seen))) <= self._tilt
+            whole = (low >= 0).all() and (high <= pixels.shape[1::-1]).all()
+            if upright and whole and face_size(seen) >= self._smallest:
+                boxes.append(np.concatenate([low, high - low]))
+        return boxes
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeDlib:
+    """Has the same answer to every picture, in decoded pixels."""
+
+    def __init__(self, *faces: Points) -> None:
+        self._faces = list(faces)
+        self.asked = 0
+
+    def find(self, pixels: Pixels) -> list[Points]:
+        self.asked += 1
+        return self._faces
+
+
+class NotAsked:
+    """Must not be asked."""
+
+    def find(self, pixels: Pixels) -> list[Points]:
+        raise AssertionError("asked, though an earlier rung has found the face")
+
+
+def ladder_of(mesh: Any = None, faces: Any = None, dlib: Any = None, names: Sequence[str] = ("mediapipe",)) -> Ladder:
+    """Return a ladder with other detectors put in the place of its own."""
+    ladder = Ladder(DetectorSettings(tuple(names)))
+    ladder._mesh, ladder._faces, ladder._dlib = (detector or NotAsked() for detector in (mesh, faces, dlib))
+    return ladder
+
+
+def box_about(points: Points, margin: float = 0.1) -> Points:
+    """Return a face box as data sets have it: x, y, width, height."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.concatenate([low - margin * (high - low), (1 + 2 * margin) * (high - low)])
+
+
+def hinted_row(*, box: Any = None, five: Any = None, given: Any = None) -> ImageRow:
+    """Return a row with face box, five points and given landmarks, as far as they are given."""
+    hints = {"box": box, "points": five, "landmarks": given}
+    arrays = {name: None if hint is None else np.asarray(hint, np.float32) for name, hint in hints.items()}
+    return dataclasses.replace(image_row(), **arrays)
