@@ -31,9 +31,14 @@ def test_links_and_files_exist():
         assert Path(path).exists(), path
 
 
-def test_options_exist():
-    known = set(make_parser()._subparsers._group_actions[0].choices["run"]._option_string_actions)
-    beam = {"--runner", "--project", "--region", "--temp_location", "--sdk_container_image"}
-    beam |= {"--direct_running_mode", "--direct_num_workers", "--dry_run", "--to"}
-    for option in re.findall(r"--\w+", README):
-        assert option in known | beam, option
+@pytest.mark.parametrize("name", ["README.md", "docs/landmarks.md"])
+def test_options_exist(name):
+    known = {"--runner", "--project", "--region", "--temp_location", "--sdk_container_image", "--dry_run"}  # Beam's
+    known |= {"--direct_running_mode", "--direct_num_workers", "--data"}
+    for command in make_parser()._subparsers._group_actions[0].choices.values():
+        known |= set(command._option_string_actions)
+        for group in command._subparsers._group_actions if command._subparsers else ():
+            for action in group.choices.values():
+                known |= set(action._option_string_actions)
+    for option in re.findall(r"(?<![\w-])--\w+", Path(name).read_text(encoding="utf-8")):
+        assert option in known, option
