@@ -203,15 +203,18 @@ def measure_sizes(ladder: Ladder, photographs: list[Photograph]) -> None:
 
 def measure_mirrored(ladder: Ladder, photographs: list[Photograph]) -> None:
     """Print how far landmarks of a mirror image are from the mirrored landmarks."""
-    distances = []
+    steps = []
     for photograph in photographs:
         landmarks = []
         for one in (photograph, mirrored(photograph)):
             found = ladder.find(images.Picture(one.pixels, *one.pixels.shape[:2]), row_of(one, HINTS["box and points"]))
             landmarks.append(found.landmarks if isinstance(found, Found) else np.full((68, 2), np.nan))
-        back = landmarks[1] * (-1, 1) + (photograph.pixels.shape[1], 0)
-        distances.append(error(landmarks[0], replace(photograph, truth=back[MIRROR])).mean())
-    print(f"mirrored landmarks against landmarks of the mirror image: {np.nanmean(distances):.2f} % apart in the mean")
+        back = (landmarks[1] * (-1, 1) + (photograph.pixels.shape[1], 0))[MIRROR]
+        steps.append(100 * (landmarks[0] - back) / outer_eye_distance(photograph.truth))
+    apart = np.linalg.norm(steps, axis=2)
+    signed = np.linalg.norm(np.nanmean(steps, axis=0), axis=1)
+    print(f"landmarks of a picture and of its mirror image: {np.nanmean(apart):.2f} % apart,", end=" ")
+    print(f"{signed.mean():.2f} % by their mean over the pictures")
 
 
 def measure_swapped(ladder: Ladder, photographs: list[Photograph]) -> None:
