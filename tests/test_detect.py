@@ -364,7 +364,7 @@ def test_of_several_faces_the_hint_tells_which():
 
 
 def test_of_faces_that_agree_with_the_hint_the_nearest_is_meant():
-    several = [FACE + (7, 0), FACE + (2, 0), FACE - (10, 0)]
+    several = [FACE + (7, 0), FACE + (2, 0), FACE - (10, 0), FACE[::-1]]  # the last one is no face
     for hints in ({"box": box_about(FACE)}, {"five": five_points(FACE)}):
         for order in (several, several[::-1]):
             found = ladder_of(dlib=FakeDlib(*order), names=("dlib",)).find(PICTURE, hinted_row(**hints))
