@@ -89,7 +89,7 @@ class NotFound(NamedTuple):
     detail : str
         Why the best one failed.
     guess : ndarray (68, 2) or None
-        The landmarks that failed, else the mean face laid on the face box, if there is one.
+        The mean face laid on the face box, where there is one; else the landmarks that failed.
     """
 
     reason: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import logging
 import posixpath
 from collections.abc import Generator, Mapping, Sequence
@@ -10,9 +10,9 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.dataset_file import DATASET_FILE, read_dataset_file
-from pipeline.manifest import MANIFEST_FOLDER, WRITTEN, completed_shard, read_manifest, read_summary
-from pipeline.records import Crop
-from pipeline.samples import Sample, read_samples, shard_path
+from pipeline.manifest import MANIFEST_FOLDER, WRITTEN, read_manifest, read_summary
+from pipeline.records import Crop, InputError
+from pipeline.samples import read_samples, shard_path
 
 DECIDING_VERSIONS = ("format", "crop", "images", "encoding", "numpy", "opencv-contrib-python", "pillow")
 """Crops made with equal ones of these, from the same file and box, are the same to the byte."""
@@ -37,9 +37,12 @@ def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, 
         folder = parent if name == MANIFEST_FOLDER else path
         if not storage.exists(storage.join(folder, DATASET_FILE)):
             continue
-        document = read_dataset_file(folder)
-        former = document["versions"]
-        same = document["crop"] == crop and all(former.get(n) == versions[n] for n in DECIDING_VERSIONS)
+        try:
+            document = read_dataset_file(folder)
+        except InputError:  # of another format: its landmarks count all the same
+            return None
+        former = document.get("versions", {})
+        same = document.get("crop") == crop and all(former.get(name) == versions[name] for name in DECIDING_VERSIONS)
         return folder if same else None
     return None
 
@@ -47,7 +50,7 @@ def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, 
 class KeptCrops:
     """The crops of a shard of a former run, read along with the same shard of the new one.
 
-    Where the former run dealt other images to the shard, or in another order, it has none to give.
+    Where the former run dealt other images to the shard, or in another order, it has fewer to give.
 
     Parameters
     ----------
@@ -58,37 +61,36 @@ class KeptCrops:
     """
 
     def __init__(self, run: str | None, shard: str) -> None:
-        self._crops = _read_crops(run, shard)
-        self._next = next(self._crops, None)
+        self._rows = [] if run is None else _read_rows(run, shard)
+        self._position = {row["image_id"]: index for index, row in enumerate(self._rows)}
+        self._samples = read_samples(shard_path(run, shard)) if run is not None and self._rows else iter(())
+        self._next = 0
 
     def take(self, image_id: str) -> Crop | None:
-        """Return the crop of an image; images must be asked for in the order of the shard."""
-        if self._next is None or self._next[0] != image_id:
+        """Return the crop of an image, if it does not lie before one that was returned already."""
+        index = self._position.get(image_id, -1)
+        if index < self._next:
             return None
-        crop = self._next[1]
-        self._next = next(self._crops, None)
-        return crop
+        sample = next(itertools.islice(self._samples, index - self._next, None))
+        self._next = index + 1
+        row = self._rows[index]
+        x0, y0, x1, y1 = row["crop"]
+        return Crop(row["sha256"], row["height"], row["width"], (x0, y0, x1, y1), sample.jpeg)
 
     def close(self) -> None:
         """Close the former shard."""
-        self._crops.close()
+        if isinstance(self._samples, Generator):
+            self._samples.close()
 
 
-def _read_crops(run: str | None, shard: str) -> Generator[tuple[str, Crop], None, None]:
-    summary = None if run is None else read_summary(run, shard)
-    if run is None or summary is None:
-        return
+def _read_rows(run: str, shard: str) -> list[dict[str, Any]]:
+    """Return the rows of a former shard's samples, none if its file is not the one that its manifest tells of."""
+    summary = read_summary(run, shard)
+    if summary is None:
+        return []
     path = shard_path(run, shard)
-    if completed_shard(run, shard, summary.fingerprint, path) is None:
+    if not storage.exists(path) or storage.sha256_of(path) != summary.sha256:
         log.warning("%s: not the file that its manifest tells of, its crops are made again", path)
-        return
+        return []
     columns = ["image_id", "status", "sha256", "height", "width", "crop"]
-    rows = (row for row in read_manifest(run, shard, columns).to_pylist() if row["status"] == WRITTEN)
-    with contextlib.closing(read_samples(path)) as samples:  # type: ignore[type-var]
-        for row, sample in zip(rows, samples, strict=True):
-            yield row["image_id"], _kept_crop(row, sample)
-
-
-def _kept_crop(row: Mapping[str, Any], sample: Sample) -> Crop:
-    x0, y0, x1, y1 = row["crop"]
-    return Crop(row["sha256"], row["height"], row["width"], (x0, y0, x1, y1), sample.jpeg)
+    return [row for row in read_manifest(run, shard, columns).to_pylist() if row["status"] == WRITTEN]

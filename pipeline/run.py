@@ -83,13 +83,11 @@ def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTa
     try:
         if name_or_path in PACKAGED_TABLES:
             return load_packaged_table(name_or_path).for_attributes(attribute_names)
-        text = storage.read_bytes(name_or_path).decode("utf-8-sig")
+        with storage.explained(name_or_path, f"a TOML file or one of {', '.join(PACKAGED_TABLES)}"):
+            text = storage.read_bytes(name_or_path).decode("utf-8-sig")
         return parse_table(text, name_or_path).for_attributes(attribute_names)
     except TableError as error:
         raise InputError(str(error)) from None
-    except OSError as error:
-        known = ", ".join(PACKAGED_TABLES)
-        raise InputError(f"{name_or_path}: {error.strerror or error} (known tables: {known})") from None
     except UnicodeDecodeError:
         raise InputError(f"{name_or_path}: not UTF-8 text, expected a TOML attribute table") from None
 

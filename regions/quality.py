@@ -145,8 +145,14 @@ def hint_distance(landmarks: FloatArray, box: FloatArray | None, points: FloatAr
     if points is not None:
         return points_error(landmarks, points)
     if box is not None:
-        return math.hypot(*(five_points(landmarks).mean(axis=0) - box[:2] - box[2:] / 2))
+        return _box_distance(landmarks, box)
     return None
+
+
+def _box_distance(landmarks: FloatArray, box: FloatArray) -> float:
+    """Return how far the middle of the landmarks is from that of the face box, in box sizes."""
+    middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
+    return math.hypot(*(middle - box[:2] - box[2:] / 2)) / math.sqrt(float(box[2] * box[3]))
 
 
 def implausible(landmarks: FloatArray, width: float, height: float) -> str | None:
@@ -208,12 +214,10 @@ def disagrees(landmarks: FloatArray, box: FloatArray | None = None, points: Floa
         return None
     if box is None:
         return None
-    middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
-    side = math.sqrt(float(box[2] * box[3]))
-    distance = math.hypot(*(middle - box[:2] - box[2:] / 2)) / side
+    distance = _box_distance(landmarks, box)
     if distance > MAX_BOX_DISTANCE:
         return f"{distance:.2f} box sizes from the middle of the face box, expected at most {MAX_BOX_DISTANCE}"
-    size = side / max(face_size(landmarks), 1e-9)
+    size = math.sqrt(float(box[2] * box[3])) / max(face_size(landmarks), 1e-9)
     if not BOX_SIZES[0] <= size <= BOX_SIZES[1]:
         return f"face box of {size:.1f} eye distances, expected {BOX_SIZES[0]} to {BOX_SIZES[1]}"
     return None

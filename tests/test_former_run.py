@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance
 from pipeline import annotate, images
 from pipeline.cli import main
 from pipeline.demo import make_sample
-from pipeline.kept_crops import DECIDING_VERSIONS, run_with_same_crops
+from pipeline.kept_crops import DECIDING_VERSIONS, KeptCrops, run_with_same_crops
 from pipeline.manifest import read_manifest_file
 from pipeline.openface import LANDMARK_COLUMNS
 from pipeline.samples import read_samples
@@ -213,6 +213,18 @@ def test_a_picture_that_has_gone_does_not_mix_up_the_crops(sample, former, tmp_p
     assert crops_of(output) == expected
 
 
+def test_crops_are_taken_in_the_order_of_the_shard(former):
+    samples = list(read_samples(str(former / "shards" / "train-000000.tar")))
+    ids = [sample.description["image_id"] for sample in samples]
+    kept = KeptCrops(str(former), "train-000000")
+    assert kept.take("of no shard.jpg") is None
+    crop = kept.take(ids[1])
+    assert crop is not None and crop.jpeg == samples[1].jpeg and list(crop.box) == samples[1].description["crop"]
+    assert kept.take(ids[0]) is None
+    assert kept.take(ids[2]).jpeg == samples[2].jpeg
+    kept.close()
+
+
 def damage(run, kind):
     """Spoil a shard of a run."""
     tar = run / "shards" / "train-000001.tar"
@@ -244,6 +256,16 @@ def test_a_damaged_shard_is_told_and_its_crops_are_made_again(sample, copy, agai
     lines = [line for line in capsys.readouterr().err.splitlines() if "made again" in line]
     assert len(lines) == 1
     assert str(copy / "shards" / "train-000001.tar") in lines[0]
+
+
+@pytest.mark.parametrize("content", ["{}", "not JSON", '{"format_version": 99}', '{"format_version": 1}'])
+def test_a_former_run_with_another_dataset_file_has_landmarks_but_no_crops(
+    sample, copy, again, tmp_path, decoded, content
+):
+    (copy / "dataset.json").write_text(content)
+    assert run_over(sample, tmp_path / "out", copy) == 0
+    assert files_of(tmp_path / "out") == files_of(again)
+    assert decoded(sample) == all_pictures(sample)
 
 
 def test_a_shard_that_is_gone_is_made_again(sample, copy, again, tmp_path):

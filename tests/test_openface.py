@@ -64,7 +64,7 @@ THREE = Faces(np.stack([FACE, FACE + 6, OTHER]), [0.5, 0.2, 0.9])
         (None, five_points(OTHER), 2),
         (None, five_points(face(x=1500)), None),
         ([120, 160, 160, 190], None, 0),
-        ([136, 176, 160, 190], None, 1),
+        ([136, 196, 160, 190], None, 1),
         ([580, 480, 240, 280], None, 2),
         ([1500, 160, 160, 190], None, None),
         ([580, 480, 240, 280], five_points(FACE), 0),
