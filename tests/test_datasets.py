@@ -342,7 +342,7 @@ UNSAFE_IDS = [
     "a\nb.jpg",
     "a\x1b[2J.jpg",
     "a\u202egpj.exe",
-    "a\0",
+    *(["a\0"] if sys.version_info >= (3, 11) else []),  # csv refuses it before
 ]
 
 

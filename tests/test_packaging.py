@@ -36,7 +36,8 @@ def worker(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("worker") / "environment"
     venv.create(folder, symlinks=True)
     variables = {"base": str(folder), "platbase": str(folder)}
-    site, scripts = (Path(sysconfig.get_path(name, "venv", variables)) for name in ("purelib", "scripts"))
+    scheme = "venv" if "venv" in sysconfig.get_scheme_names() else "posix_prefix"  # before Python 3.11
+    site, scripts = (Path(sysconfig.get_path(name, scheme, variables)) for name in ("purelib", "scripts"))
     install = [sys.executable, "-m", "pip", "--python", str(scripts / "python"), "install", "--quiet"]
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     run([*install, "--no-index", "--no-deps", "--no-build-isolation", "--ignore-installed", str(sdist)], cwd=folder)
