@@ -81,7 +81,7 @@ def read_dataset(config: RunConfig) -> Dataset:
         raise InputError(f"{config.images}: no image files, expected names ending in {', '.join(IMAGE_SUFFIXES)}")
     image_ids, values, skipped = labels.image_ids, labels.values, 0
     if config.skip_missing:
-        present = [i for i, image_id in enumerate(image_ids) if image_id in files or _unsafe(image_id)]
+        present = [i for i, image_id in enumerate(image_ids) if image_id in files or is_unsafe(image_id)]
         skipped = len(image_ids) - len(present)
         image_ids, values = [image_ids[i] for i in present], values[present]
     unlabelled = sorted(map(_as_text, set(filter(_is_image, files)) - set(labels.image_ids)))
@@ -200,12 +200,12 @@ def _as_text(name: str) -> str:
 
 def _reason(image_id: str, files: Mapping[str, int]) -> str:
     """Tell what speaks against reading an image, as far as its id and the folder's listing tell."""
-    if _unsafe(image_id):
+    if is_unsafe(image_id):
         return UNSAFE_ID
     return "" if image_id in files else MISSING
 
 
-def _unsafe(image_id: str) -> bool:
+def is_unsafe(image_id: str) -> bool:
     """Tell whether an id is anything but a plain relative path below the image folder."""
     parts = image_id.split("/")
     return (

@@ -192,8 +192,9 @@ class Ladder:
                 yield HINTED_BOX, found if row.points is not None else self._upright(picture, found)
         for turn in (tilt, *TURNS) if abs(tilt) > LARGE_TILT else TURNS:
             yield TURNED, self._find(turned_view(picture, box, BOX_MARGINS[0], turn))
-        yield WHOLE_PICTURE, self._find(whole_view(picture))
-        yield FACE_DETECTOR, self._find_in_boxes(picture, self._boxes(whole_view(picture)))
+        whole = whole_view(picture)
+        yield WHOLE_PICTURE, self._find(whole)
+        yield FACE_DETECTOR, self._find_in_boxes(picture, self._boxes(whole))
 
     def _search(self, picture: Picture) -> Iterator[tuple[str, Iterable[FloatArray]]]:
         """Look for faces all over a picture, harder and harder, but trust only what is found again."""
@@ -231,7 +232,7 @@ class Ladder:
     def _upright(self, picture: Picture, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
         """Yield faces, tilted ones as they look upright: FaceMesh is surer of these."""
         for face in faces:
-            tilted = abs(eye_line_angle(five_points(face))) > LARGE_TILT
+            tilted = abs(_tilt(face)) > LARGE_TILT
             again = self._look_again(picture, face, BOX_MARGINS[0]) if tilted else None
             yield face if again is None else again
 
@@ -239,7 +240,7 @@ class Ladder:
         """Yield the faces that FaceMesh finds in a view; small and tilted ones only if they are found again."""
         for face in self._find(view):
             share = face_size(face) / max(picture.width, picture.height)
-            if share >= SMALL_FACE and abs(eye_line_angle(five_points(face))) <= LARGE_TILT:
+            if share >= SMALL_FACE and abs(_tilt(face)) <= LARGE_TILT:
                 yield face
             else:
                 yield from self._confirm(picture, [face])
@@ -254,7 +255,7 @@ class Ladder:
 
     def _look_again(self, picture: Picture, face: FloatArray, margin: float) -> FloatArray | None:
         """Return a face as FaceMesh finds it when it is upright and fills the view."""
-        view = turned_view(picture, _box_about(face), margin, eye_line_angle(five_points(face)))
+        view = turned_view(picture, _box_about(face), margin, _tilt(face))
         return min(self._find(view), key=lambda other: _change(other, face), default=None)
 
 
@@ -272,6 +273,10 @@ def hinted_box(row: ImageRow) -> FloatArray | None:
 def _box_about(face: FloatArray) -> FloatArray:
     low, high = face.min(axis=0), face.max(axis=0)
     return np.concatenate([low, high - low])
+
+
+def _tilt(face: FloatArray) -> float:
+    return eye_line_angle(five_points(face))
 
 
 def _change(one: FloatArray, other: FloatArray) -> float:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from pipeline import images, storage
 from pipeline.dataset_file import read_dataset_file
-from pipeline.datasets import IMAGE_SUFFIXES
+from pipeline.datasets import IMAGE_SUFFIXES, is_unsafe
 from pipeline.labelme_file import LabelError, labelled_landmarks, labelme_file, start_landmarks
 from pipeline.manifest import read_manifest
 from pipeline.openface import LANDMARK_COLUMNS
@@ -138,10 +138,8 @@ def _check_new_folder(to: str, source: str) -> None:
         raise InputError(f"{to}: expected a local folder, labelme opens no other")
     if os.path.lexists(to) and (os.path.islink(to) or not os.path.isdir(to) or os.listdir(to)):
         raise InputError(f"{to}: is there already, expected a new or empty folder: labels made by hand may be in it")
-    if not storage.is_remote(source):
-        inside = os.path.realpath(source)
-        if os.path.commonpath([inside, os.path.realpath(to)]) == inside:
-            raise InputError(f"{to}: lies in the image folder {source}, where its copies would become part of the data")
+    if storage.is_below(to, source):
+        raise InputError(f"{to}: lies in the image folder {source}, where its copies would become part of the data")
 
 
 @contextlib.contextmanager
@@ -194,7 +192,7 @@ def _export(reject: Reject, source: str, folder: str) -> IndexRow:
 
 
 def _read_picture(reject: Reject, source: str) -> bytes:
-    if not {"", ".", ".."}.isdisjoint(reject.image_id.split("/")):
+    if is_unsafe(reject.image_id):
         raise InputError(f"image {reject.image_id!r}: expected a plain path below the image folder")
     path = storage.join(source, reject.image_id)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import posixpath
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline import storage
@@ -63,13 +63,13 @@ class KeptCrops:
     def __init__(self, run: str | None, shard: str) -> None:
         self._rows = [] if run is None else _read_rows(run, shard)
         self._position = {row["image_id"]: index for index, row in enumerate(self._rows)}
-        self._samples = read_samples(shard_path(run, shard)) if run is not None and self._rows else iter(())
+        self._samples = None if run is None else read_samples(shard_path(run, shard))
         self._next = 0
 
     def take(self, image_id: str) -> Crop | None:
         """Return the crop of an image, if it does not lie before one that was returned already."""
         index = self._position.get(image_id, -1)
-        if index < self._next:
+        if self._samples is None or index < self._next:
             return None
         sample = next(itertools.islice(self._samples, index - self._next, None))
         self._next = index + 1
@@ -79,7 +79,7 @@ class KeptCrops:
 
     def close(self) -> None:
         """Close the former shard."""
-        if isinstance(self._samples, Generator):
+        if self._samples is not None:
             self._samples.close()
 
 

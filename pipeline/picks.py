@@ -154,7 +154,7 @@ def read_picks(output: str, picks: Sequence[Pick]) -> Iterator[tuple[Pick, Sampl
     for pick in picks:
         of_shard[pick.shard][pick.key] = pick
     for shard, wanted in of_shard.items():
-        with contextlib.closing(read_samples(shard_path(output, shard))) as samples:  # type: ignore[type-var]
+        with contextlib.closing(read_samples(shard_path(output, shard))) as samples:
             for sample in samples:
                 if sample.key in wanted:
                     yield wanted.pop(sample.key), sample
@@ -172,7 +172,7 @@ def first_samples(output: str, shards: Sequence[str], count: int) -> Iterator[Sa
     """
     chosen = spread(len(shards), MAX_SPREAD)
     for index in chosen:
-        with contextlib.closing(read_samples(shard_path(output, shards[index]))) as samples:  # type: ignore[type-var]
+        with contextlib.closing(read_samples(shard_path(output, shards[index]))) as samples:
             yield from itertools.islice(samples, -(-count // len(chosen)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -95,15 +94,8 @@ def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTa
 def _check_landmark_paths(config: RunConfig) -> None:
     """Refuse landmarks out of the folder that is written to: a run that fails would have lost them."""
     for path in config.landmarks:
-        if _is_below(path, config.output):
+        if storage.is_below(path, config.output):
             raise InputError(f"--landmarks {path} is in --output {config.output}: choose another --output")
-
-
-def _is_below(path: str, folder: str) -> bool:
-    """Tell whether a path is a folder or lies in it."""
-    if storage.is_remote(path) or storage.is_remote(folder):
-        return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
-    return Path(folder).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
 
 
 def _check_reachable(*folders: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class ShardError(Exception):
     """A shard that can't be read; the message names the shard and the sample."""
 
 
-def read_samples(path: str) -> Iterator[Sample]:
+def read_samples(path: str) -> Generator[Sample, None, None]:
     """Yield the samples of a tar file in order.
 
     Raises

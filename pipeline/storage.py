@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from apache_beam.io.filesystem import CompressionTypes
@@ -30,6 +31,13 @@ def is_remote(path: str) -> bool:
 def join(folder: str, *parts: str) -> str:
     """Join a folder and the parts of a relative path."""
     return "/".join([folder.rstrip("/") or "/", *parts]) if is_remote(folder) else os.path.join(folder, *parts)
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Tell whether a path is a folder or lies in it."""
+    if is_remote(path) or is_remote(folder):
+        return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+    return Path(folder).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
 
 
 def open_read(path: str) -> IO[bytes]:

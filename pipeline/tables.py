@@ -80,26 +80,17 @@ def read_table(path: str, num_values: int | None = None) -> Table:
 
 def _numbered_lines(path: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a text file, counted from 1; empty ones at its end are left out."""
-    try:
-        with storage.open_read(path) as stream:
+    with storage.explained(path), storage.open_read(path) as stream:
+        empty = 0
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
+        for number, line in enumerate(text, 1):
+            _check_utf8(path, number, line)
+            if not line.strip():
+                empty += 1
+                continue
+            yield from ((number - back, "") for back in range(empty, 0, -1))
             empty = 0
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
-            for number, line in enumerate(text, 1):
-                _check_utf8(path, number, line)
-                if not line.strip():
-                    empty += 1
-                    continue
-                yield from ((number - back, "") for back in range(empty, 0, -1))
-                empty = 0
-                yield number, line
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except InputError:
-        raise
-    except Exception as error:  # object stores have errors of their own
-        if not storage.is_remote(path):
-            raise
-        raise InputError(f"{path}: can't be read: {error}") from None
+            yield number, line
 
 
 def _check_utf8(path: str, number: int, line: str) -> None:

@@ -20,6 +20,17 @@ NOSE_TIP = 30
 LEFT_EYE_OUTER, RIGHT_EYE_OUTER = 36, 45
 LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER = 48, 54
 
+PARTS = {
+    "jaw": slice(0, 17), "brows": slice(17, 27), "nose": slice(27, 36), "eyes": slice(36, 48), "mouth": slice(48, 68),
+}  # fmt: skip
+"""Which landmarks make a part of the face."""
+MIRROR = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
+    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)
+"""Which landmark each one becomes in a mirrored picture; its own inverse."""
+
 COORDINATE_STEP = 1 / 64
 """Landmarks are rounded to this many pixels, so that the last bits of a detector's arithmetic,
 which differ between CPU families, do not reach the outputs."""

@@ -9,13 +9,6 @@ from regions.landmarks import mean_shape
 
 Points = npt.NDArray[np.float64]
 
-MIRROR = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-)
-"""Which of the 68 points each one becomes in a mirrored picture."""
-
 
 def face(
     *,

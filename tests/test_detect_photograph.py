@@ -9,8 +9,8 @@ from PIL import Image
 from pipeline.detect import Found, Ladder
 from pipeline.images import Picture
 from pipeline.records import DetectorSettings
-from regions.landmarks import face_size
-from tests.faces import MIRROR, turned
+from regions.landmarks import MIRROR, face_size
+from tests.faces import turned
 from tests.fake_detectors import hinted_row
 
 pytest.importorskip("skimage")

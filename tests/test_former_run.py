@@ -15,7 +15,6 @@ from PIL import Image, ImageEnhance
 
 from pipeline import annotate, images
 from pipeline.cli import main
-from pipeline.demo import make_sample
 from pipeline.kept_crops import DECIDING_VERSIONS, KeptCrops, run_with_same_crops
 from pipeline.manifest import read_manifest_file
 from pipeline.openface import LANDMARK_COLUMNS
@@ -26,13 +25,6 @@ pytest.importorskip("skimage")
 
 TRIED_AGAIN = {"corrupt.jpg", "no_face.jpg", "noise_with_points.jpg", "hidden_eyes.jpg"}
 """The pictures of the sample that were rejected, or have weak landmarks."""
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    """The built-in sample, made once."""
-    folder = tmp_path_factory.mktemp("sample")
-    return make_sample(str(folder), str(folder / "unused"))
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,10 @@ pytest.importorskip("skimage")
 
 from pipeline import models
 from pipeline.cli import main
-from pipeline.demo import make_sample
 from pipeline.detect_mediapipe import FaceLandmarker, FaceMesh
 from pipeline.manifest import read_manifest
 from pipeline.mesh import FACE_MESH, LANDMARKER, load_mesh_map
-from tests.faces import MIRROR
+from regions.landmarks import MIRROR
 from tests.photograph import distance, photograph, portrait, shift_when_enlarged
 
 MODEL = Path(os.environ.get("ATTPARSE_LANDMARKER", ""))
@@ -40,13 +39,6 @@ def landmarker():
     detector = FaceLandmarker(MODEL.read_bytes())
     yield detector
     detector.close()
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    """The built-in sample, made once."""
-    folder = tmp_path_factory.mktemp("sample")
-    return make_sample(str(folder), str(folder / "unused"))
 
 
 def run_over(sample, output, *more):

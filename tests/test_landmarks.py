@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from regions import landmarks
-from tests.faces import MIRROR, face, turned
+from regions.landmarks import MIRROR
+from tests.faces import face, turned
 
 
 def test_mean_shape_is_in_the_eye_frame_and_symmetric():

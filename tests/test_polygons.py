@@ -4,8 +4,9 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regions.landmarks import MIRROR
 from regions.polygons import REGION_NAMES, clip_to_frame, region_polygons
-from tests.faces import MIRROR, ODD_FACES, face, turned
+from tests.faces import ODD_FACES, face, turned
 
 shapes = st.builds(face, jitter=st.floats(0, 0.08), seed=st.integers(0, 10_000))
 shifts = st.tuples(st.floats(-1000, 1000), st.floats(-1000, 1000))

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from regions import quality
-from regions.landmarks import five_points
-from tests.faces import MIRROR, ODD_FACES, face, profile
+from regions.landmarks import MIRROR, five_points
+from tests.faces import ODD_FACES, face, profile
 
 
 @pytest.mark.parametrize("angle", [0, 30, -90])

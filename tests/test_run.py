@@ -20,16 +20,9 @@ from PIL import Image
 
 from pipeline import build, samples, storage
 from pipeline.cli import main
-from pipeline.demo import demo_pictures, make_sample
+from pipeline.demo import demo_pictures
 
 pytest.importorskip("skimage")
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory):
-    """The built-in sample, made once."""
-    folder = tmp_path_factory.mktemp("sample")
-    return make_sample(str(folder), str(folder / "unused"))
 
 
 @pytest.fixture(scope="module")

@@ -34,21 +34,15 @@ from pipeline.detect import FIVE_POINTS, Found, Ladder
 from pipeline.landmark_files import read_landmark_csv
 from pipeline.models import detector_settings
 from pipeline.records import ImageRow
-from regions.landmarks import apply_similarity, fit_similarity, outer_eye_distance
+from regions.landmarks import MIRROR, PARTS, apply_similarity, fit_similarity, outer_eye_distance
 from regions.quality import implausible
 
-PARTS = {"all": (0, 68), "jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68)}
 RIGHT = 10.0  # error of a right face, in %, at most
 HINTS = {"no hints": (), "box": ("box",), "box and points": ("box", "points")}
 ANGLES = (15, -15, 30, -30, 45, -45, 60, 90)
 SIZES = (60, 40, 24, 16, 12)  # outer eye distances, in pixels
 CANVAS = (800, 600)
 GRID = (4, 3)  # cells of a picture of many faces
-MIRROR = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-)
 
 
 @dataclass(frozen=True)
@@ -118,8 +112,8 @@ def measure(title: str, ladder: Ladder, photographs: Iterable[Photograph], hints
     line = f"{title:28} reached {reached:4} of {number}, right {len(right):4}, error of those {right.mean():5.2f} %"
     print(f"{line}, {seconds / number * 1e3:6.1f} ms   {dict(rungs.most_common())}")
     if parts:
-        shares = (f"{part} {right[:, slice(*ends)].mean():.2f}" for part, ends in PARTS.items())
-        print(f"{'':28} {', '.join(shares)}")
+        shares = [f"{part} {right[:, indices].mean():.2f}" for part, indices in PARTS.items()]
+        print(f"{'':28} {', '.join([f'all {right.mean():.2f}', *shares])}")
 
 
 def mirrored(photograph: Photograph) -> Photograph:

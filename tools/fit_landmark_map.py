@@ -34,7 +34,16 @@ from mediapipe.tasks.python import BaseOptions, vision
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.mesh import FACE_MESH, LANDMARKER, MAP_VERSION, EyeFrame, eye_frame, mesh_to_pixels
-from regions.landmarks import LEFT_EYE, RIGHT_EYE, apply_similarity, fit_similarity, mean_shape, outer_eye_distance
+from regions.landmarks import (
+    LEFT_EYE,
+    MIRROR,
+    PARTS,
+    RIGHT_EYE,
+    apply_similarity,
+    fit_similarity,
+    mean_shape,
+    outer_eye_distance,
+)
 
 Finder = Callable[[np.ndarray], "np.ndarray | None"]
 Map = tuple[np.ndarray, np.ndarray]
@@ -63,19 +72,9 @@ TWO_POINT_TABLE = [
     [61], [39], [37], [0], [267], [269], [291], [321], [314], [17], [84], [91],  # mouth
     [78], [82], [13], [312], [308], [317], [14], [87],
 ]
-
-# Where each of the 68 landmarks goes when the face is mirrored.
-LANDMARK_MIRROR = np.array([
-    16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
-    26, 25, 24, 23, 22, 21, 20, 19, 18, 17,
-    27, 28, 29, 30, 35, 34, 33, 32, 31,
-    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
-])
 # fmt: on
 
-PART_ENDS = {"jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68)}
-PARTS = {"all": slice(0, 68)} | {part: slice(*ends) for part, ends in PART_ENDS.items()}
+COLUMNS = {"all": slice(0, 68)} | PARTS
 ENLARGEMENTS = (1.4, 1.7, 2.0)  # side of the square crop, in longer sides of the face box
 CONFIDENCE = 0.1  # of the face detector inside; the boxes are known to hold a face
 WRONG_FACE = 15.0  # a mesh this far off, in % of the outer eye distance, is of another face
@@ -195,7 +194,7 @@ def collect(data: Path, find: Finder) -> Samples:
     photographs = np.array([number for number, *_ in found])
     print(f"photographs: {len(names)}, the right face found in {len(set(photographs))}; samples: {len(found)}")
     pictures = in_eye_frames([(mesh, truth) for _, truth, mesh, _ in found])
-    mirror_images = in_eye_frames([(other, mirrored(truth, LANDMARK_MIRROR)) for _, truth, _, other in found])
+    mirror_images = in_eye_frames([(other, mirrored(truth, MIRROR)) for _, truth, _, other in found])
     return Samples(pictures, mirror_images, photographs)
 
 
@@ -274,7 +273,7 @@ def print_mirrored(samples: Samples, predicted: np.ndarray, of_mirror_images: np
     """Print the error on mirror images, and how far their landmarks are from the picture's."""
     print(f"mirror images: error {errors(of_mirror_images, samples.mirror_images)[samples.first].mean():.3f} %")
     pairs = zip(samples.pictures.frames, predicted, samples.mirror_images.frames, of_mirror_images, strict=True)
-    apart = np.array([f.to_picture(p) - mirrored(g.to_picture(q), LANDMARK_MIRROR) for f, p, g, q in pairs])
+    apart = np.array([f.to_picture(p) - mirrored(g.to_picture(q), MIRROR) for f, p, g, q in pairs])
     unit = np.array([np.linalg.norm(frame.axes[0]) for frame in samples.pictures.frames]) / samples.pictures.scales
     apart = (apart / unit[:, None, None])[samples.first]
     signed = np.linalg.norm(apart.mean(axis=0), axis=1).mean()
@@ -286,13 +285,13 @@ def print_mirrored(samples: Samples, predicted: np.ndarray, of_mirror_images: np
 
 def fit_mean_shape(landmarks: np.ndarray) -> np.ndarray:
     """Return the Procrustes mean (68, 2) of landmarks (n, 68, 2), symmetric, in its eye frame."""
-    shapes = np.concatenate([landmarks, landmarks[:, LANDMARK_MIRROR] * (-1, 1)])
+    shapes = np.concatenate([landmarks, landmarks[:, MIRROR] * (-1, 1)])
     mean = shapes[0]
     for _ in range(10):
         aligned = [apply_similarity(shape, *fit_similarity(shape, mean)) for shape in shapes]
         mean = np.mean(aligned, axis=0)
         mean = eye_frame(mean, LEFT_EYE, RIGHT_EYE).to_frame(mean)
-        mean = (mean + mirrored(mean, LANDMARK_MIRROR)) / 2
+        mean = (mean + mirrored(mean, MIRROR)) / 2
     return mean
 
 
@@ -301,7 +300,7 @@ def fit_map(samples: Samples, to: Path) -> None:
     mirror = mesh_mirror(samples.pictures.meshes)
     meshes, first = samples.pictures.meshes, samples.first
     print("mean error in % of the outer eye distance, the maps five-fold cross-validated")
-    print(f"{'':14}" + "".join(f"{part:>7}" for part in PARTS))
+    print(f"{'':14}" + "".join(f"{part:>7}" for part in COLUMNS))
     pairs = np.array([points if len(points) == 2 else points * 2 for points in TWO_POINT_TABLE])
     print_errors("look-up table", errors(meshes[:, LOOK_UP_TABLE], samples.pictures)[first])
     print_errors("two-point", errors(meshes[:, pairs].mean(axis=2), samples.pictures)[first])
@@ -326,12 +325,12 @@ def fit_map(samples: Samples, to: Path) -> None:
 
 def print_errors(name: str, table: np.ndarray) -> None:
     """Print the means of errors (n, 68) for all points and by part."""
-    print(f"{name:14}" + "".join(f"{table[:, part].mean():7.2f}" for part in PARTS.values()))
+    print(f"{name:14}" + "".join(f"{table[:, part].mean():7.2f}" for part in COLUMNS.values()))
 
 
 def fit_shape_model(landmarks: np.ndarray, to: Path) -> None:
     """Write the principal components of landmarks (n, 68, 2) and their mirror images, laid on the mean shape."""
-    shapes = np.concatenate([landmarks, landmarks[:, LANDMARK_MIRROR] * (-1, 1)])
+    shapes = np.concatenate([landmarks, landmarks[:, MIRROR] * (-1, 1)])
     laid = np.array([apply_similarity(s, *fit_similarity(s, mean_shape())) for s in shapes]).reshape(len(shapes), -1)
     mean = laid.mean(axis=0)
     _, values, components = np.linalg.svd(laid - mean, full_matrices=False)
