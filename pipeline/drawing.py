@@ -18,7 +18,7 @@ from pipeline.samples import Sample, decode_planes
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.landmarks import FloatArray
 from regions.masks import unpack_masks
-from regions.polygons import clip_to_frame, region_polygons
+from regions.polygons import FurtherRegions, clip_to_frame, region_polygons
 
 Colour = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
@@ -99,7 +99,7 @@ def region_colours(names: Sequence[str]) -> dict[str, Colour]:
 
 def draw_regions(
     sample: Sample,
-    further: Mapping[str, Sequence[Sequence[int]]] | None = None,
+    further: FurtherRegions | None = None,
     picture_size: tuple[int, int] | None = None,
 ) -> Pixels:
     """Draw the regions and the 68 landmarks over the crop of a sample.

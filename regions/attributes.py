@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regions.landmarks import NUM_LANDMARKS
-from regions.polygons import REGION_NAMES
+from regions.polygons import REGION_NAMES, Vertex
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,15 +40,15 @@ class AttributeTable:
         Name of the table.
     attributes : mapping of str to tuple of str
         Region names per attribute.
-    further_regions : mapping of str to tuple of tuple of int
-        Regions beside the ten: outlines as landmark indices.
+    further_regions : mapping of str to tuple of tuple
+        Regions beside the ten: outlines of vertices (`regions.polygons.Vertex`).
     source : str
         File that the table was read from, for messages.
     """
 
     name: str
     attributes: Mapping[str, tuple[str, ...]]
-    further_regions: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    further_regions: Mapping[str, tuple[tuple[Vertex, ...], ...]] = field(default_factory=dict)
     source: str = "attribute table"
 
     @property

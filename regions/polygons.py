@@ -37,6 +37,12 @@ REGION_NAMES = (
 GeometryArray = npt.NDArray[Any]
 """Object array of shapely geometries."""
 
+Vertex = int | Mapping[str, float]
+"""A landmark index, or weights by landmark index that add up to 1: ``{"27": 0.5, "39": 0.5}`` lies half-way between
+two landmarks, ``{"19": 2, "37": -1}`` as far beyond the first as the second is before it."""
+FurtherRegions = Mapping[str, Sequence[Sequence[Vertex]]]
+"""For each region beside the ten its outlines, as lists of vertices."""
+
 CHIN = [5, 6, 7, 8, 9, 10, 11, 54, 55, 56, 57, 58, 59, 48]
 CHEEKS = (
     [0, 1, 2, 3, 4, 5, 48, 31, 39, 40, 41, 36],
@@ -60,9 +66,7 @@ ARCH = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(np.pi, 
 """Half a unit circle over the origin, from left to right."""
 
 
-def region_polygons(
-    landmarks: FloatArray, further: Mapping[str, Sequence[Sequence[int]]] | None = None
-) -> GeometryArray:
+def region_polygons(landmarks: FloatArray, further: FurtherRegions | None = None) -> GeometryArray:
     """Return the base regions of a face as valid polygons.
 
     Parameters
@@ -70,7 +74,7 @@ def region_polygons(
     landmarks : ndarray (68, 2)
         In pixels of the picture; points may lie outside of it.
     further : mapping, optional
-        More regions by name: for each its outlines, as lists of landmark indices.
+        More regions by name: for each its outlines, as lists of vertices.
 
     Returns
     -------
@@ -107,8 +111,14 @@ def _base_outlines(face: FloatArray) -> list[list[FloatArray]]:
     ]
 
 
-def _further_outlines(face: FloatArray, further: Mapping[str, Sequence[Sequence[int]]]) -> list[list[FloatArray]]:
-    return [[face[list(ring)] for ring in rings] for rings in further.values()]
+def _further_outlines(face: FloatArray, further: FurtherRegions) -> list[list[FloatArray]]:
+    return [[np.array([_vertex(face, vertex) for vertex in ring]) for ring in rings] for rings in further.values()]
+
+
+def _vertex(face: FloatArray, vertex: Vertex) -> FloatArray:
+    weights = {vertex: 1.0} if isinstance(vertex, int) else vertex
+    point: FloatArray = np.array(list(weights.values())) @ face[list(map(int, weights))]
+    return point
 
 
 def _below_chin(face: FloatArray) -> FloatArray:
