@@ -18,7 +18,7 @@ import shapely
 
 from regions.landmarks import FloatArray, check_landmarks, face_frame
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised whenever an outline changes, so that shards built before are built again."""
 
 REGION_NAMES = (
@@ -43,26 +43,73 @@ two landmarks, ``{"19": 2, "37": -1}`` as far beyond the first as the second is 
 FurtherRegions = Mapping[str, Sequence[Sequence[Vertex]]]
 """For each region beside the ten its outlines, as lists of vertices."""
 
-CHIN = [5, 6, 7, 8, 9, 10, 11, 54, 55, 56, 57, 58, 59, 48]
-CHEEKS = (
-    [0, 1, 2, 3, 4, 5, 48, 31, 39, 40, 41, 36],
-    [16, 15, 14, 13, 12, 11, 54, 35, 42, 47, 46, 45],
-)
-ABOVE_MOUTH = [48, 31, 32, 33, 34, 35, 54, 53, 52, 51, 50, 49]
+JAW_BELOW_MOUTH = [5, 6, 7, 8, 9, 10, 11]
+JAW_ABOVE_NECK = [4, *JAW_BELOW_MOUTH, 12]
+JAW_SIDES = np.array([[0, 1, 2, 3, 4, 5], [16, 15, 14, 13, 12, 11]])
 MOUTH = list(range(48, 60))
-EYES = (list(range(36, 42)), list(range(42, 48)))
-BROWS = ([17, 18, 19, 20, 21], [26, 25, 24, 23, 22])
+NOSE_BASE = [32, 33, 34]
+NOSTRIL_ENDS, NEXT_TO_THEM, INNER_EYE_CORNERS = [31, 35], [32, 34], [39, 42]
+LIDS = np.array([[36, 37, 38, 39], [45, 44, 43, 42], [39, 40, 41, 36], [42, 47, 46, 45]])
+"""The upper lids from the outer corner inwards, the lower ones back."""
+BROWS = np.array([[17, 18, 19, 20, 21], [26, 25, 24, 23, 22]])
+"""From the outer end to the inner one."""
 
-EARS = (([0, 1, 2, 3], 17), ([16, 15, 14, 13], 26))
+OUTWARDS = np.array([[-1.0], [1.0]])
+"""Direction of x to the outside of the face, for its left and its right side."""
 
-# Lengths in eye distances (see FaceFrame).
-NECK_LENGTH = 0.6
-BROW_ABOVE, BROW_BELOW = 0.05, 0.10
-EAR_WIDTH = 0.28
-# The eyes lie half-way between chin and top of the head, and the forehead is nearly as high as the nose is long.
-HAIRLINE_ABOVE_BROWS, CROWN_ABOVE_BROWS = 0.7, 1.65
+# All lengths are in eye distances (see FaceFrame). docs/regions.md tells how they were found.
+
+MOUTH_GROWTH = np.array([1.02, 1.05])
+"""In width and height: the points lie on the lips' edge or just inside of it, and lines between them cut its curves."""
+
+WING_WIDTH = 0.75
+"""How far a nose's wing reaches beyond the end of its nostril, in steps between two nostril points."""
+WING_HEIGHT = 0.08
+"""Of the wings' widest part, in lengths of the nose."""
+BRIDGE = 0.45
+"""Half the width of the nose beside the bridge, as a share of the way to the inner eye corner."""
+
+BROW_ABOVE, BROW_BELOW = np.linspace(0.035, 0.05, 5), np.linspace(0.075, 0.12, 5)
+"""The points run along the upper half of the hair; a brow is thin at its outer end."""
+BROW_ENDS = np.array([0.05, 0.0, 0.0, 0.0, -0.02])
+"""How far the hair begins inside of the end points."""
+
+EAR_WIDTH = 0.20
+"""Of an ear seen from the front; on the side that turns to the viewer it is wider by as much as the ears move there."""
+EAR_SHAPE = np.array([0.85, 1.08, 1.0, 0.88, 0.65])
+"""Width of an ear from top to lobe, in shares of that."""
+
+NECK_LENGTH, NECK_HALF_WIDTH = 0.9, 0.6
+"""Of what collars and shoulders mostly leave free."""
+NECK_BEHIND = 2.0
+"""The neck's lower end lies behind the ears: this many times as far from the chin as they do."""
+
+HAIRLINE_ABOVE_BROWS, CROWN_ABOVE_BROWS = 0.75, 2.0
+"""The forehead is nearly as high as the nose is long; a skull ends about 1.65 above the brows, and hair stands on it."""
 CROWN_SIDE = 0.5
-ARCH = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(np.pi, 0, 13)])
+"""Width of the hair beside the temples."""
+CROWN_BEHIND = 0.7
+"""The back of the head lies behind the ears: it stands out this many times as far again as they do."""
+CROWN_BELOW_TEMPLES = 0.4
+"""Hair beside the face reaches down to the ears."""
+
+
+def _along_jaw(first: float, last: float, count: int) -> FloatArray:
+    """Return weights ``(count, 4)`` that draw points along the first four points of a side of the jaw."""
+    at = np.linspace(first, last, count)
+    return np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(4)))
+
+
+def _cubic_curve(count: int) -> FloatArray:
+    """Return weights ``(count, 4)`` that draw points along the cubic curve through four points."""
+    at, nodes = np.linspace(0, 1, count), np.linspace(0, 1, 4)
+    bases = [np.poly1d(np.poly(np.delete(nodes, i))) for i in range(4)]
+    return np.stack([base(at) / base(node) for base, node in zip(bases, nodes, strict=True)], axis=1)
+
+
+EAR_FRONT = _along_jaw(0.2, 2.3, len(EAR_SHAPE))
+LID_CURVE = _cubic_curve(7)
+ARCH = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(np.pi, 0, 15)])
 """Half a unit circle over the origin, from left to right."""
 
 
@@ -97,17 +144,21 @@ def region_polygons(landmarks: FloatArray, further: FurtherRegions | None = None
 
 def _base_outlines(face: FloatArray) -> list[list[FloatArray]]:
     """Return the rings of each base region in face coordinates, in the order of `REGION_NAMES`."""
+    ears = (face[0] + face[16]) / 2
+    mouth = _mouth(face)
+    noses = _sides_of_nose(face)
+    lids = LID_CURVE @ face[LIDS]
     return [
-        [_below_chin(face)],
-        [face[CHIN]],
-        [face[side] for side in CHEEKS],
-        [face[MOUTH]],
-        [face[ABOVE_MOUTH]],
-        [_nose(face)],
-        [face[side] for side in EYES],
-        [_brow(face[side]) for side in BROWS],
-        [_ear(face[side], face[brow_end]) for side, brow_end in EARS],
-        [_top_of_head(face)],
+        [_below_chin(face, ears)],
+        [np.concatenate([face[JAW_BELOW_MOUTH], mouth[6:], mouth[:1]])],
+        _cheeks(face, mouth, noses, lids),
+        [mouth],
+        [np.concatenate([noses[0, 3:], face[NOSE_BASE], noses[1, 3:], mouth[6::-1]])],
+        [np.concatenate([noses[0], face[NOSE_BASE], noses[1, ::-1]])],
+        [np.concatenate([upper, lower[1:-1]]) for upper, lower in zip(lids[:2], lids[2:], strict=True)],
+        list(_brows(face)),
+        list(_ears(face, ears)),
+        [_top_of_head(face, ears)],
     ]
 
 
@@ -121,77 +172,113 @@ def _vertex(face: FloatArray, vertex: Vertex) -> FloatArray:
     return point
 
 
-def _below_chin(face: FloatArray) -> FloatArray:
-    r"""Draw the neck: the lower jaw, and the same line moved down.
+def _mouth(face: FloatArray) -> FloatArray:
+    """Draw the lips: the outer 12 points, moved a little outwards. Chin and the part above the mouth end there."""
+    points = face[MOUTH]
+    middle = points.sum(axis=0) / len(MOUTH)
+    grown: FloatArray = middle + (points - middle) * MOUTH_GROWTH
+    return grown
+
+
+def _sides_of_nose(face: FloatArray) -> FloatArray:
+    r"""Draw the nose's two sides ``(2, 4, 2)``, each from top to wing: narrow along the bridge, wide at the wings.
 
     ::
 
-        5         11
-         \_     _/
-        |   \_8_/  |
-        |          |  NECK_LENGTH
-         \_     _/
-            \___/
+             a27a       a: BRIDGE of the way from 27 to the inner eye corner
+            b 28 b      b: the same from 28
+            /    \
+           c      c     c: WING_HEIGHT above d
+           d31  35d     d: WING_WIDTH beyond the nostril's end
     """
-    jaw = face[5:12]
-    return np.concatenate([jaw, jaw[::-1] + [0.0, NECK_LENGTH]])
+    corners = face[INNER_EYE_CORNERS]
+    wings = face[NOSTRIL_ENDS] + WING_WIDTH * (face[NOSTRIL_ENDS] - face[NEXT_TO_THEM])
+    above = wings + WING_HEIGHT * (face[27] - face[33])
+    beside_bridge = [point + BRIDGE * (corners - point) for point in face[27:29]]
+    return np.stack([*beside_bridge, above, wings], axis=1)
 
 
-def _nose(face: FloatArray) -> FloatArray:
-    r"""Draw the nose: half the way from the bridge to the inner eye corners, and around the wings.
+def _cheeks(face: FloatArray, mouth: FloatArray, noses: FloatArray, lids: FloatArray) -> list[FloatArray]:
+    """Draw each cheek: from the jaw to the corner of the mouth, the side of the nose and the lower lid."""
+    corners = (mouth[:1], mouth[6:7])
+    return [
+        np.concatenate([face[JAW_SIDES[side]], corners[side], noses[side, :1:-1], lids[2 + side]])
+        for side in (0, 1)
+    ]  # fmt: skip
+
+
+def _brows(face: FloatArray) -> FloatArray:
+    """Draw each eyebrow ``(2, 10, 2)`` as a band about its five points, thicker at the inner end."""
+    x, y = face[BROWS, 0] - OUTWARDS * BROW_ENDS, face[BROWS, 1]
+    return _bands((x, y - BROW_ABOVE), (x, y + BROW_BELOW))
+
+
+def _ears(face: FloatArray, ears: FloatArray) -> FloatArray:
+    """Draw each ear ``(2, 10, 2)`` outside of the upper jaw line.
+
+    As the head turns, both ears move to the side that comes to view. There the ear is seen wider; on the other side
+    it narrows, and is hidden once the jaw's upper end no longer stands out from the end of the brow.
+    """
+    front = EAR_FRONT @ face[JAW_SIDES[:, :4]]
+    stands_out = OUTWARDS * (face[JAW_SIDES[:, :1], 0] - face[BROWS[:, :1], 0])
+    width = np.maximum(np.minimum(EAR_WIDTH + OUTWARDS * ears[0], stands_out), 0.0)
+    x, y = front[:, :, 0], front[:, :, 1]
+    return _bands((x, y), (x + OUTWARDS * width * EAR_SHAPE, y))
+
+
+def _bands(one: tuple[FloatArray, FloatArray], other: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """Join two edges, each x and y ``(n, points)``, to rings ``(n, 2 * points, 2)``."""
+    x = np.concatenate([one[0], other[0][:, ::-1]], axis=1)
+    y = np.concatenate([one[1], other[1][:, ::-1]], axis=1)
+    return np.stack([x, y], axis=2)
+
+
+def _below_chin(face: FloatArray, ears: FloatArray) -> FloatArray:
+    r"""Draw the neck: from the jaw down to a straight edge, which stays behind as the chin turns.
 
     ::
 
-            . 27 .
-           /      \
-          /        \
-        31'32 33 34 35'    31' and 35': pushed outwards by the step between nostril points
+        4                12
+         \ 5          11/
+          \  \__8___/  /
+           \          /    NECK_LENGTH below 8
+            ----------     2 NECK_HALF_WIDTH
     """
-    left_wing = 2 * face[31] - face[32]
-    right_wing = 2 * face[35] - face[34]
-    bridge_left, bridge_right = (face[27] + face[39]) / 2, (face[27] + face[42]) / 2
-    return np.array([bridge_left, left_wing, *face[32:35], right_wing, bridge_right])
+    chin = face[8]
+    middle = chin[0] + NECK_BEHIND * (ears[0] - chin[0])
+    bottom = chin[1] + NECK_LENGTH
+    edge = np.array([[middle + NECK_HALF_WIDTH, bottom], [middle - NECK_HALF_WIDTH, bottom]])
+    return np.concatenate([face[JAW_ABOVE_NECK], edge])
 
 
-def _brow(line: FloatArray) -> FloatArray:
-    """Draw an eyebrow as a band about its five points, which lie along its upper half."""
-    return np.concatenate([line - [0.0, BROW_ABOVE], line[::-1] + [0.0, BROW_BELOW]])
-
-
-def _ear(jaw: FloatArray, brow_end: FloatArray) -> FloatArray:
-    """Draw an ear: a band outside the upper jaw line ``(4, 2)``.
-
-    It is as wide as the jaw line stands out from the end of the eyebrow, and at most `EAR_WIDTH`:
-    as the head turns away, both come together and the ear is no longer seen.
-    """
-    side = np.sign(jaw[0, 0]) or 1.0
-    width = np.clip(side * (jaw[0, 0] - brow_end[0]), 0.0, EAR_WIDTH)
-    return np.concatenate([jaw, jaw[::-1] + [side * width, 0.0]])
-
-
-def _top_of_head(face: FloatArray) -> FloatArray:
-    r"""Draw the hair: the part of an arch over the head that lies above the forehead.
+def _top_of_head(face: FloatArray, ears: FloatArray) -> FloatArray:
+    r"""Draw the hair: between an arch over the head and one over the forehead, and down beside the temples.
 
     ::
 
-             ______
-           /        \      CROWN_ABOVE_BROWS
-          /  ______  \
-         /  /      \  \    HAIRLINE_ABOVE_BROWS
-        |  |        |  |
-           0        16     temples: the upper ends of the jaw line
+              ________
+            /          \     CROWN_ABOVE_BROWS
+           /   ______   \
+          |  /        \  |   HAIRLINE_ABOVE_BROWS
+          | 0          16|   temples: the upper ends of the jaw line
+          |_|          |_|   CROWN_BELOW_TEMPLES
     """
-    left, right = face[0], face[16]
+    half_width, slope = (face[16] - face[0]) / 2
     brows = face[17:27, 1].sum() / 10
-    middle, half_width = (left + right) / 2, (right - left) / 2
 
-    def arch(side: float, above_brows: float) -> FloatArray:
-        height = middle[1] - brows + above_brows
-        x = middle[0] + ARCH[:, 0] * (half_width[0] + side)
-        y = middle[1] + ARCH[:, 0] * half_width[1] - ARCH[:, 1] * height
+    def arch(left_side: float, right_side: float, above_brows: float) -> FloatArray:
+        reach = half_width + np.where(ARCH[:, 0] < 0, left_side, right_side)
+        x = ears[0] + ARCH[:, 0] * np.maximum(reach, 0.0)
+        y = ears[1] + ARCH[:, 0] * slope - ARCH[:, 1] * (ears[1] - brows + above_brows)
         return np.stack([x, y], axis=1)
 
-    return np.concatenate([arch(CROWN_SIDE, CROWN_ABOVE_BROWS), arch(0.0, HAIRLINE_ABOVE_BROWS)[::-1]])
+    behind = CROWN_BEHIND * ears[0]
+    hair = arch(CROWN_SIDE - behind, CROWN_SIDE + behind, CROWN_ABOVE_BROWS)
+    forehead = arch(0.0, 0.0, HAIRLINE_ABOVE_BROWS)[::-1]
+    down = (0.0, CROWN_BELOW_TEMPLES)
+    return np.concatenate(
+        [hair[:1] + down, hair, hair[-1:] + down, forehead[:1] + down, forehead, forehead[-1:] + down]
+    )
 
 
 def _valid_regions(vertices: FloatArray, ring_lengths: tuple[tuple[int, ...], ...]) -> GeometryArray:

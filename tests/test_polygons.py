@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import shapely
@@ -79,6 +81,21 @@ def test_regions_lie_where_they_belong():
     assert all(abs(point.x - 200) < 1 for point in middle.values())
 
 
+def test_parts_of_the_face_do_not_overlap():
+    polygons = dict(zip(REGION_NAMES, region_polygons(face(eye_distance=1)), strict=True))
+    parts = ["chin", "cheeks", "mouth", "above_mouth", "nose", "eyes", "eyebrows", "ears"]
+    for one, other in itertools.combinations(parts, 2):
+        assert polygons[one].intersection(polygons[other]).area < 2e-3, (one, other)
+
+
+def test_the_lower_face_is_covered():
+    points = face(eye_distance=1)
+    polygons = dict(zip(REGION_NAMES, region_polygons(points), strict=True))
+    lower_face = shapely.Polygon([*points[0:17], points[45], points[42], points[39], points[36]])
+    covered = shapely.union_all([polygons[name] for name in ("chin", "cheeks", "mouth", "above_mouth", "nose")])
+    assert covered.intersection(lower_face).area > 0.95 * lower_face.area
+
+
 def test_both_sides_are_joined():
     polygons = dict(zip(REGION_NAMES, region_polygons(face()), strict=True))
     for name in ("eyes", "eyebrows", "ears", "cheeks"):
@@ -90,7 +107,7 @@ def test_the_ear_turned_away_vanishes_little_by_little():
     widths = []
     for yaw in (0.0, 0.2, 0.4, 0.6):
         points = face()
-        points[0:4, 0] += yaw * (points[17, 0] - points[0:4, 0]) / 0.6
+        points[[*range(4), *range(13, 17)], 0] += yaw / 0.6 * (points[17, 0] - points[0, 0])
         ears = region_polygons(points)[REGION_NAMES.index("ears")]
         left = shapely.intersection(ears, shapely.box(-1000, -1000, 200, 1000))
         widths.append(left.area)
@@ -122,7 +139,16 @@ def test_further_regions_follow_the_ten():
     polygons = region_polygons(face(), {"left_eye": [list(range(36, 42))], "iris_line": [[36, 39, 42], [45, 42, 39]]})
     assert len(polygons) == len(REGION_NAMES) + 2
     eyes = polygons[REGION_NAMES.index("eyes")]
-    assert polygons[-2].area == pytest.approx(eyes.area / 2, rel=1e-3)
+    assert polygons[-2].area == pytest.approx(shapely.Polygon(face()[36:42]).area)
+    assert polygons[-2].area < eyes.area / 2
+
+
+def test_weighted_vertices_lie_between_and_beyond_landmarks():
+    points = face()
+    triangle = [36, {"36": 0.5, "39": 0.5}, {"19": 2.0, "37": -1.0}]
+    polygon = region_polygons(points, {"triangle": [triangle]})[-1]
+    expected = shapely.Polygon([points[36], (points[36] + points[39]) / 2, 2 * points[19] - points[37]])
+    assert polygon.symmetric_difference(expected).area == pytest.approx(0, abs=1e-6)
 
 
 def test_nan_is_refused():
