@@ -85,7 +85,7 @@ NECK_BEHIND = 2.0
 """The neck's lower end lies behind the ears: this many times as far from the chin as they do."""
 
 HAIRLINE_ABOVE_BROWS, CROWN_ABOVE_BROWS = 0.75, 2.0
-"""The forehead is nearly as high as the nose is long; a skull ends about 1.65 above the brows, and hair stands on it."""
+"""The forehead is nearly as high as the nose is long; a skull ends about 1.65 above the brows, hair stands on it."""
 CROWN_SIDE = 0.5
 """Width of the hair beside the temples."""
 CROWN_BEHIND = 0.7
