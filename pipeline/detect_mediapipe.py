@@ -182,6 +182,35 @@ class FullRangeFaceDetector:
         self._detector.close()
 
 
+class PersonSegmenter:
+    """MediaPipe's selfie segmentation: tells people from the background."""
+
+    def __init__(self) -> None:
+        with _no_startup_messages():
+            self._segmenter = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+            self._segmenter.process(np.zeros((64, 64, 3), dtype=np.uint8))
+
+    def find(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Tell how surely each pixel shows a person.
+
+        Parameters
+        ----------
+        pixels : ndarray (rows, cols, 3) uint8
+            RGB.
+
+        Returns
+        -------
+        ndarray (rows, cols) float32
+            0 to 1.
+        """
+        mask: npt.NDArray[np.float32] = self._segmenter.process(np.ascontiguousarray(pixels)).segmentation_mask
+        return mask
+
+    def close(self) -> None:
+        """Free the model."""
+        self._segmenter.close()
+
+
 @contextlib.contextmanager
 def _no_startup_messages() -> Iterator[None]:
     """Keep what MediaPipe's C++ part says at its start off stderr: its messages have no off switch."""

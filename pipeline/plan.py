@@ -78,6 +78,7 @@ def _options(settings: BuildSettings) -> dict[str, Any]:
     return {
         "versions": versions(settings.detectors),
         "crop": settings.crop,
+        "refine": settings.refine,
         "attributes": settings.table.attributes,
         "regions": settings.table.further_regions,
     }

@@ -171,6 +171,8 @@ class BuildSettings:
     skipped : int
         Label rows left out because their image is missing.
     detectors : DetectorSettings
+    refine : str or None
+        ``segmentation`` to cut the background out of the regions that may reach into it.
     kept_crops : str or None
         Folder of a former run whose crops may be used again.
     """
@@ -182,6 +184,7 @@ class BuildSettings:
     seed: int
     skipped: int
     detectors: DetectorSettings
+    refine: str | None = None
     kept_crops: str | None = None
 
 

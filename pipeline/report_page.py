@@ -334,6 +334,7 @@ def _versions(content: ReportContent) -> str:
     options = [
         ("images", content.images),
         ("crop", document["crop"]),
+        ("refine", document["refine"] or "none"),
         ("seed", str(document["seed"])),
         ("attribute table", document["attribute_table"]["name"]),
         ("image size", "{}x{}".format(*document["image_size"])),

@@ -59,6 +59,7 @@ def run(config: RunConfig) -> dict[str, Any] | None:
         seed=config.seed,
         skipped=dataset.skipped,
         detectors=detectors,
+        refine=config.refine,
         kept_crops=run_with_same_crops(config.landmarks, config.crop, versions(detectors)),
     )
     _tell_dataset(config, dataset)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import shapely
 
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, Box
 from regions.landmarks import FloatArray
-from regions.polygons import GeometryArray
+from regions.polygons import REGION_NAMES, GeometryArray
 
 MASK_VERSION = 1
 """Raised whenever masks of the same polygons change, so that shards built before are built again."""
 
 MASK_HEIGHT, MASK_WIDTH = 96, 76
+
+MIN_PERSON = 0.3
+"""Less sure pixels are background. It keeps more hair than 0.5 does, for hardly more background."""
+MAY_REACH_BACKGROUND = np.uint64(sum(1 << REGION_NAMES.index(name) for name in ("below_chin", "ears", "top_of_head")))
+"""Bits of the regions whose outlines may reach beyond the person."""
 
 RegionMap = npt.NDArray[np.uint64]
 """(height, width): bit i is set where region i covers the pixel."""
@@ -108,6 +115,25 @@ def clear_outside(region_map: RegionMap, xs: FloatArray, ys: FloatArray, width: 
     """
     region_map[(ys < 0) | (ys >= height)] = 0
     region_map[:, (xs < 0) | (xs >= width)] = 0
+
+
+def clear_background(region_map: RegionMap, person: npt.NDArray[np.floating[Any]]) -> None:
+    """Clear the bits of crown, ears and neck where a picture shows its background, in place.
+
+    Their outlines stand where hair, ears and necks usually are, and may reach beyond those of a person.
+
+    Parameters
+    ----------
+    region_map : ndarray (height, width) uint64
+        On a grid of `sample_points`.
+    person : ndarray (218, 178)
+        How surely each pixel of the crop shows a person, 0 to 1.
+    """
+    rows, cols = (
+        nearest_centres(size, target).astype(np.intp)
+        for size, target in zip(person.shape, region_map.shape, strict=True)
+    )
+    region_map[person[np.ix_(rows, cols)] < MIN_PERSON] &= ~MAY_REACH_BACKGROUND
 
 
 def region_masks(region_map: RegionMap, count: int) -> npt.NDArray[np.bool_]:

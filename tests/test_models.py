@@ -140,6 +140,17 @@ def test_dlib_alone_needs_no_model_of_mediapipe(dlib, packages, tmp_path):
     assert settings_of(detectors="dlib").versions == {"dlib": "20.0", "dlib_model": MODEL_HASH}
 
 
+def test_refining_needs_a_model_of_mediapipe_whatever_finds_the_landmarks(dlib, packages, tmp_path):
+    versions = settings_of(detectors="dlib", refine="segmentation").versions
+    assert versions["mediapipe"] == importlib.metadata.version("mediapipe")
+    packages["mediapipe"] = tmp_path
+    message = error_of(detectors="dlib", refine="segmentation")
+    assert message == (
+        f"--refine segmentation needs the model inside mediapipe 0.10.21, mediapipe {versions['mediapipe']} has none:"
+        " install mediapipe 0.10.21 or leave --refine out"
+    )
+
+
 @pytest.mark.parametrize(
     "names",
     ["openface", "Dlib", "", ",", "mediapipe,", "mediapipe, dlib", "mediapipe,mediapipe", "dlib,mediapipe,dlib"],

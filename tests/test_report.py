@@ -166,7 +166,7 @@ def test_mask_areas_are_measured(page):
 
 
 def test_masks_out_of_the_picture_are_counted(tmp_path):
-    outside = annotated(points=face(y=-20), labels=(1, 1, 1))
+    outside = annotated(points=face(y=-60), labels=(1, 1, 1))
     assert "Bald 1 empty 100.0 % 0.0 %" in text_of(page_of(tmp_path, {"train-000000": [outside]}))
 
 
