@@ -30,6 +30,14 @@ def turned(points: Points, angle: float) -> Points:
     return points @ np.array([[cos, sin], [-sin, cos]])
 
 
+def head_turned(angle: float, **placed: float) -> Points:
+    """Return a face turned sideways by `angle` degrees, its points on an upright cylinder."""
+    points = face(**placed)
+    middle, radius = points[27, 0], 1.15 * np.abs(points[:, 0] - points[27, 0]).max()
+    around = np.arcsin((points[:, 0] - middle) / radius) + np.radians(angle)
+    return np.column_stack([middle + radius * np.sin(around), points[:, 1]])
+
+
 def open_mouth() -> Points:
     """Return a face whose upper lip lies below its lower lip, so that the outlines cross."""
     points = face()

@@ -113,6 +113,19 @@ def test_small_masks_are_the_large_ones_downsampled(points):
     assert (large[np.ix_(rows, cols)] == small).all()
 
 
+@given(faces, st.sets(st.integers(0, 9), min_size=1))
+def test_downsampling_a_union_is_the_union_of_what_is_downsampled(points, members):
+    polygons, box = region_polygons(points), face_crop_box(points)
+    union = np.array([shapely.union_all(polygons[sorted(members)])])
+    large = masks.rasterize(union, *masks.sample_points(box, IMAGE_HEIGHT, IMAGE_WIDTH)) > 0
+    rows = masks.nearest_centres(IMAGE_HEIGHT, masks.MASK_HEIGHT).astype(int)
+    cols = masks.nearest_centres(IMAGE_WIDTH, masks.MASK_WIDTH).astype(int)
+    xs, ys = masks.sample_points(box)
+    small = masks.rasterize(polygons, xs, ys) & np.uint64(sum(1 << member for member in members))
+    near = brute_force(polygons, xs, ys)[1].any(axis=0)
+    assert (large[np.ix_(rows, cols)] == (small > 0))[~near].all()
+
+
 @given(faces, st.integers(0, 2**40 - 1))
 def test_attribute_masks_are_unions_of_regions_where_the_label_is_set(points, label_bits):
     labels = np.array([label_bits >> i & 1 for i in range(40)], dtype=bool)

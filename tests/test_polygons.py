@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from regions.landmarks import MIRROR
 from regions.polygons import REGION_NAMES, clip_to_frame, region_polygons
-from tests.faces import ODD_FACES, face, turned
+from tests.faces import ODD_FACES, face, head_turned, turned
 
 shapes = st.builds(face, jitter=st.floats(0, 0.08), seed=st.integers(0, 10_000))
 shifts = st.tuples(st.floats(-1000, 1000), st.floats(-1000, 1000))
@@ -114,6 +114,15 @@ def test_the_ear_turned_away_vanishes_little_by_little():
     assert widths[0] > 0
     assert widths == sorted(widths, reverse=True)
     assert widths[-1] < 0.05 * widths[0]
+
+
+def test_no_region_jumps_or_vanishes_as_the_head_turns():
+    areas = np.array([shapely.area(region_polygons(head_turned(angle))) for angle in range(-45, 46)])
+    frontal = areas[45]
+    steps = np.abs(np.diff(areas, axis=0)) / frontal
+    for name, step, least in zip(REGION_NAMES, steps.max(axis=0), (areas / frontal).min(axis=0), strict=True):
+        assert step < 0.03, name
+        assert least > 0.5, name
 
 
 @given(shapes, shifts)
