@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +29,11 @@ from pipeline.manifest import completed_shard
 from pipeline.models import detector_settings
 from pipeline.plan import plan_shards, save_plan
 from pipeline.records import BuildSettings
+from pipeline.refine import Refiner
 from pipeline.run import load_table
 from pipeline.samples import read_samples, shard_path
 from pipeline.shards import build_shard
+from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 PAID_ANYHOW = ("decode", "detect")
 LARGE = (8984, 7122)
@@ -89,7 +92,9 @@ def bench_stages(config: RunConfig, output: str) -> None:
         save_plan(output, plan)
         build_shard(plan.name, settings, annotator, stopwatch)
     annotator.close()
-    milliseconds = {stage: stopwatch.seconds[stage] / len(dataset.images) * 1e3 for stage in STAGES}
+    milliseconds = {
+        stage: stopwatch.seconds[stage] / len(dataset.images) * 1e3 for stage in STAGES if stage in stopwatch.seconds
+    }
     print(f"{len(dataset.images)} images, one thread; milliseconds per image:")
     for stage, value in milliseconds.items():
         print(f"  {stage:8} {value:6.2f}")
@@ -99,10 +104,23 @@ def bench_stages(config: RunConfig, output: str) -> None:
     samples = [sample for plan in plans for sample in read_samples(shard_path(output, plan.name))]
     print(f"bytes per sample: image {np.mean([len(s.jpeg) for s in samples]):.0f},", end=" ")
     print(f"masks {np.mean([len(s.png) for s in samples]):.0f}")
+    bench_refine([sample.jpeg for sample in samples])
     check = time.perf_counter()
     for plan in plans:
         completed_shard(output, plan.name, plan.fingerprint, shard_path(output, plan.name))
     print(f"checking that all is done already: {(time.perf_counter() - check) * 1e3:.0f} ms")
+
+
+def bench_refine(crops: Sequence[bytes]) -> None:
+    """Print what cutting the background out of the masks costs."""
+    refiner = Refiner()
+    region_map = np.zeros((MASK_HEIGHT, MASK_WIDTH), dtype=np.uint64)
+    start = time.perf_counter()
+    for jpeg in crops:
+        refiner.refine(region_map, jpeg)
+    taken = time.perf_counter() - start
+    refiner.close()
+    print(f"with --refine segmentation: {taken / len(crops) * 1e3:.2f} ms more per image")
 
 
 def bench_former_run(config: RunConfig, settings: BuildSettings, seconds: float) -> None:
