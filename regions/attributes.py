@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.resources
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +22,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PACKAGED_TABLES = ("celeba",)
+PACKAGED_TABLES = ("celeba", "paper", "refined")
 ALL_REGIONS = "all"
 MAX_REGIONS = 64
+LANDMARK_KEYS = frozenset(map(str, range(NUM_LANDMARKS)))
+WEIGHT_TOLERANCE = 1e-6
 
 
 class TableError(ValueError):
@@ -99,8 +102,8 @@ def parse_table(text: str, source: str) -> AttributeTable:
     ----------
     text : str
         TOML: ``name``, ``[attributes]`` with a list of regions per attribute (``all`` stands for
-        the ten), and optionally ``[regions]`` with an outline, or a list of outlines, of landmark
-        indices per further region.
+        the ten), and optionally ``[regions]`` with an outline, or a list of outlines, per further
+        region: at least 3 landmark indices or tables of weights such as ``{27 = 0.5, 39 = 0.5}``.
     source : str
         Name of the file, for messages.
 
@@ -112,7 +115,8 @@ def parse_table(text: str, source: str) -> AttributeTable:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise TableError(f"{source}: not valid TOML: {error}") from None
+        twice = ": a name is defined twice" if "overwrite" in str(error) or "twice" in str(error) else ""
+        raise TableError(f"{source}: not valid TOML: {error}{twice}") from None
     unknown = sorted(set(document) - {"name", "attributes", "regions"})
     if unknown:
         raise TableError(f"{source}: unknown entry {unknown[0]!r}, expected name, [attributes], [regions]")
@@ -156,7 +160,7 @@ def _parse_attribute(name: str, regions: Any, known: Sequence[str], source: str)
     return tuple(regions)
 
 
-def _parse_regions(section: Mapping[str, Any], source: str) -> dict[str, tuple[tuple[int, ...], ...]]:
+def _parse_regions(section: Mapping[str, Any], source: str) -> dict[str, tuple[tuple[Vertex, ...], ...]]:
     further = {}
     for name, value in section.items():
         place = f"{source}: region {name!r}"
@@ -169,13 +173,30 @@ def _parse_regions(section: Mapping[str, Any], source: str) -> dict[str, tuple[t
     return further
 
 
-def _parse_outline(outline: Any, place: str) -> tuple[int, ...]:
+def _parse_outline(outline: Any, place: str) -> tuple[Vertex, ...]:
     if not isinstance(outline, list) or len(outline) < 3:
         raise TableError(f"{place} has outline {outline!r}, expected at least 3 landmark indices")
-    for index in outline:
-        if type(index) is not int or not 0 <= index < NUM_LANDMARKS:
-            raise TableError(f"{place} has landmark index {index!r}, expected 0 to {NUM_LANDMARKS - 1}")
-    return tuple(outline)
+    vertices = tuple(_parse_vertex(vertex, place) for vertex in outline)
+    for number, vertex in enumerate(vertices):
+        if vertex in vertices[:number]:
+            raise TableError(f"{place} has vertex {vertex!r} twice in one outline")
+    return vertices
+
+
+def _parse_vertex(vertex: Any, place: str) -> Vertex:
+    if not isinstance(vertex, dict):
+        if type(vertex) is not int or not 0 <= vertex < NUM_LANDMARKS:
+            raise TableError(f"{place} has landmark index {vertex!r}, expected 0 to {NUM_LANDMARKS - 1}")
+        return vertex
+    for index, weight in vertex.items():
+        if index not in LANDMARK_KEYS:
+            raise TableError(f"{place} has a weight for landmark {index!r}, expected 0 to {NUM_LANDMARKS - 1}")
+        if type(weight) not in (int, float) or not math.isfinite(weight):
+            raise TableError(f"{place} has weight {weight!r} for landmark {index}, expected a number")
+    total = math.fsum(vertex.values())
+    if abs(total - 1) > WEIGHT_TOLERANCE:
+        raise TableError(f"{place} has a vertex whose weights add up to {total:g}, expected 1")
+    return {index: float(weight) for index, weight in vertex.items()}
 
 
 def _suggestion(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:

@@ -9,6 +9,7 @@ is dropped because a vertex lies outside of it.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -163,13 +164,16 @@ def _base_outlines(face: FloatArray) -> list[list[FloatArray]]:
 
 
 def _further_outlines(face: FloatArray, further: FurtherRegions) -> list[list[FloatArray]]:
-    return [[np.array([_vertex(face, vertex) for vertex in ring]) for ring in rings] for rings in further.values()]
+    return [[_draw(face, ring) for ring in rings] for rings in further.values()]
 
 
-def _vertex(face: FloatArray, vertex: Vertex) -> FloatArray:
-    weights = {vertex: 1.0} if isinstance(vertex, int) else vertex
-    point: FloatArray = np.array(list(weights.values())) @ face[list(map(int, weights))]
-    return point
+def _draw(face: FloatArray, ring: Sequence[Vertex]) -> FloatArray:
+    weighted = [[(vertex, 1.0)] if isinstance(vertex, int) else list(vertex.items()) for vertex in ring]
+    landmarks = [int(landmark) for vertex in weighted for landmark, _ in vertex]
+    weights = np.array([[weight] for vertex in weighted for _, weight in vertex])
+    starts = list(itertools.accumulate(map(len, weighted[:-1]), initial=0))
+    points: FloatArray = np.add.reduceat(face[landmarks] * weights, starts)
+    return points
 
 
 def _mouth(face: FloatArray) -> FloatArray:

@@ -78,6 +78,19 @@ def test_regions_of_an_attribute(value, regions):
     assert table_of(f"A = {value}", "hat = [0, 8, 16]").attributes["A"] == regions
 
 
+def test_vertices_between_and_beyond_landmarks():
+    table = table_of('A = ["hat"]', "hat = [0, {27 = 0.5, 39 = 0.5}, {19 = 2, 37 = -1}]")
+    assert table.further_regions == {"hat": ((0, {"27": 0.5, "39": 0.5}, {"19": 2.0, "37": -1.0}),)}
+
+
+@pytest.mark.parametrize("text", ['A = "nose"\nA = "eyes"\n', 'A = "nose"\n[attributes]\nB = "eyes"\n'])
+def test_a_name_that_is_defined_twice(text):
+    with pytest.raises(
+        TableError, match=r"^mine\.toml: not valid TOML: .* \(at line \d, column \d+\): a name is defined"
+    ):
+        parse_table(f'name = "x"\n[attributes]\n{text}', "mine.toml")
+
+
 def test_further_regions():
     table = table_of('A = ["hat"]', "hat = [0, 8, 16]\nsides = [[0, 1, 2, 3], [16, 15, 14]]")
     assert table.further_regions == {"hat": ((0, 8, 16),), "sides": ((0, 1, 2, 3), (16, 15, 14))}
@@ -128,6 +141,15 @@ def test_bad_files(text, message):
         ('A = "nose"', "hat = [1, 2, -1]", "region 'hat' has landmark index -1, expected 0 to 67"),
         ('A = "nose"', "hat = [1, 2, 3.0]", "region 'hat' has landmark index 3.0, expected 0 to 67"),
         ('A = "nose"', "hat = [1, 2, true]", "region 'hat' has landmark index True, expected 0 to 67"),
+        ('A = "nose"', "hat = [1, 2, 1]", "region 'hat' has vertex 1 twice in one outline"),
+        ('A = "nose"', "hat = [1, 2, {68 = 1}]", "region 'hat' has a weight for landmark '68', expected 0 to 67"),
+        ('A = "nose"', "hat = [1, 2, {01 = 1}]", "region 'hat' has a weight for landmark '01', expected 0 to 67"),
+        ('A = "nose"', "hat = [1, 2, {x = 1}]", "region 'hat' has a weight for landmark 'x', expected 0 to 67"),
+        ('A = "nose"', "hat = [1, 2, {3 = '1'}]", "region 'hat' has weight '1' for landmark 3, expected a number"),
+        ('A = "nose"', "hat = [1, 2, {3 = true}]", "region 'hat' has weight True for landmark 3, expected a number"),
+        ('A = "nose"', "hat = [1, 2, {3 = nan}]", "region 'hat' has weight nan for landmark 3, expected a number"),
+        ('A = "nose"', "hat = [1, 2, {3 = 0.5, 4 = 0.4}]", "region 'hat' has a vertex whose weights add up to 0.9,"),
+        ('A = "nose"', "hat = [1, 2, {}]", "region 'hat' has a vertex whose weights add up to 0, expected 1"),
         ('A = "nose"', "\n".join(f"r{i} = [1, 2, 3]" for i in range(55)), "55 regions, expected at most 54"),
     ],
 )
