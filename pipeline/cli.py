@@ -84,7 +84,9 @@ def make_parser() -> argparse.ArgumentParser:
     sheet.add_argument("output", metavar="OUT", help="folder of the run")
     sheet.add_argument("--to", required=True, metavar="F.png", help="picture to write")
     sheet.add_argument("--samples", type=_positive, metavar="N", default=24, help="number of faces (default: 24)")
-    sheet.add_argument("--attribute", metavar="NAME", help="draw the mask of one attribute instead of all regions")
+    choice = sheet.add_mutually_exclusive_group()
+    choice.add_argument("--region", metavar="NAME", help="draw one region instead of all")
+    choice.add_argument("--attribute", metavar="NAME", help="draw the mask of one attribute instead of the regions")
     _add_handlabel(commands)
     return parser
 
@@ -219,7 +221,7 @@ def _verify(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _preview(options: argparse.Namespace, _: list[str]) -> int:
-    write_preview(options.output, options.to, options.samples, options.attribute)
+    write_preview(options.output, options.to, options.samples, options.attribute, options.region)
     print(options.to)
     return DONE
 

@@ -101,6 +101,7 @@ def draw_regions(
     sample: Sample,
     further: FurtherRegions | None = None,
     picture_size: tuple[int, int] | None = None,
+    only: str | None = None,
 ) -> Pixels:
     """Draw the regions and the 68 landmarks over the crop of a sample.
 
@@ -112,6 +113,8 @@ def draw_regions(
     picture_size : tuple of int, optional
         Height and width of the source picture, in pixels: the regions are cut off at its edges,
         as they are in the masks.
+    only : str, optional
+        Draw this region alone.
 
     Returns
     -------
@@ -125,8 +128,9 @@ def draw_regions(
     box = sample.description["crop"]
     canvas = enlarged_crop(sample)
     colours = region_colours([*REGION_COLOURS, *(further or {})])
-    for polygon, colour in zip(polygons, colours.values(), strict=True):
-        _draw_polygon(canvas, _to_drawing(polygon, box), colour)
+    for polygon, (name, colour) in zip(polygons, colours.items(), strict=True):
+        if only in (None, name):
+            _draw_polygon(canvas, _to_drawing(polygon, box), colour)
     draw_dots(canvas, shapely.get_coordinates(_to_drawing(shapely.points(landmarks), box)))
     return canvas
 

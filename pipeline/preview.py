@@ -1,4 +1,4 @@
-"""``attparse preview``: a contact sheet of samples with their regions, or with the mask of one attribute."""
+"""``attparse preview``: a contact sheet of samples with their regions, one of them, or the mask of one attribute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.samples import Sample, ShardError
 MAX_SAMPLES = 240
 
 
-def write_preview(output: str, to: str, count: int, attribute: str | None = None) -> None:
+def write_preview(output: str, to: str, count: int, attribute: str | None = None, region: str | None = None) -> None:
     """Draw samples that are spread evenly over the shards of a run; the same ones each time.
 
     Parameters
@@ -33,6 +33,8 @@ def write_preview(output: str, to: str, count: int, attribute: str | None = None
         Samples to draw, 1 to `MAX_SAMPLES`; fewer where the run has no more.
     attribute : str, optional
         Draw the mask of this attribute, over samples that have it, instead of the regions.
+    region : str, optional
+        Draw this region alone.
 
     Raises
     ------
@@ -44,18 +46,22 @@ def write_preview(output: str, to: str, count: int, attribute: str | None = None
     if not 1 <= count <= MAX_SAMPLES:
         raise InputError(f"{count} samples, expected 1 to {MAX_SAMPLES}")
     dataset = read_dataset_file(output)
-    if attribute is not None and attribute not in dataset["attributes"]:
-        raise InputError(f"unknown attribute {attribute!r}{_suggestion(attribute, dataset['attributes'])}")
+    for kind, name, known in (
+        ("attribute", attribute, dataset["attributes"]),
+        ("region", region, dataset["regions"]),
+    ):
+        if name is not None and name not in known:
+            raise InputError(f"unknown {kind} {name!r}{_suggestion(name, known)}")
     if not dataset["samples"]:
         raise InputError(f"{output}: the run has no samples, all {dataset['rejected']} images were rejected")
     try:
-        tiles = _tiles(output, dataset, count, attribute)
+        tiles = _tiles(output, dataset, count, attribute, region)
     except (OSError, pa.ArrowException, ShardError) as error:
         raise InputError(f"{output}: damaged: {error} (attparse verify tells more)") from None
     if not tiles:
         raise InputError(f"{output}: no sample has the attribute {attribute!r}")
     stream = io.BytesIO()
-    _sheet(tiles, dataset, attribute).save(stream, "PNG")
+    _sheet(tiles, dataset, attribute, region).save(stream, "PNG")
     try:
         storage.write_bytes(to, stream.getvalue())
     except OSError as error:
@@ -70,31 +76,38 @@ def _suggestion(name: str, known: Sequence[str]) -> str:
     return f", expected one of {', '.join(known)}"
 
 
-def _tiles(output: str, dataset: Mapping[str, Any], count: int, attribute: str | None) -> list[drawing.Tile]:
+def _tiles(
+    output: str, dataset: Mapping[str, Any], count: int, attribute: str | None, region: str | None
+) -> list[drawing.Tile]:
     group: Grouping = by_column("status") if attribute is None else with_attribute(attribute)
     name = WRITTEN if attribute is None else attribute
     shards = [shard["name"] for shard in dataset["shards"] if shard["samples"]]
     picks = pick_images(output, shards, {name: count}, group)[name]
-    return [_tile(pick, sample, dataset, attribute) for pick, sample in read_picks(output, picks)]
+    return [_tile(pick, sample, dataset, attribute, region) for pick, sample in read_picks(output, picks)]
 
 
-def _tile(pick: Pick, sample: Sample, dataset: Mapping[str, Any], attribute: str | None) -> drawing.Tile:
+def _tile(
+    pick: Pick, sample: Sample, dataset: Mapping[str, Any], attribute: str | None, region: str | None
+) -> drawing.Tile:
     rung = sample.description["rung"]
     if attribute is not None:
         pixels = drawing.draw_mask(sample, dataset["attributes"].index(attribute))
     else:
         further = dataset["attribute_table"]["further_regions"]
-        pixels = drawing.draw_regions(sample, further, (pick.height, pick.width))
+        pixels = drawing.draw_regions(sample, further, (pick.height, pick.width), region)
     weak = rung in WEAK_RUNGS
     note = f"{drawing.display_name(rung)} (weak)" if weak else drawing.display_name(rung)
     return drawing.Tile(pixels, pick.image_id, note, weak)
 
 
-def _sheet(tiles: Sequence[drawing.Tile], dataset: Mapping[str, Any], attribute: str | None) -> Any:
+def _sheet(tiles: Sequence[drawing.Tile], dataset: Mapping[str, Any], attribute: str | None, region: str | None) -> Any:
     if attribute is None:
-        regions = dataset["regions"]
-        title = f"{len(regions)} regions and 68 landmarks, {len(tiles)} of {dataset['samples']:,} samples"
-        return drawing.contact_sheet(tiles, title, drawing.region_colours(regions))
+        colours = drawing.region_colours(dataset["regions"])
+        what = f"{len(colours)} regions" if region is None else drawing.display_name(region)
+        title = f"{what} and 68 landmarks, {len(tiles)} of {dataset['samples']:,} samples"
+        if dataset["refine"] is not None:
+            title += f"; outlines before --refine {dataset['refine']}"
+        return drawing.contact_sheet(tiles, title, colours if region is None else {region: colours[region]})
     regions = dataset["attribute_table"]["attributes"][attribute]
     entry = f"mask of {attribute}: {', '.join(regions)}"
     return drawing.contact_sheet(

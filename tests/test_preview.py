@@ -10,6 +10,7 @@ import shapely
 from PIL import Image, ImageFont
 
 from pipeline import drawing, picks
+from pipeline.cli import main
 from pipeline.preview import write_preview
 from pipeline.records import InputError
 from pipeline.samples import Sample, decode_planes, read_samples, shard_path
@@ -77,6 +78,33 @@ def test_drawings_are_cut_off_as_the_masks_are(tmp_path):
     expected = drawing.draw_regions(sample_of(result), picture_size=(HEIGHT, WIDTH))
     tiles = np.lib.stride_tricks.sliding_window_view(shown[:, drawing.MARGIN :][:, :356], 436, axis=0)
     assert any((tile.transpose(2, 0, 1) == expected).all() for tile in tiles)
+
+
+def test_one_region_can_be_drawn_alone(run, tmp_path):
+    assert main(["preview", run, f"--to={tmp_path / 'F.png'}", "--region=nose"]) == 0
+    with Image.open(tmp_path / "F.png") as image:
+        legend = {tuple(colour) for colour in np.asarray(image)[-120:].reshape(-1, 3).tolist()}
+    assert {name for name, colour in drawing.REGION_COLOURS.items() if colour in legend} == {"nose"}
+
+
+def test_a_region_alone_is_drawn_as_among_the_others():
+    sample = sample_of(annotated())
+    nothing = drawing.draw_regions(sample, only="none of them").astype(int)
+    drawn = {name: (drawing.draw_regions(sample, only=name) != nothing).any(axis=2) for name in REGION_NAMES}
+    every = (drawing.draw_regions(sample) != nothing).any(axis=2)
+    assert all(mask.any() for mask in drawn.values())
+    assert (np.any(list(drawn.values()), axis=0) == every).mean() > 0.999
+
+
+def test_region_and_attribute_exclude_each_other(run, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        main(["preview", run, f"--to={tmp_path / 'F.png'}", "--region=nose", "--attribute=Big_Nose"])
+    assert stopped.value.code == 2
+
+
+def test_an_unknown_region_is_told(run, tmp_path):
+    with pytest.raises(InputError, match=r"^unknown region 'noes' \(did you mean 'nose'"):
+        write_preview(run, str(tmp_path / "F.png"), 4, region="noes")
 
 
 def test_attribute_shows_only_samples_that_have_it(run, tmp_path):

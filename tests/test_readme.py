@@ -24,6 +24,12 @@ def test_the_snippet_reads_a_shard_with_webdataset_and_numpy(tmp_path, monkeypat
     assert names["masks"].any()
 
 
+@pytest.mark.parametrize("page", sorted(Path("docs").glob("*.md")), ids=lambda page: page.name)
+def test_links_of_the_docs_lead_somewhere(page):
+    for path in re.findall(r"\]\((?!https://)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / path).exists(), path
+
+
 def test_links_and_files_exist():
     for path in re.findall(r"\]\((?!https://)([^)]+)\)", README) + re.findall(
         r"`((?:docs|docker|regions)/[\w./-]+)`", README
@@ -31,7 +37,7 @@ def test_links_and_files_exist():
         assert Path(path).exists(), path
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/landmarks.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/attribute_tables.md", "docs/landmarks.md"])
 def test_options_exist(name):
     known = {"--runner", "--project", "--region", "--temp_location", "--sdk_container_image", "--dry_run"}  # Beam's
     known |= {"--direct_running_mode", "--direct_num_workers", "--data"}

@@ -1,27 +1,101 @@
 """Draw the pictures of README.md and docs/ from the built-in sample, which is public domain."""
 
+import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 from PIL import Image
 
 from pipeline.cli import main as attparse
+from pipeline.demo import make_sample
+from pipeline.drawing import MASK_COLOUR, REGION_COLOURS, Tile, contact_sheet, display_name, draw_mask, draw_regions
 from pipeline.preview import write_preview
+from pipeline.samples import Sample, read_samples
+from regions.attributes import AttributeTable, load_packaged_table
+from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
+from regions.polygons import REGION_NAMES
 
+DOCS = Path(__file__).parent.parent / "docs"
 NUM_FACES = 12
 WIDTH = 1200
+FACE = "mirrored.jpg"
+PER_SHEET = 20
+"""Attributes of a sheet."""
 
 
 def main() -> None:
-    """Write docs/regions.jpg."""
-    target = Path(__file__).parent.parent / "docs" / "regions.jpg"
+    """Write docs/*.jpg."""
+    celeba, refined = load_packaged_table("celeba"), load_packaged_table("refined")
     with tempfile.TemporaryDirectory() as folder:
-        large = Path(folder) / "regions.png"
-        attparse(["demo", f"--output={folder}/run"])
-        write_preview(f"{folder}/run", str(large), NUM_FACES)
-        with Image.open(large) as sheet:
-            size = WIDTH, round(sheet.height * WIDTH / sheet.width)
-            sheet.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(target, quality=88)
+        draw_varied_faces(Path(folder))
+        sample = sample_with_all_attributes(Path(folder), celeba)
+        draw_each_region(sample)
+        names = list(celeba.attributes)
+        for number, start in enumerate(range(0, len(names), PER_SHEET), 1):
+            part = names[start : start + PER_SHEET]
+            draw_attributes(sample, celeba, part, f"celeba: {part[0]} to {part[-1]}", f"attributes_{number}")
+        changed = [name for name in names if refined.attributes[name] != celeba.attributes[name]]
+        sample = sample_with_all_attributes(Path(folder), refined)
+        draw_attributes(sample, refined, changed, "refined: where it differs from celeba", "attributes_refined")
+
+
+def draw_varied_faces(folder: Path) -> None:
+    """Draw all regions over a dozen pictures of the sample."""
+    large = folder / "regions.png"
+    attparse(["demo", f"--output={folder}/run"])
+    write_preview(f"{folder}/run", str(large), NUM_FACES)
+    with Image.open(large) as sheet:
+        size = WIDTH, round(sheet.height * WIDTH / sheet.width)
+        save(sheet.convert("RGB").resize(size, Image.Resampling.LANCZOS), "regions")
+
+
+def sample_with_all_attributes(folder: Path, table: AttributeTable) -> Sample:
+    """Return the sample that a run makes of one picture whose labels are all set."""
+    config = make_sample(str(folder / "sample"), "")
+    labels = folder / "labels.txt"
+    labels.write_text(f"1\n{' '.join(table.attributes)}\n{FACE} {'1 ' * len(table.attributes)}\n", encoding="utf-8")
+    output = folder / table.name
+    attparse(
+        ["run", f"--images={config.images}", f"--labels={labels}", f"--attribute_table={table.name}"]
+        + [f"--output={output}", "--min_coverage=0"]
+    )
+    (shard,) = (shard for shard in json.loads((output / "dataset.json").read_text())["shards"] if shard["samples"])
+    return next(read_samples(str(output / "shards" / f"{shard['name']}.tar")))
+
+
+def draw_each_region(sample: Sample) -> None:
+    """Draw each base region alone."""
+    tiles = [tile(draw_regions(sample, only=region), region, "") for region in REGION_NAMES]
+    save(contact_sheet(tiles, "The ten base regions", REGION_COLOURS), "each_region")
+
+
+def draw_attributes(sample: Sample, table: AttributeTable, names: Sequence[str], title: str, to: str) -> None:
+    """Draw the masks of some attributes, as they are stored."""
+    index = list(table.attributes)
+    tiles = [
+        tile(draw_mask(sample, index.index(name)), name, ", ".join(map(display_name, regions_of(table, name))))
+        for name in names
+    ]
+    save(contact_sheet(tiles, title, {"mask where the label is 1": MASK_COLOUR}), to)
+
+
+def regions_of(table: AttributeTable, attribute: str) -> tuple[str, ...]:
+    """Return the regions of an attribute, as a table may write them."""
+    regions = table.attributes[attribute]
+    return ("all",) if set(regions) == set(REGION_NAMES) else regions
+
+
+def tile(pixels: cv2.typing.MatLike, caption: str, note: str) -> Tile:
+    """Return a drawing at the size of the crop."""
+    small = cv2.resize(pixels, (IMAGE_WIDTH, IMAGE_HEIGHT), interpolation=cv2.INTER_AREA)
+    return Tile(small, display_name(caption), note)
+
+
+def save(picture: Image.Image, name: str) -> None:
+    """Save a picture of docs/."""
+    picture.save(DOCS / f"{name}.jpg", quality=88)
 
 
 if __name__ == "__main__":
