@@ -1,0 +1,328 @@
+import csv
+
+import evaluate_regions
+import numpy as np
+import public_regions
+import pytest
+import region_agreement
+import region_stability
+import shapely
+from PIL import Image
+from region_agreement import COMPARED, PARTS, RuleSet
+
+from pipeline.images import Picture
+from regions.landmarks import MIRROR, mean_shape
+from regions.polygons import REGION_NAMES
+from regions.polygons import region_polygons as our_polygons
+from tests.faces import face
+from tests.photograph import portrait
+
+SIZE = 400
+PART_OF = {region: PARTS.index(parts[0]) + 1 for region, parts in COMPARED.items()}
+OURS = RuleSet("ours", our_polygons)
+
+
+def picture(rows=SIZE, cols=SIZE):
+    return Picture(np.full((rows, cols, 3), 128, dtype=np.uint8), rows, cols)
+
+
+def masks_of(rules, landmarks, side=SIZE):
+    grid = region_agreement.pixel_centres(picture(), (side, side))
+    return region_agreement.compared_masks(rules.masks(picture(), landmarks, *grid))
+
+
+def label_map(masks):
+    """Return the label map of compared regions' masks: where they overlap, what has the higher label."""
+    labels = np.zeros(masks.shape[1:], dtype=np.uint8)
+    for label, mask in sorted(zip(PART_OF.values(), masks, strict=True), key=lambda pair: pair[0]):
+        labels[mask] = label
+    return labels
+
+
+def write_data_set(folder, landmarks, numbers=(0, 1)):
+    """Write gray pictures whose people marked what our rules draw from the landmarks; return both folders."""
+    images, masks = folder / "images", folder / "masks"
+    images.mkdir()
+    masks.mkdir()
+    labels = label_map(masks_of(OURS, landmarks, SIZE // 2))
+    for number in numbers:
+        Image.fromarray(picture().pixels).save(images / f"{number}.jpg")
+        Image.fromarray(labels).save(masks / f"{number}.png")
+    return images, masks, labels
+
+
+def write_parts(folder, labels, numbers=(0, 1)):
+    """Write a label map as CelebAMask-HQ's masks of single parts, in colour as those are."""
+    (folder / "0").mkdir(parents=True)
+    for number in numbers:
+        for label in np.unique(labels[labels > 0]):
+            mask = np.repeat((labels == label)[:, :, None] * np.uint8(255), 3, axis=2)
+            Image.fromarray(mask).save(folder / "0" / f"{number:05d}_{PARTS[label - 1]}.png")
+
+
+def polygons(landmarks):
+    return dict(zip(REGION_NAMES, public_regions.region_polygons(landmarks), strict=True))
+
+
+def test_equal_regions_agree_wholly():
+    masks = masks_of(OURS, face())
+    values = region_agreement.scores(region_agreement.count_pixels(masks, masks))
+    np.testing.assert_array_equal(values, np.ones((len(COMPARED), 3)))
+
+
+def test_scores_of_squares_that_overlap_by_half():
+    true, ours = np.zeros((2, 1, 20, 20), dtype=bool)
+    true[:, 5:15, 5:15] = True
+    ours[:, 5:15, 10:20] = True
+    assert region_agreement.scores(region_agreement.count_pixels(ours, true)).tolist() == [[50 / 150, 0.5, 0.5]]
+
+
+def test_scores_of_nothing():
+    nothing, something = np.zeros((1, 4, 4), dtype=bool), np.ones((1, 4, 4), dtype=bool)
+    unmarked = region_agreement.scores(region_agreement.count_pixels(something, nothing))
+    empty = region_agreement.scores(region_agreement.count_pixels(nothing, something))
+    assert np.isnan(unmarked).all()
+    np.testing.assert_array_equal(empty, [[0, np.nan, 0]])
+
+
+def test_means_leave_out_what_is_no_number():
+    values = np.array([[1, np.nan, 4], [3, np.nan, np.nan]])
+    np.testing.assert_array_equal(region_agreement.mean(values), [2, np.nan, 4])
+    np.testing.assert_array_equal(region_agreement.percentile(values, 50), [2, np.nan, 4])
+
+
+def test_both_layouts_of_masks_give_the_same(tmp_path):
+    _, masks, labels = write_data_set(tmp_path, face())
+    write_parts(tmp_path / "parts", labels)
+    for folder in (masks, tmp_path / "parts"):
+        files = region_agreement.find_label_maps(str(folder))
+        assert sorted(files) == [0, 1]
+        np.testing.assert_array_equal(region_agreement.read_label_map(files[1]), labels)
+
+
+def test_later_parts_cover_earlier_ones(tmp_path):
+    for part, rows in (("hair", slice(0, 6)), ("skin", slice(4, 10))):
+        mask = np.zeros((10, 10), dtype=np.uint8)
+        mask[rows] = 255
+        Image.fromarray(mask).save(tmp_path / f"00007_{part}.png")
+    labels = region_agreement.read_label_map(region_agreement.find_label_maps(str(tmp_path))[7])
+    assert labels[:, 0].tolist() == [13] * 6 + [1] * 4
+
+
+def test_background_is_cut_out_of_three_regions_and_what_is_outside_of_the_picture_of_all():
+    upper_half = RuleSet("upper half", our_polygons, lambda _, __, xs, ys: np.broadcast_to(ys[:, None] > 240, (80, 80)))
+    grid = np.arange(-40, 440, 6.0), np.arange(-40, 440, 6.0)
+    whole, cut = OURS.masks(picture(), face(), *grid), upper_half.masks(picture(), face(), *grid)
+    outside = (grid[0] < 0) | (grid[0] > SIZE)
+    assert not whole[:, outside].any()
+    assert not whole[:, :, outside].any()
+    below = (grid[1] > 240)[:, None]
+    for name, before, after in zip(REGION_NAMES, whole, cut, strict=True):
+        expected = before & ~below if name in ("below_chin", "ears", "top_of_head") else before
+        assert (after == expected).all(), name
+
+
+def test_refined_regions_are_ours_without_background():
+    photograph = portrait()
+    rows, cols = photograph.shape[:2]
+    seen = Picture(photograph, rows, cols)
+    landmarks = face(x=115, y=105, eye_distance=55)
+    grid = region_agreement.pixel_centres(seen, (rows, cols))
+    ours, refined = (rules.masks(seen, landmarks, *grid) for rules in region_agreement.rule_sets([])[:2])
+    assert not (refined & ~ours).any()
+    crown = REGION_NAMES.index("top_of_head")
+    assert 0.3 < refined[crown].sum() / ours[crown].sum() < 0.98
+
+
+def test_people_compared_with_rules(tmp_path, capsys):
+    images, masks, labels = write_data_set(tmp_path, face(), numbers=(0, 2, 10))
+    (images / "2.jpg").write_bytes(b"no picture")
+    options = [f"--images={images}", f"--masks={masks}", f"--to={tmp_path / 'out'}"]
+    sent = evaluate_regions.parse_arguments(options)
+    found = iter([face(), None])
+    evaluate_regions.measure(sent, lambda picture, row: next(found))
+    printed = capsys.readouterr().out
+    assert "left out: 2: 2.jpg (not_an_image: file of 10 bytes, starting b'no p'), 10.jpg (no face found)" in printed
+    rows = {line.split("  ")[0]: line.split()[-13:] for line in printed.splitlines()}
+    assert rows["mouth"][:9] == ["1", *["1.000"] * 8]
+    assert float(rows["mouth"][9]) < 1
+    with (tmp_path / "out" / "human.csv").open() as file:
+        figures = list(csv.DictReader(file))
+    assert len(figures) == 3 * len(COMPARED)
+    assert list(figures[0].values()) == ["0.jpg", "ours", "mouth", "1.0000", "1.0000", "1.0000"]
+    with Image.open(tmp_path / "out" / "0.jpg") as drawing:
+        assert drawing.width > 2 * labels.shape[1]
+
+
+def test_face_is_found_in_a_photograph(tmp_path, capsys):
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    pixels = portrait()
+    Image.fromarray(pixels).save(images / "3.jpg")
+    Image.fromarray(np.full(pixels.shape[:2], PARTS.index("hair") + 1, dtype=np.uint8)).save(masks / "3.png")
+    evaluate_regions.main([f"--images={images}", f"--masks={masks}", "--rules", "regions.polygons:region_polygons"])
+    printed = capsys.readouterr().out
+    assert "agreement with people's masks, 1 pictures" in printed
+    top_of_head = next(line for line in printed.splitlines() if line.startswith("top of head")).split()[3:]
+    ours, refined, _, ours_again = np.reshape(top_of_head[1:], (4, 4))
+    assert ours.tolist() == ours_again.tolist()
+    assert ours[1] == "1.000"
+    assert float(refined[2]) < float(ours[2])
+    assert float(ours[2]) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (None, "masks: no such folder"),
+        ({}, "masks: no label maps, expected files such as 0.png or 0/00000_hair.png"),
+        ({"7.png": 1}, "images: no picture has a label map in {masks}, expected files such as 7.jpg"),
+        ({"0.png": 200}, "0.png: values up to 200, expected labels 0 to 18"),
+        ({"0.png": None}, "0.png: no image"),
+    ],
+    ids=["no folder", "empty", "of other pictures", "other values", "no image"],
+)
+def test_bad_masks_are_told_in_one_line(tmp_path, capsys, files, message):
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    Image.fromarray(portrait()).save(images / "0.jpg")
+    for name, value in (files or {}).items():
+        masks.mkdir(exist_ok=True)
+        if value is None:
+            (masks / name).write_bytes(b"no image")
+        else:
+            Image.fromarray(np.full((8, 8), value, dtype=np.uint8)).save(masks / name)
+    if files is not None:
+        masks.mkdir(exist_ok=True)
+    with pytest.raises(SystemExit) as stopped:
+        evaluate_regions.main([f"--images={images}", f"--masks={masks}"])
+    assert stopped.value.code == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("evaluate_regions: "))
+    assert message.format(masks=masks) in line
+
+
+@pytest.mark.parametrize("options", [[], ["--images=x"], ["--masks=x"]])
+def test_arguments_that_belong_together(options, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        evaluate_regions.main(options)
+    assert stopped.value.code == 2
+    assert "expected" in capsys.readouterr().err or len(options) == 1
+
+
+@pytest.mark.parametrize("name", ["no_such_module:f", "regions.polygons:no_such_function", "a b"])
+def test_unknown_rules_are_told(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        evaluate_regions.main(["--photographs=x", "--rules", name])
+    assert stopped.value.code == 2
+    assert "expected MODULE:FUNCTION" in capsys.readouterr().err
+
+
+def test_rules_of_other_regions_are_told():
+    rules = RuleSet("chins", lambda landmarks: our_polygons(landmarks)[:2])
+    with pytest.raises(region_agreement.InputError, match="chins gives 2 regions, expected 10"):
+        masks_of(rules, face())
+
+
+def test_public_neck_is_as_long_as_nose_to_lower_lip():
+    points = np.rint(face())
+    left, top, right, bottom = polygons(points)["below_chin"].bounds
+    assert (left, right) == (points[5, 0], points[11, 0])
+    assert (top, bottom) == (points[[5, 11], 1].min(), points[8, 1] + points[58, 1] - points[33, 1])
+
+
+@pytest.mark.parametrize(("eye_distance", "there"), [(60, True), (15, False)])
+def test_public_ears_are_left_out_under_5_pixels(eye_distance, there):
+    assert polygons(face(eye_distance=eye_distance))["ears"].is_empty != there
+
+
+@pytest.mark.parametrize(("stands_out", "there"), [(5, True), (4, False)])
+def test_public_ears_are_as_wide_as_the_jaw_stands_out(stands_out, there):
+    points = np.rint(face())
+    points[[17, 26], 0] = points[0, 0] + stands_out, points[16, 0]
+    ear = polygons(points)["ears"]
+    assert ear.is_empty != there
+    if there:
+        assert ear.bounds[0] == points[:4, 0].min() - stands_out
+        assert ear.area == stands_out * (points[3, 1] - points[0, 1])
+
+
+def test_public_top_of_head_depends_on_where_the_face_lies():
+    heights = []
+    for y in (300, 500, 1000):
+        points = np.rint(face(y=y))
+        bounds = polygons(points)["top_of_head"].bounds
+        assert (bounds[0], bounds[2]) == (points[19, 0], points[24, 0])
+        assert bounds[3] - bounds[1] == int(1.1 * points[8, 1]) - points[33, 1]
+        heights.append(bounds[3] - bounds[1])
+    assert heights == sorted(set(heights))
+    points = np.rint(face(y=100))  # there the first rule leaves the picture
+    bounds = polygons(points)["top_of_head"].bounds
+    assert bounds[3] - bounds[1] == points[8, 1] - int(1.3 * points[33, 1])
+
+
+def test_public_outlines_take_whole_pixels_and_crossed_lines():
+    points = face(jitter=0.3)
+    for one, other in zip(polygons(points).values(), polygons(np.rint(points)).values(), strict=True):
+        assert shapely.equals(one, other)
+        assert one.is_valid
+        assert one.geom_type in ("Polygon", "MultiPolygon")
+
+
+@pytest.mark.parametrize("yaw", [-60, -20, 0, 35, 60])
+@pytest.mark.parametrize("angle", [0, 25])
+def test_yaw_of_a_turned_head_is_estimated(yaw, angle):
+    turned = region_stability.turn_head(face(angle=angle), yaw)
+    assert region_stability.estimate_yaw(turned) == pytest.approx(yaw, abs=6)
+
+
+def test_head_turned_to_both_sides_is_mirrored():
+    shape = mean_shape()
+    one, other = region_stability.turn_head(shape, 40), region_stability.turn_head(shape, -40)
+    np.testing.assert_allclose(one, (other * (-1, 1))[MIRROR], atol=1e-9)
+    np.testing.assert_allclose(region_stability.turn_head(shape, 0), shape, atol=1e-9)
+    assert one[30, 0] > 0
+
+
+def test_roll_is_clockwise():
+    assert region_stability.roll(face(angle=20)) == pytest.approx(20)
+
+
+def test_bins_and_their_medians():
+    angles = np.array([-40.0, -3.0, 0.0, 4.0, 31.0])
+    areas = np.repeat(np.arange(5.0)[:, None], 10, axis=1)
+    numbers, medians = region_stability.binned_medians(angles, areas)
+    names = region_stability.bin_names()
+    assert dict(zip(names, numbers.tolist(), strict=True)) == {
+        "<-30": 1, "-30..-15": 0, "-15..-5": 0, "-5..5": 3, "5..15": 0, "15..30": 0, ">30": 1,
+    }  # fmt: skip
+    np.testing.assert_array_equal(medians[:, 0], [0, np.nan, np.nan, 2, np.nan, np.nan, 4])
+
+
+def test_areas_of_a_face_that_is_turned():
+    def between_the_eyes(landmarks):
+        (left, top), (right, _) = landmarks[[36, 45]]
+        return np.array([shapely.box(left, top, right, top + 1)] * 10)
+
+    rules = RuleSet("eyes", between_the_eyes)
+    jumps, shares = region_stability.turning_faces([face()], rules)
+    assert jumps.shape == (1, 10)
+    np.testing.assert_allclose(shares[0, :, 0], np.cos(np.radians([30, 45, 60])), atol=1e-9)
+    assert jumps.max() < np.radians(1)
+
+
+def test_faces_are_measured_with_true_and_detected_landmarks(tmp_path, capsys):
+    stability = region_stability.Stability()
+    sets = [OURS, RuleSet("public", public_regions.region_polygons)]
+    stability.add("same.jpg", picture(), face(), face(), sets)
+    stability.add("moved.jpg", picture(), face(), face() + (0, 6), sets)
+    stability.add("missed.jpg", picture(), face(), None, sets)
+    np.testing.assert_array_equal(stability.ious[0], np.ones((2, 10)))
+    assert (stability.ious[1] < 1).all()
+    evaluate_regions.print_stability(stability, sets, str(tmp_path))
+    evaluate_regions.print_turning(stability.truths[:1], sets)
+    printed = capsys.readouterr().out
+    assert "2 photographs; left out: 1 missed.jpg" in printed
+    assert "1 frontal faces turned" in printed
+    with Image.open(tmp_path / "areas.png") as plot:
+        assert plot.width > plot.height

@@ -1,0 +1,326 @@
+"""Measure how good the base regions are: against people's part masks, and from detected landmarks.
+
+    python tools/evaluate_regions.py --images CelebA-HQ-img --masks CelebAMask-HQ-mask-anno --to OUT [--limit 1000]
+
+finds the face in each picture ``N.jpg``, draws its regions and compares seven of them with the parts that
+people marked: CelebAMask-HQ's masks of single parts (``0/00000_hair.png``), or the label maps (``0.png``,
+values 0 to 18) that its ``g_mask.py`` makes of them. It prints for each region and rule set
+
+* IoU, precision P and recall R, each the mean over the pictures in which people marked the part (P over
+  those in which the region is not empty);
+* pooled: the IoU of all these pictures' pixels together, so that large regions count more;
+
+and writes all figures (``OUT/human.csv``) and a drawing of each picture (``OUT/N.jpg``).
+
+    python tools/evaluate_regions.py --photographs DIR --to OUT [--limit 200]
+
+reads photographs with true landmarks, in CelebA's layout (``images/``, ``landmarks.csv``,
+``list_bbox_celeba.txt``, ``list_landmarks_celeba.txt``), and prints for all ten regions
+
+* IoU of regions from detected landmarks (with box and points as hints) with those from true ones;
+* the median area in shares of the face crop's, by yaw (an estimate: see ``region_stability.estimate_yaw``) and
+  by roll, and draws all areas (``OUT/areas.png``);
+* how areas change as frontal faces are turned by degrees from -60 to 60, with a depth assumed for each
+  landmark: the largest jump between two degrees, and the share that is left at 30, 45 and 60 degrees.
+
+Both compare our rules, without and with ``--refine segmentation``, with AttParseNet's public ones
+(``public_regions.py``) and with any function of landmarks (68, 2) to ten polygons that
+``--rules MODULE:FUNCTION`` names (on PYTHONPATH).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from evaluate_landmarks import HINTS, read_photographs, row_of
+from region_agreement import (
+    COMPARED,
+    MEASURES,
+    RuleSet,
+    compared_masks,
+    count_pixels,
+    draw_comparison,
+    find_label_maps,
+    human_masks,
+    mean,
+    percentile,
+    pixel_centres,
+    read_label_map,
+    rule_sets,
+    scores,
+)
+from region_stability import (
+    SHOWN_YAWS,
+    Stability,
+    bin_names,
+    binned_medians,
+    estimate_yaw,
+    frontal_faces,
+    plot_areas,
+    roll,
+    turning_faces,
+)
+from tqdm import tqdm
+
+from pipeline import images, storage
+from pipeline.config import RunConfig
+from pipeline.detect import Found, Ladder
+from pipeline.drawing import display_name
+from pipeline.images import ImageError, Picture
+from pipeline.models import detector_settings
+from pipeline.records import ImageRow, InputError
+from regions.landmarks import FloatArray, round_landmarks
+from regions.polygons import REGION_NAMES
+
+Finder = Callable[[Picture, ImageRow], "FloatArray | None"]
+NO_HINTS = ImageRow("", "", np.zeros(1, dtype=np.bool_), box=None, points=None, landmarks=None, reason="")
+
+
+@dataclass
+class HumanAgreement:
+    """Pixels counted in pictures that people marked, and pictures left out, each with the reason.
+
+    Attributes
+    ----------
+    pictures : list of str
+    counts : list of ndarray (rule sets, 7, 3)
+        As `region_agreement.count_pixels` gives them.
+    left_out : list of str
+    """
+
+    pictures: list[str] = field(default_factory=list)
+    counts: list[np.ndarray] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def finder(ladder: Ladder) -> Finder:
+    """Return a function that finds landmarks as a run does."""
+
+    def find(picture: Picture, row: ImageRow) -> FloatArray | None:
+        found = ladder.find(picture, row)
+        return round_landmarks(found.landmarks) if isinstance(found, Found) else None
+
+    return find
+
+
+def marked_pictures(folder: str, masks: str) -> list[tuple[str, list[str]]]:
+    """Return the pictures ``N.jpg`` in a folder that have a label map, by number, each with the map's files.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    maps = find_label_maps(masks)
+    numbers = sorted(
+        int(stem)
+        for stem, extension in map(os.path.splitext, storage.list_files(folder))
+        if extension == ".jpg" and stem.isdecimal() and int(stem) in maps
+    )
+    if not numbers:
+        raise InputError(f"{folder}: no picture has a label map in {masks}, expected files such as {min(maps)}.jpg")
+    return [(f"{number}.jpg", maps[number]) for number in numbers]
+
+
+def compare_with_people(
+    folder: str, pictures: Sequence[tuple[str, list[str]]], sets: Sequence[RuleSet], find: Finder, to: str | None
+) -> HumanAgreement:
+    """Compare regions with what people marked, and draw each picture; one picture is held at a time."""
+    agreement = HumanAgreement()
+    for name, files in tqdm(pictures, desc="people's masks", unit=" pictures"):
+        try:
+            picture = images.decode(storage.read_bytes(storage.join(folder, name)))
+        except ImageError as error:
+            agreement.left_out.append(f"{name} ({error})")
+            continue
+        landmarks = find(picture, NO_HINTS)
+        if landmarks is None:
+            agreement.left_out.append(f"{name} (no face found)")
+            continue
+        human = human_masks(read_label_map(files))
+        grid = pixel_centres(picture, human.shape[1:])
+        masks = {rules.name: compared_masks(rules.masks(picture, landmarks, *grid)) for rules in sets}
+        counts = np.array([count_pixels(regions, human) for regions in masks.values()])
+        agreement.pictures.append(name)
+        agreement.counts.append(counts)
+        if to is not None:
+            draw_comparison(name, picture, human, masks, scores(counts)).save(os.path.join(to, name), quality=90)
+    return agreement
+
+
+def print_agreement(agreement: HumanAgreement, sets: Sequence[RuleSet]) -> None:
+    """Print a row for each region, the columns of the rule sets side by side."""
+    if agreement.left_out:
+        print(f"left out: {len(agreement.left_out)}: {', '.join(agreement.left_out)}")
+    if not agreement.counts:
+        return
+    counts = np.array(agreement.counts)
+    marked = counts[:, 0, :, 2] > 0
+    means = mean(scores(counts))
+    pooled = scores((counts * marked[:, None, :, None]).sum(axis=0))[:, :, :1]
+    values = np.concatenate([means, pooled], axis=2)
+    values = np.concatenate([values, mean(values.swapaxes(0, 1))[:, None]], axis=1)
+    print(f"\nagreement with people's masks, {len(counts)} pictures")
+    titles = [*MEASURES, "pooled"]
+    print_table(
+        ["pictures", *titles * len(sets)],
+        {
+            region: [number, *values[:, index].ravel()]
+            for index, (region, number) in enumerate(
+                zip([*COMPARED, "mean"], [*marked.sum(axis=0), len(counts)], strict=True)
+            )
+        },
+        [rules.name for rules in sets],
+    )
+
+
+def print_table(titles: Sequence[str], rows: dict[str, Sequence[float]], groups: Sequence[str] = ()) -> None:
+    """Print numbers in columns; those that are no number as a dash, whole ones without decimals.
+
+    Parameters
+    ----------
+    titles : sequence of str
+    rows : mapping of str to sequence of float
+        By name, a number for each title.
+    groups : sequence of str
+        Names of the last columns, equally many each.
+    """
+
+    def text(value: float) -> str:
+        if isinstance(value, (int, np.integer)):
+            return f"{value:9}"
+        return f"{value:9.3f}" if np.isfinite(value) else f"{'-':>9}"
+
+    if groups:
+        width = 9 * (len(titles) // len(groups))
+        first = 14 + 9 * len(titles) - width * len(groups)
+        print(" " * first + "".join(f"{group[2 - width :]:^{width}}" for group in groups))
+    print(f"{'':14}" + "".join(f"{title:>9}" for title in titles))
+    for name, values in rows.items():
+        print(f"{display_name(name):14}" + "".join(map(text, values)))
+
+
+def write_csv(agreement: HumanAgreement, sets: Sequence[RuleSet], path: str) -> None:
+    """Write IoU, precision and recall of each picture, rule set and region; empty where there is no figure."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["picture", "rules", "region", "iou", "precision", "recall"])
+        for picture, counts in zip(agreement.pictures, agreement.counts, strict=True):
+            for (rules, region), values in zip(
+                itertools.product(sets, COMPARED), scores(counts).reshape(-1, 3), strict=True
+            ):
+                figures = [f"{value:.4f}" if np.isfinite(value) else "" for value in values]
+                writer.writerow([picture, rules.name, region, *figures])
+
+
+def measure_photographs(data: str, limit: int | None, sets: Sequence[RuleSet], find: Finder) -> Stability:
+    """Measure regions on photographs with true landmarks."""
+    stability = Stability()
+    photographs = itertools.islice(read_photographs(data, 1), limit)
+    for photograph in tqdm(photographs, desc="photographs", unit=" photographs"):
+        picture = Picture(photograph.pixels, *photograph.pixels.shape[:2])
+        found = find(picture, row_of(photograph, HINTS["box and points"]))
+        stability.add(photograph.name, picture, photograph.truth, found, sets)
+    return stability
+
+
+def print_stability(stability: Stability, sets: Sequence[RuleSet], to: str | None) -> None:
+    """Print what was measured on photographs with true landmarks, and draw areas over angles."""
+    number = len(stability.ious)
+    print(f"\nIoU of regions from detected and from true landmarks, {number} photographs; left out: ", end="")
+    print(len(stability.missed), *stability.missed)
+    if number:
+        ious = np.array(stability.ious)
+        print_regions(["mean", "5 %"], np.stack([mean(ious), percentile(ious, 5)], axis=1), sets)
+    areas = np.array(stability.areas)
+    angles = {"yaw": [estimate_yaw(truth) for truth in stability.truths], "roll": list(map(roll, stability.truths))}
+    for (kind, values), (index, rules) in itertools.product(angles.items(), enumerate(sets)):
+        numbers, medians = binned_medians(np.array(values), areas[:, index])
+        print(f"\n{rules.name}: median area in % of the face crop's, by {kind} in degrees")
+        print_table(bin_names(), {"faces": numbers, **dict(zip(REGION_NAMES, 100 * medians.T, strict=True))})
+    if to is not None:
+        plot_areas(angles, areas, [rules.name for rules in sets], os.path.join(to, "areas.png"))
+
+
+def print_turning(truths: Sequence[FloatArray], sets: Sequence[RuleSet]) -> None:
+    """Print how areas change as frontal faces are turned."""
+    faces = frontal_faces(truths)
+    if not faces:
+        return
+    tables = []
+    for rules in tqdm(sets, desc="turned faces", unit=" rule sets"):
+        jumps, shares = turning_faces(faces, rules)
+        tables.append([percentile(jumps, 50), percentile(jumps, 100), *percentile(shares, 50)])
+    print(
+        f"\n{len(faces)} frontal faces turned, areas in shares of the frontal one: largest change by one degree (median"
+    )
+    print("and maximum of the faces), and what is left when turned by some degrees (median)")
+    titles = ["jump", "largest", *(f"at {yaw}" for yaw in SHOWN_YAWS)]
+    print_regions(titles, np.array(tables), sets)
+
+
+def print_regions(titles: Sequence[str], values: np.ndarray, sets: Sequence[RuleSet]) -> None:
+    """Print figures ``(rule sets, titles, 10)`` with a row for each region."""
+    print_table(
+        [*titles] * len(sets),
+        dict(zip(REGION_NAMES, values.reshape(-1, len(REGION_NAMES)).T, strict=True)),
+        [rules.name for rules in sets],
+    )
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", metavar="DIR", help="pictures N.jpg of CelebAMask-HQ")
+    parser.add_argument("--masks", metavar="DIR", help="their masks of parts, or label maps N.png")
+    parser.add_argument("--photographs", metavar="DIR", help="photographs with true landmarks, in CelebA's layout")
+    parser.add_argument("--rules", nargs="+", default=[], metavar="MODULE:FUNCTION", help="further rules to compare")
+    parser.add_argument("--to", metavar="DIR", help="write drawings and figures there")
+    parser.add_argument("--limit", type=int, metavar="N", help="take only the first n pictures")
+    options = parser.parse_args(argv)
+    if (options.images is None) != (options.masks is None):
+        parser.error("--images and --masks go together")
+    if options.images is None and options.photographs is None:
+        parser.error("expected --images and --masks, or --photographs")
+    return options
+
+
+def measure(options: argparse.Namespace, find: Finder) -> None:
+    """Measure and print what is asked for."""
+    sets = rule_sets(options.rules)
+    if options.to is not None:
+        os.makedirs(options.to, exist_ok=True)
+    if options.images is not None:
+        pictures = marked_pictures(options.images, options.masks)[: options.limit]
+        agreement = compare_with_people(options.images, pictures, sets, find, options.to)
+        print_agreement(agreement, sets)
+        if options.to is not None:
+            write_csv(agreement, sets, os.path.join(options.to, "human.csv"))
+    if options.photographs is not None:
+        of_landmarks = [rules for rules in sets if rules.background is None]
+        stability = measure_photographs(options.photographs, options.limit, of_landmarks, find)
+        print_stability(stability, of_landmarks, options.to)
+        print_turning(stability.truths, of_landmarks)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print all measurements."""
+    options = parse_arguments(argv)
+    try:
+        ladder = Ladder(detector_settings(RunConfig("", "", "")))
+        measure(options, finder(ladder))
+        ladder.close()
+    except InputError as error:
+        print(f"evaluate_regions: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

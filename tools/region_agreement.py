@@ -1,0 +1,287 @@
+"""Sets of rules for regions, label maps made by people, and how well the two agree."""
+
+from __future__ import annotations
+
+import functools
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import public_regions
+from PIL import Image
+
+from pipeline import storage
+from pipeline.detect_mediapipe import PersonSegmenter
+from pipeline.drawing import REGION_COLOURS, Tile, contact_sheet, display_name
+from pipeline.images import Picture
+from pipeline.records import InputError
+from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, cut, face_crop_box
+from regions.landmarks import FloatArray
+from regions.masks import MAY_REACH_BACKGROUND, MIN_PERSON, clear_outside, rasterize, region_masks
+from regions.polygons import REGION_NAMES, region_polygons
+
+PARTS = (
+    "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
+    "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
+)  # fmt: skip
+"""The parts of CelebAMask-HQ in the order of its own ``g_mask.py``: the first has label 1, later ones cover others."""
+
+COMPARED = {
+    "mouth": ("mouth", "u_lip", "l_lip"),
+    "eyes": ("l_eye", "r_eye"),
+    "nose": ("nose",),
+    "below_chin": ("neck", "neck_l"),
+    "eyebrows": ("l_brow", "r_brow"),
+    "ears": ("l_ear", "r_ear"),
+    "top_of_head": ("hair", "hat"),
+}
+"""Regions that people marked too, and the parts that make them."""
+
+MEASURES = ("IoU", "P", "R")
+MASK_FILE = re.compile(rf"(?:.*/)?(\d+)(?:_({'|'.join(PARTS)}))?\.png")
+FILL = 0.3
+"""Opacity of regions in drawings."""
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """One way to make the ten regions.
+
+    Attributes
+    ----------
+    name : str
+    polygons : callable
+        From landmarks ``(68, 2)`` to polygons ``(10,)`` in the order of `REGION_NAMES`.
+    background : callable, optional
+        From a picture, landmarks, and columns and rows of a grid to the points ``(rows, columns)`` that are not of
+        the person; crown, ears and neck are cut off there.
+    """
+
+    name: str
+    polygons: Callable[[FloatArray], np.ndarray]
+    background: Callable[[Picture, FloatArray, FloatArray, FloatArray], np.ndarray] | None = None
+
+    def masks(self, picture: Picture, landmarks: FloatArray, xs: FloatArray, ys: FloatArray) -> np.ndarray:
+        """Return which points of a grid belong to each region, those outside of the picture to none.
+
+        Parameters
+        ----------
+        picture : Picture
+        landmarks : ndarray (68, 2)
+        xs : ndarray (width,)
+        ys : ndarray (height,)
+            Columns and rows of the grid, ascending, in pixels of the source picture.
+
+        Returns
+        -------
+        ndarray (10, height, width) bool
+        """
+        polygons = self.polygons(landmarks)
+        if len(polygons) != len(REGION_NAMES):
+            raise InputError(f"{self.name} gives {len(polygons)} regions, expected {len(REGION_NAMES)}")
+        region_map = rasterize(polygons, xs, ys)
+        clear_outside(region_map, xs, ys, picture.width, picture.height)
+        if self.background is not None:
+            region_map[self.background(picture, landmarks, xs, ys)] &= ~MAY_REACH_BACKGROUND
+        return region_masks(region_map, len(polygons))
+
+
+def refined_rules() -> RuleSet:
+    """Return our rules with ``--refine segmentation``."""
+    segmenter = PersonSegmenter()
+
+    def background(picture: Picture, landmarks: FloatArray, xs: FloatArray, ys: FloatArray) -> np.ndarray:
+        x0, y0, x1, y1 = box = face_crop_box(landmarks)
+        person = segmenter.find(cut(picture.pixels, np.multiply(box, np.tile(picture.scale, 2))))
+        cols, rows = (xs >= x0) & (xs < x1), (ys >= y0) & (ys < y1)
+        source_cols = ((xs[cols] - x0) * IMAGE_WIDTH / (x1 - x0)).astype(int)
+        source_rows = ((ys[rows] - y0) * IMAGE_HEIGHT / (y1 - y0)).astype(int)
+        result = np.zeros((len(ys), len(xs)), dtype=np.bool_)
+        result[np.ix_(rows, cols)] = person[np.ix_(source_rows, source_cols)] < MIN_PERSON
+        return result
+
+    return RuleSet("refined", region_polygons, background)
+
+
+def rule_sets(names: Iterable[str]) -> list[RuleSet]:
+    """Return ours, ours refined, the public one, and further ones named ``MODULE:FUNCTION``, of landmarks ``(68, 2)``.
+
+    Raises
+    ------
+    InputError
+        If a name leads to no function.
+    """
+    sets = [
+        RuleSet("ours", region_polygons),
+        refined_rules(),
+        RuleSet("public", public_regions.region_polygons),
+    ]
+    for name in dict.fromkeys(names):
+        try:
+            function = pkgutil.resolve_name(name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(f"--rules {name}: {error}, expected MODULE:FUNCTION") from None
+        sets.append(RuleSet(name, function))
+    return sets
+
+
+def pixel_centres(picture: Picture, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+    """Return where in a picture the pixels of an image of all of it lie: columns and rows, in pixels of the source."""
+    ys, xs = (
+        (np.arange(count) + 0.5) * size / count
+        for count, size in zip(shape, (picture.height, picture.width), strict=True)
+    )
+    return xs, ys
+
+
+def find_label_maps(folder: str) -> dict[int, list[str]]:
+    """Return the files of each picture's label map, by the picture's number.
+
+    Parameters
+    ----------
+    folder : str
+        With label maps ``0.png``, or below it CelebAMask-HQ's masks of single parts, ``0/00000_hair.png``.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder or nothing of this kind in it.
+    """
+    found: dict[int, list[str]] = {}
+    for name in storage.list_files(folder):
+        match = MASK_FILE.fullmatch(name)
+        if match:
+            found.setdefault(int(match[1]), []).append(f"{folder}/{name}")
+    if not found:
+        raise InputError(f"{folder}: no label maps, expected files such as 0.png or 0/00000_hair.png")
+    return found
+
+
+def read_label_map(files: Sequence[str]) -> np.ndarray:
+    """Read the label map ``(rows, cols)`` of one picture: 0, or 1 + the part's index in `PARTS`.
+
+    Parameters
+    ----------
+    files : sequence of str
+        A label map, or the masks of its parts.
+
+    Raises
+    ------
+    InputError
+        If a file is no image, has other values than labels, or is not as large as the others.
+    """
+    parts = {MASK_FILE.fullmatch(file)[2]: file for file in files}
+    if None in parts:
+        labels = _read_gray(parts[None])
+        if labels.max() > len(PARTS):
+            raise InputError(f"{parts[None]}: values up to {labels.max()}, expected labels 0 to {len(PARTS)}")
+        return labels
+    labels = np.zeros(_read_gray(files[0]).shape, dtype=np.uint8)
+    for label, part in enumerate(PARTS, 1):
+        if part in parts:
+            mask = _read_gray(parts[part])
+            if mask.shape != labels.shape:
+                raise InputError(f"{parts[part]}: size {mask.shape}, expected {labels.shape} as {files[0]} has")
+            labels[mask > 0] = label
+    return labels
+
+
+def _read_gray(file: str) -> np.ndarray:
+    """Read an image as it is stored ``(rows, cols)``; of a coloured one the first channel."""
+    try:
+        with Image.open(file) as image:
+            pixels = np.asarray(image)
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or 'no image'}") from None
+    return pixels if pixels.ndim == 2 else pixels[:, :, 0]
+
+
+@functools.cache
+def _compared_indices() -> tuple[list[int], list[np.ndarray]]:
+    regions = [REGION_NAMES.index(region) for region in COMPARED]
+    return regions, [np.array([PARTS.index(part) + 1 for part in parts]) for parts in COMPARED.values()]
+
+
+def human_masks(labels: np.ndarray) -> np.ndarray:
+    """Return the masks ``(7, rows, cols)`` of the `COMPARED` regions as people marked them."""
+    return np.stack([np.isin(labels, parts) for parts in _compared_indices()[1]])
+
+
+def compared_masks(masks: np.ndarray) -> np.ndarray:
+    """Return those ``(7, rows, cols)`` of ten regions' masks that are `COMPARED`."""
+    return masks[_compared_indices()[0]]
+
+
+def count_pixels(masks: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Return how many pixels of each region ``(n, rows, cols)`` are in both, ours and true: ``(n, 3)``."""
+    return np.stack([np.count_nonzero(pixels, axis=(1, 2)) for pixels in (masks & true, masks, true)], axis=1)
+
+
+def scores(counts: np.ndarray) -> np.ndarray:
+    """Return IoU, precision and recall of counts ``(..., 3)``: not a number where there is nothing true.
+
+    Precision is also not a number where the region is empty.
+    """
+    both, ours, true = np.moveaxis(counts.astype(np.float64), -1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = np.stack([both / (ours + true - both), both / ours, both / true], axis=-1)
+    values[true == 0] = np.nan
+    return values
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Return the mean along the first axis of what is a number; not a number where nothing is."""
+    return np.ma.masked_invalid(values).mean(axis=0, keepdims=True).filled(np.nan)[0]
+
+
+def percentile(values: np.ndarray, share: float) -> np.ndarray:
+    """Return a percentile along the first axis of what is a number; not a number where nothing is."""
+    result = np.full(values.shape[1:], np.nan)
+    some = np.isfinite(values).any(axis=0)
+    result[some] = np.nanpercentile(values[:, some], share, axis=0)
+    return result
+
+
+def draw_comparison(
+    title: str, picture: Picture, human: np.ndarray, masks: Mapping[str, np.ndarray], values: np.ndarray
+) -> Image.Image:
+    """Draw what people marked and each rule set's regions over a picture, side by side.
+
+    Parameters
+    ----------
+    title : str
+    picture : Picture
+    human : ndarray (7, rows, cols) bool
+    masks : mapping of str to ndarray (7, rows, cols) bool
+        By name of the rule set.
+    values : ndarray (rule sets, 7, 3)
+        As `scores` gives them.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB.
+    """
+    small = cv2.resize(picture.pixels, human.shape[:0:-1], interpolation=cv2.INTER_AREA)
+    colours = {region: REGION_COLOURS[region] for region in COMPARED}
+    tiles = []
+    for (name, regions), ious in zip(masks.items(), values[:, :, 0], strict=True):
+        canvas = small.copy()
+        for mask, colour in zip(regions, colours.values(), strict=True):
+            canvas[mask] = np.round(canvas[mask] * (1 - FILL) + np.array(colour) * FILL)
+            _draw_outline(canvas, mask, colour, 2)
+        for mask in human:
+            _draw_outline(canvas, mask, (0, 0, 0), 3)
+            _draw_outline(canvas, mask, (255, 255, 255), 1)
+        texts = [f"{display_name(region)} {iou:.2f}" for region, iou in zip(COMPARED, ious, strict=True)]
+        texts.append(f"mean {mean(ious):.2f}")
+        tiles.append(Tile(canvas, f"{name}: {', '.join(texts[:4])}", ", ".join(texts[4:])))
+    return contact_sheet(tiles, f"{title}: marked by people (white), and regions", colours)
+
+
+def _draw_outline(canvas: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], thickness: int) -> None:
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, outlines, -1, colour, thickness)

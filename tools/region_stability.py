@@ -1,0 +1,185 @@
+"""How steady regions are: with detected landmarks, and as the head turns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import shapely
+from matplotlib.figure import Figure
+from region_agreement import RuleSet, count_pixels, scores
+
+from pipeline.drawing import display_name
+from pipeline.images import Picture
+from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, face_crop_box
+from regions.landmarks import MIRROR, FloatArray, face_frame, mean_shape
+from regions.masks import sample_points
+from regions.polygons import REGION_NAMES
+
+EDGES = (-30, -15, -5, 5, 15, 30)
+"""Of the bins of angles, in degrees."""
+YAWS = np.arange(-60, 61)
+SHOWN_YAWS = (30, 45, 60)
+FRONTAL = 10.0
+"""Largest yaw of a face that is turned further, in degrees."""
+MOST_TURNED = 100
+"""So many faces are turned further at most."""
+
+# fmt: off
+_LEFT_HALF = {
+    0: -0.70, 1: -0.90, 2: -0.95, 3: -0.85, 4: -0.70, 5: -0.50, 6: -0.30, 7: -0.15, 8: -0.10,  # jaw
+    17: -0.30, 18: 0.00, 19: 0.15, 20: 0.20, 21: 0.25,  # brow
+    27: 0.25, 28: 0.40, 29: 0.55, 30: 0.60, 31: 0.25, 32: 0.30, 33: 0.30,  # nose
+    36: -0.10, 37: 0.00, 38: 0.05, 39: 0.00, 40: 0.00, 41: 0.00,  # eye
+    48: -0.05, 49: 0.20, 50: 0.30, 51: 0.30, 57: 0.20, 58: 0.20, 59: 0.15, 60: 0.00, 61: 0.20, 62: 0.20,  # mouth
+    66: 0.15, 67: 0.15,
+}
+# fmt: on
+DEPTH = np.array([_LEFT_HALF.get(i, _LEFT_HALF.get(int(MIRROR[i]))) for i in range(68)])
+"""How far each landmark of a face seen from the front lies before the eyes, in eye distances: what FaceMesh says
+of frontal faces, rounded."""
+CHEEKS = 0.15
+"""How far the cheeks lie before the eyes: beyond the jaw's far side they are its outline."""
+
+
+def estimate_yaw(landmarks: FloatArray) -> float:
+    """Return by how many degrees a head is turned, to the right of the picture if positive.
+
+    Mean face and `DEPTH`, turned by an angle a, have x' = x cos a + z sin a; the two factors are fitted to all
+    landmarks but the jaw, in the face frame.
+    """
+    inner = slice(17, 68)
+    x = face_frame(landmarks).to_face(landmarks)[inner, 0]
+    columns = np.column_stack([mean_shape()[inner, 0], DEPTH[inner], mean_shape()[inner, 1], np.ones(len(x))])
+    cos, sin = np.linalg.lstsq(columns, x, rcond=None)[0][:2]
+    return float(np.degrees(np.arctan2(sin, cos)))
+
+
+def roll(landmarks: FloatArray) -> float:
+    """Return the direction of the face frame, in degrees clockwise."""
+    right = face_frame(landmarks).right
+    return float(np.degrees(np.arctan2(right[1], right[0])))
+
+
+def turn_head(landmarks: FloatArray, yaw: float) -> FloatArray:
+    """Turn a frontal face by some degrees about its upright axis, seen from afar.
+
+    Each landmark has the depth `DEPTH`. On the side that turns away the jaw's line is not that of the ear,
+    which the cheek hides, but the outline of an ellipse through ears and cheeks.
+    """
+    frame = face_frame(landmarks)
+    face = frame.to_face(landmarks)
+    cos, sin = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
+    x = face[:, 0] * cos + DEPTH * sin
+    jaw = face[:17, 0]
+    middle, half = (jaw + jaw[::-1]) / 2, (jaw - jaw[::-1]) / 2
+    outline = middle * cos + DEPTH[:17] * sin + np.sign(half) * np.hypot(half * cos, (CHEEKS - DEPTH[:17]) * sin)
+    x[:17] = np.where(half * sin > 0, outline, x[:17])
+    return frame.to_picture(np.column_stack([x, face[:, 1]]))
+
+
+@dataclass
+class Stability:
+    """What is measured of photographs with true landmarks, one entry each.
+
+    Attributes
+    ----------
+    truths : list of ndarray (68, 2)
+    areas : list of ndarray (rule sets, 10)
+        Of regions from true landmarks, in shares of the face crop's.
+    ious : list of ndarray (rule sets, 10)
+        Of regions from true and from detected landmarks, where landmarks were found.
+    missed : list of str
+        Photographs in which they were not.
+    """
+
+    truths: list[FloatArray] = field(default_factory=list)
+    areas: list[np.ndarray] = field(default_factory=list)
+    ious: list[np.ndarray] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+
+    def add(
+        self, name: str, picture: Picture, truth: FloatArray, found: FloatArray | None, sets: Sequence[RuleSet]
+    ) -> None:
+        """Measure one photograph."""
+        x0, y0, x1, y1 = box = face_crop_box(truth)
+        self.truths.append(truth)
+        areas = np.array([shapely.area(rules.polygons(truth)) for rules in sets])
+        self.areas.append(areas / ((x1 - x0) * (y1 - y0)))
+        if found is None:
+            self.missed.append(name)
+            return
+        xs, ys = sample_points(box, IMAGE_HEIGHT, IMAGE_WIDTH)
+        pairs = [[rules.masks(picture, points, xs, ys) for points in (found, truth)] for rules in sets]
+        self.ious.append(np.array([scores(count_pixels(*pair))[:, 0] for pair in pairs]))
+
+
+def frontal_faces(truths: Sequence[FloatArray]) -> list[FloatArray]:
+    """Return the landmarks of frontal faces, every n-th if there are more than `MOST_TURNED`."""
+    frontal = [truth for truth in truths if abs(estimate_yaw(truth)) <= FRONTAL]
+    return frontal[:: -(-len(frontal) // MOST_TURNED) or 1]
+
+
+def turning_faces(faces: Sequence[FloatArray], rules: RuleSet) -> tuple[np.ndarray, np.ndarray]:
+    """Return how areas change as frontal faces are turned.
+
+    Returns
+    -------
+    jumps : ndarray (faces, 10)
+        Largest change by one degree, in shares of the frontal area.
+    shares : ndarray (faces, len(SHOWN_YAWS), 10)
+        Area at these yaws to either side in the mean, in shares of the frontal one.
+    """
+    areas = np.array([[shapely.area(rules.polygons(turn_head(face, yaw))) for yaw in YAWS] for face in faces])
+    first = areas[:, [len(YAWS) // 2]]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = np.where(first > 0, areas / first, np.nan)
+    either = np.array([[len(YAWS) // 2 - yaw, len(YAWS) // 2 + yaw] for yaw in SHOWN_YAWS])
+    return np.abs(np.diff(relative, axis=1)).max(axis=1), relative[:, either].mean(axis=2)
+
+
+def bin_names() -> list[str]:
+    """Return the names of the bins of angles."""
+    inner = [f"{low}..{high}" for low, high in itertools.pairwise(EDGES)]
+    return [f"<{EDGES[0]}", *inner, f">{EDGES[-1]}"]
+
+
+def binned_medians(angles: FloatArray, areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of faces ``(bins,)`` and the median areas ``(bins, 10)`` by bins of an angle."""
+    bins = np.digitize(angles, EDGES)
+    numbers = np.bincount(bins, minlength=len(EDGES) + 1)
+    medians = [
+        np.median(areas[bins == i], axis=0) if number else np.full(10, np.nan) for i, number in enumerate(numbers)
+    ]
+    return numbers, np.array(medians)
+
+
+def plot_areas(angles: dict[str, FloatArray], areas: np.ndarray, names: Sequence[str], path: str) -> None:
+    """Write a scatter plot of areas over angles: a column for each region, a row for each kind of angle.
+
+    Parameters
+    ----------
+    angles : mapping of str to ndarray (faces,)
+        In degrees, by kind.
+    areas : ndarray (faces, rule sets, 10)
+        In shares of the face crop's.
+    names : sequence of str
+        Of the rule sets.
+    path : str
+        File to write.
+    """
+    figure = Figure(figsize=(3 * len(REGION_NAMES), 3 * len(angles)), layout="constrained")
+    axes = figure.subplots(len(angles), len(REGION_NAMES), squeeze=False)
+    for row, (kind, values) in zip(axes, angles.items(), strict=True):
+        for region, axis in enumerate(row):
+            for number, name in enumerate(names):
+                axis.scatter(values, areas[:, number, region], s=4, alpha=0.5, linewidths=0, label=name)
+            axis.set_title(display_name(REGION_NAMES[region]))
+            axis.set_xlabel(f"{kind} in degrees")
+            axis.set_xlim(-60, 60)
+            axis.set_ylim(bottom=0)
+    axes[0, 0].set_ylabel("share of the face crop")
+    axes[0, 0].legend(markerscale=3)
+    figure.savefig(path, dpi=80)
