@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from pipeline.manifest import WRITTEN
 from pipeline.picks import Grouping, Pick, by_column, pick_images, read_picks, with_attribute
 from pipeline.records import InputError
 from pipeline.samples import Sample, ShardError
+from regions.attributes import suggestion
 
 MAX_SAMPLES = 240
 
@@ -51,7 +51,8 @@ def write_preview(output: str, to: str, count: int, attribute: str | None = None
         ("region", region, dataset["regions"]),
     ):
         if name is not None and name not in known:
-            raise InputError(f"unknown {kind} {name!r}{_suggestion(name, known)}")
+            hint = suggestion(name, known) or f", expected one of {', '.join(known)}"
+            raise InputError(f"unknown {kind} {name!r}{hint}")
     if not dataset["samples"]:
         raise InputError(f"{output}: the run has no samples, all {dataset['rejected']} images were rejected")
     try:
@@ -66,14 +67,6 @@ def write_preview(output: str, to: str, count: int, attribute: str | None = None
         storage.write_bytes(to, stream.getvalue())
     except OSError as error:
         raise InputError(f"{to}: can't write: {error.strerror or error}") from None
-
-
-def _suggestion(name: str, known: Sequence[str]) -> str:
-    by_lower = {other.lower(): other for other in known}
-    close = difflib.get_close_matches(name.lower().replace(" ", "_"), by_lower, n=3)
-    if close:
-        return f" (did you mean {' or '.join(repr(by_lower[other]) for other in close)}?)"
-    return f", expected one of {', '.join(known)}"
 
 
 def _tiles(

@@ -7,7 +7,7 @@ import difflib
 import importlib.resources
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,13 +71,11 @@ class AttributeTable:
             if name not in self.attributes:
                 raise TableError(
                     f"{self.source}: no regions for attribute {name!r}"
-                    f" of the label file{_suggestion(name, self.attributes)}"
+                    f" of the label file{suggestion(name, self.attributes)}"
                 )
         for name in self.attributes:
             if name not in names:
-                raise TableError(
-                    f"{self.source}: attribute {name!r} is not in the label file{_suggestion(name, names)}"
-                )
+                raise TableError(f"{self.source}: attribute {name!r} is not in the label file{suggestion(name, names)}")
         return dataclasses.replace(self, attributes={name: self.attributes[name] for name in names})
 
     def region_bits(self) -> npt.NDArray[np.uint64]:
@@ -151,7 +149,7 @@ def _parse_attribute(name: str, regions: Any, known: Sequence[str], source: str)
         raise TableError(f"{place} has regions {regions!r}, expected a list of at least one region name")
     for region in regions:
         if region not in known and region != ALL_REGIONS:
-            hint = _suggestion(str(region), [*known, ALL_REGIONS])
+            hint = suggestion(str(region), [*known, ALL_REGIONS])
             raise TableError(f"{place} names unknown region {region!r}{hint}; known: all, {', '.join(known)}")
         if regions.count(region) > 1:
             raise TableError(f"{place} names region {region!r} twice")
@@ -199,6 +197,8 @@ def _parse_vertex(vertex: Any, place: str) -> Vertex:
     return {index: float(weight) for index, weight in vertex.items()}
 
 
-def _suggestion(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return a remark on the known name that is most like an unknown one, empty if none is."""
+    by_lower = {other.lower(): other for other in known}
+    close = difflib.get_close_matches(name.lower().replace(" ", "_"), by_lower, n=1)
+    return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""
