@@ -98,8 +98,8 @@ def _sheet(tiles: Sequence[drawing.Tile], dataset: Mapping[str, Any], attribute:
         colours = drawing.region_colours(dataset["regions"])
         what = f"{len(colours)} regions" if region is None else drawing.display_name(region)
         title = f"{what} and 68 landmarks, {len(tiles)} of {dataset['samples']:,} samples"
-        if dataset["refine"] is not None:
-            title += f"; outlines before --refine {dataset['refine']}"
+        if refined := dataset.get("refine"):
+            title += f"; outlines before --refine {refined}"
         return drawing.contact_sheet(tiles, title, colours if region is None else {region: colours[region]})
     regions = dataset["attribute_table"]["attributes"][attribute]
     entry = f"mask of {attribute}: {', '.join(regions)}"
