@@ -32,6 +32,7 @@ setup(
             "build",
             "hypothesis",
             "import-linter",
+            "matplotlib",  # tools/evaluate_regions.py plots
             "mypy",
             "pre-commit",
             "pytest",
