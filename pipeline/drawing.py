@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -76,7 +77,7 @@ class Tile(NamedTuple):
     pixels : ndarray (rows, cols, 3) uint8
         RGB; all tiles of a sheet have the same size.
     caption, note : str
-        The two lines below it.
+        Below it: a line, and as many as the note needs.
     flagged : bool
         Whether the note is a warning.
     """
@@ -270,23 +271,25 @@ def contact_sheet(tiles: Sequence[Tile], title: str, legend: Mapping[str, Colour
     """
     height, width = tiles[0].pixels.shape[:2]
     columns = _columns(len(tiles))
-    rows = -(-len(tiles) // columns)
-    cell_width, cell_height = width + GAP, height + 2 * LINE + GAP
+    notes = [_wrap(tile.note, _font(TEXT_SIZE), width) for tile in tiles]
+    note_lines = [max(map(len, notes[start : start + columns])) for start in range(0, len(tiles), columns)]
+    cell_width = width + GAP
     sheet_width = max(MIN_SHEET_WIDTH, 2 * MARGIN + columns * cell_width - GAP)
     title_lines = _wrap(title, _font(TITLE_SIZE), sheet_width - 2 * MARGIN)
     legend_rows = _legend_rows(list(legend), sheet_width - 2 * MARGIN)
     top = MARGIN + len(title_lines) * (TITLE_SIZE + 8) + GAP
-    bottom = top + rows * cell_height
+    *tops, bottom = itertools.accumulate((height + (1 + lines) * LINE + GAP for lines in note_lines), initial=top)
     sheet = Image.new("RGB", (sheet_width, bottom + len(legend_rows) * (LINE + 10) + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(title_lines):
         draw.text((MARGIN, MARGIN + number * (TITLE_SIZE + 8)), line, INK, _font(TITLE_SIZE))
     for index, tile in enumerate(tiles):
-        x, y = MARGIN + index % columns * cell_width, top + index // columns * cell_height
+        x, y = MARGIN + index % columns * cell_width, tops[index // columns]
         sheet.paste(Image.fromarray(tile.pixels), (x, y))
-        caption, note = (shorten(text, _font(TEXT_SIZE), width) for text in (tile.caption, tile.note))
-        draw.text((x, y + height + 5), caption, INK, _font(TEXT_SIZE))
-        draw.text((x, y + height + 5 + LINE), note, WARNING if tile.flagged else GRAY, _font(TEXT_SIZE))
+        for number, text in enumerate((tile.caption, *notes[index])):
+            ink = INK if number == 0 else WARNING if tile.flagged else GRAY
+            line = shorten(text, _font(TEXT_SIZE), width)
+            draw.text((x, y + height + 5 + number * LINE), line, ink, _font(TEXT_SIZE))
     for number, names in enumerate(legend_rows):
         _draw_legend_row(draw, bottom + GAP // 2 + number * (LINE + 10), names, legend)
     return sheet

@@ -96,6 +96,29 @@ def test_a_region_alone_is_drawn_as_among_the_others():
     assert (np.any(list(drawn.values()), axis=0) == every).mean() > 0.999
 
 
+def test_a_further_region_of_weighted_landmarks_is_drawn(tmp_path):
+    outline = "[[27, {28 = 0.5, 39 = 0.5}, {30 = 2, 29 = -1.0}, {28 = 0.5, 42 = 0.5}]]"
+    table = parse_table(f"{SMALL_TABLE}\n[regions]\nbridge = {outline}\n", "t.toml")
+    result = annotated(table=table)
+    settings, _ = write_output(tmp_path, {"train-000000": [result]}, table=table)
+    assert main(["preview", settings.output, f"--to={tmp_path / 'F.png'}", "--region=bridge"]) == 0
+    with Image.open(tmp_path / "F.png") as image:
+        shown = np.asarray(image)[:, drawing.MARGIN :][:, : 2 * IMAGE_WIDTH]
+    expected = drawing.draw_regions(sample_of(result), table.further_regions, only="bridge")
+    assert (expected != drawing.draw_regions(sample_of(result), only="none of them")).any()
+    tiles = np.lib.stride_tricks.sliding_window_view(shown, 2 * IMAGE_HEIGHT, axis=0)
+    assert any((tile.transpose(2, 0, 1) == expected).all() for tile in tiles)
+
+
+def test_long_notes_are_wrapped_and_push_the_next_row_down():
+    pixels = np.zeros((100, 178, 3), dtype=np.uint8)
+    short, long = drawing.Tile(pixels, "a", "chin"), drawing.Tile(pixels, "a", "chin, cheeks, above mouth, below chin")
+    plain, grown = (drawing.contact_sheet(tiles, "t", {}) for tiles in ([short] * 4, [long] + [short] * 3))
+    lines = len(drawing._wrap(long.note, ImageFont.load_default(drawing.TEXT_SIZE), 178))
+    assert lines > 1
+    assert grown.height - plain.height == (lines - 1) * drawing.LINE
+
+
 def test_region_and_attribute_exclude_each_other(run, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         main(["preview", run, f"--to={tmp_path / 'F.png'}", "--region=nose", "--attribute=Big_Nose"])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.cli import main as attparse
 from pipeline.demo import make_sample
-from pipeline.drawing import MASK_COLOUR, REGION_COLOURS, Tile, contact_sheet, display_name, draw_mask, draw_regions
+from pipeline.drawing import MASK_COLOUR, Tile, contact_sheet, display_name, draw_mask, draw_regions
 from pipeline.preview import write_preview
 from pipeline.samples import Sample, read_samples
 from regions.attributes import AttributeTable, load_packaged_table
@@ -68,7 +68,7 @@ def sample_with_all_attributes(folder: Path, table: AttributeTable) -> Sample:
 def draw_each_region(sample: Sample) -> None:
     """Draw each base region alone."""
     tiles = [tile(draw_regions(sample, only=region), region, "") for region in REGION_NAMES]
-    save(contact_sheet(tiles, "The ten base regions", REGION_COLOURS), "each_region")
+    save(contact_sheet(tiles, "The ten base regions", {}), "each_region")
 
 
 def draw_attributes(sample: Sample, table: AttributeTable, names: Sequence[str], title: str, to: str) -> None:
