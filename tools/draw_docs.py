@@ -30,14 +30,15 @@ def main() -> None:
     celeba, refined = load_packaged_table("celeba"), load_packaged_table("refined")
     with tempfile.TemporaryDirectory() as folder:
         draw_varied_faces(Path(folder))
-        sample = sample_with_all_attributes(Path(folder), celeba)
+        images = make_sample(f"{folder}/sample", "").images
+        sample = sample_with_all_attributes(images, celeba, Path(folder))
         draw_each_region(sample)
         names = list(celeba.attributes)
         for number, start in enumerate(range(0, len(names), PER_SHEET), 1):
             part = names[start : start + PER_SHEET]
             draw_attributes(sample, celeba, part, f"celeba: {part[0]} to {part[-1]}", f"attributes_{number}")
         changed = [name for name in names if refined.attributes[name] != celeba.attributes[name]]
-        sample = sample_with_all_attributes(Path(folder), refined)
+        sample = sample_with_all_attributes(images, refined, Path(folder))
         draw_attributes(sample, refined, changed, "refined: where it differs from celeba", "attributes_refined")
 
 
@@ -51,14 +52,13 @@ def draw_varied_faces(folder: Path) -> None:
         save(sheet.convert("RGB").resize(size, Image.Resampling.LANCZOS), "regions")
 
 
-def sample_with_all_attributes(folder: Path, table: AttributeTable) -> Sample:
+def sample_with_all_attributes(images: str, table: AttributeTable, folder: Path) -> Sample:
     """Return the sample that a run makes of one picture whose labels are all set."""
-    config = make_sample(str(folder / "sample"), "")
     labels = folder / "labels.txt"
     labels.write_text(f"1\n{' '.join(table.attributes)}\n{FACE} {'1 ' * len(table.attributes)}\n", encoding="utf-8")
     output = folder / table.name
     attparse(
-        ["run", f"--images={config.images}", f"--labels={labels}", f"--attribute_table={table.name}"]
+        ["run", f"--images={images}", f"--labels={labels}", f"--attribute_table={table.name}"]
         + [f"--output={output}", "--min_coverage=0"]
     )
     (shard,) = (shard for shard in json.loads((output / "dataset.json").read_text())["shards"] if shard["samples"])
@@ -73,10 +73,10 @@ def draw_each_region(sample: Sample) -> None:
 
 def draw_attributes(sample: Sample, table: AttributeTable, names: Sequence[str], title: str, to: str) -> None:
     """Draw the masks of some attributes, as they are stored."""
-    index = list(table.attributes)
     tiles = [
-        tile(draw_mask(sample, index.index(name)), name, ", ".join(map(display_name, regions_of(table, name))))
-        for name in names
+        tile(draw_mask(sample, index), name, ", ".join(map(display_name, regions_of(table, name))))
+        for index, name in enumerate(table.attributes)
+        if name in names
     ]
     save(contact_sheet(tiles, title, {"mask where the label is 1": MASK_COLOUR}), to)
 
