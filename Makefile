@@ -56,5 +56,5 @@ $(VENV)/demo.stamp: setup.py constraints.txt | $(VENV)/bin/pip
 	touch $@
 
 $(VENV)/dev.stamp: setup.py constraints.txt | $(VENV)/bin/pip
-	$(INSTALL) -e ".[demo,dev,gcp,dlib]"
+	$(INSTALL) -e ".[demo,dev,gcp,dlib,training]"
 	touch $(VENV)/demo.stamp $@

