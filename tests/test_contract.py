@@ -1,0 +1,73 @@
+"""What the pipeline writes is what training reads: the only test that knows both."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline import cli
+from pipeline.samples import decode_planes, read_samples
+from regions.masks import unpack_masks
+from tests.training_data import THIN
+from training import contract, evaluate, pictures, train
+from training.loader import Loader, LoaderSettings
+from training.prepare import prepare
+
+pytest.importorskip("skimage")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("contract") / "demo"
+    assert cli.main(["demo", f"--output={folder}"]) == 0
+    return str(folder)
+
+
+def test_every_sample_arrives_as_it_was_written(demo):
+    dataset = contract.read_dataset(demo)
+    for split, shards in dataset.shards.items():
+        contract.check_shards(shards, checksums=True)
+        written = {s.key: s for shard in shards for s in read_samples(shard.url)}
+        for batch in Loader(dataset, LoaderSettings(split, 4)).batches(0):
+            images, masks, labels = prepare(batch, torch.device("cpu"))
+            assert images.shape[1:] == (3, 218, 178)
+            for key, found, label in zip(batch.keys, masks, labels, strict=True):
+                sample = written.pop(key)
+                assert label.tolist() == list(sample.description["labels"].values())
+                np.testing.assert_array_equal(found.numpy(), unpack_masks(decode_planes(sample.png), 40))
+        assert not written
+
+
+def test_sizes_and_version_are_those_of_the_pipeline(demo):
+    document = json.loads(Path(demo, "dataset.json").read_text())
+    assert (document["format_version"], *document["image_size"]) == (contract.FORMAT_VERSION, *contract.IMAGE_SIZE)
+    assert tuple(document["mask_size"]) == contract.MASK_SIZE
+
+
+def test_a_network_is_trained_and_evaluated_on_the_built_in_sample(demo, tmp_path, capsys):
+    run = tmp_path / "run"
+    options = [f"--data={demo}", "--batch_size=4"]
+    stages = ["--stage1_epochs=1", "--stage2_epochs=1"]
+    assert train.main([*options, f"--to={run}", *THIN, *stages]) == 0
+    checkpoint = f"--checkpoint={run / 'best.pt'}"
+    to = tmp_path / "evaluation"
+    assert evaluate.main([*options, checkpoint, f"--to={to}", "--split=train", "--masks", "--workers=0"]) == 0
+    assert json.loads((to / "metrics.json").read_text())["run"]["mean"]["iou"] is not None
+    assert "mean accuracy" in capsys.readouterr().out
+
+
+def test_a_picture_is_resized_as_the_pipeline_does_without_a_crop(sample, tmp_path):
+    output = str(tmp_path / "out")
+    arguments = ["run", f"--images={sample.images}", f"--labels={sample.labels}", f"--output={output}", "--crop=none"]
+    assert cli.main([*arguments, "--limit=2", "--min_coverage=0"]) in (0, 3)
+    dataset = contract.read_dataset(output)
+    split = next(name for name, shards in dataset.shards.items() if any(shard.samples for shard in shards))
+    (batch,) = Loader(dataset, LoaderSettings(split, 8)).batches(0)
+    names = {path.stem.replace(" ", "_"): path for path in Path(sample.images).rglob("*.*")}
+    for key, image in zip(batch.keys, batch.images.numpy(), strict=True):
+        difference = np.abs(pictures.read_face(str(names[key])).astype(int) - image)
+        assert difference.mean() < 3  # what JPEG of quality 95 loses

@@ -1,0 +1,63 @@
+"""The ranks of a training job, as torchrun starts them; a process by itself is the only rank."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+
+
+@dataclass(frozen=True)
+class World:
+    """Which of how many processes this one is.
+
+    Attributes
+    ----------
+    rank, size : int
+        Among all of the job.
+    local_rank, local_size : int
+        Among those of this machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def world_of_torchrun() -> World:
+    """Return what torchrun says in the environment."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    return World(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101", strict=True)))
+
+
+@contextlib.contextmanager
+def process_group(world: World, device: torch.device) -> Iterator[None]:
+    """Join the other ranks while the block runs."""
+    if world.size == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a tensor over all ranks, on each of them."""
+    total = values.clone()
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(total)
+    return total
+
+
+def any_rank(flag: bool) -> bool:
+    """Tell whether the flag is set on any rank; over the CPU's network, so that no GPU is waited for."""
+    return bool(sum_over_ranks(torch.tensor(int(flag)))) if torch.distributed.is_initialized() else flag
