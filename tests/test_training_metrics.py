@@ -1,0 +1,64 @@
+"""Measures against scikit-learn's, and those that are not defined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as reference
+
+from training.metrics import UNKNOWN, ConfusionCounts, MapCounts, average_precision, describe, tell_means
+
+CPU = torch.device("cpu")
+
+
+def test_measures_are_those_of_scikit_learn_and_leave_out_unknown_labels():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(200, 5)).astype(np.float32)
+    labels = (scores + rng.normal(size=(200, 5)) > [0, 0.5, -0.5, 1, -1]).astype(np.uint8)
+    labels[rng.random(labels.shape) < 0.3] = UNKNOWN
+    confusion = ConfusionCounts(5, CPU)
+    for rows in np.array_split(np.arange(200), 7):
+        confusion.add(torch.from_numpy(scores[rows]), torch.from_numpy(labels[rows]))
+    result = describe(list("abcde"), confusion.counts, average_precision(scores, labels), None)
+    for index, name in enumerate("abcde"):
+        known = labels[:, index] != UNKNOWN
+        true, score = labels[known, index], scores[known, index]
+        found = result["attributes"][name]
+        assert found["known"] == known.sum()
+        assert found["positive"] == true.sum()
+        assert found["accuracy"] == pytest.approx(reference.accuracy_score(true, score > 0))
+        assert found["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(true, score > 0))
+        assert found["f1"] == pytest.approx(reference.f1_score(true, score > 0))
+        assert found["average_precision"] == pytest.approx(reference.average_precision_score(true, score))
+    mean = np.mean([values["accuracy"] for values in result["attributes"].values()])
+    assert result["mean"]["accuracy"] == pytest.approx(mean) == pytest.approx(confusion.mean_accuracy())
+
+
+def test_what_is_not_defined_is_none_and_does_not_count_in_the_mean():
+    confusion = ConfusionCounts(3, CPU)
+    scores, labels = (
+        np.array([[1, -1, 1], [-1, -1, 1]], np.float32),
+        np.array([[1, 0, UNKNOWN], [0, 0, UNKNOWN]], np.uint8),
+    )
+    confusion.add(torch.from_numpy(scores), torch.from_numpy(labels))
+    result = describe(["both", "none", "unknown"], confusion.counts, average_precision(scores, labels), None)
+    both, none, unknown = result["attributes"].values()
+    assert (both["accuracy"], both["balanced_accuracy"], both["f1"], both["average_precision"]) == (1, 1, 1, 1)
+    assert (none["accuracy"], none["balanced_accuracy"], none["f1"], none["average_precision"]) == (1, None, None, None)
+    assert (unknown["known"], unknown["accuracy"]) == (0, None)
+    assert result["mean"] == {"accuracy": 1, "balanced_accuracy": 1, "f1": 1, "average_precision": 1}
+    assert tell_means({"f1": None, "balanced_accuracy": 0.5}) == "f1 not defined, balanced accuracy 0.5000"
+
+
+def test_iou_is_over_images_that_have_a_mask():
+    masks = torch.zeros((3, 2, 96, 76), dtype=torch.uint8)
+    masks[0, 0, :10, :10] = 1
+    maps = torch.zeros((3, 2, 96, 76))
+    maps[0, 0, :10, 5:15] = 0.9
+    maps[1, 0] = 1  # no mask there: not counted
+    counts = MapCounts(2, CPU)
+    counts.add(maps, masks)
+    iou = counts.iou()
+    assert iou[0] == pytest.approx(50 / 150)
+    assert np.isnan(iou[1])
