@@ -1,0 +1,190 @@
+"""Evaluation, prediction and export, each through its command."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from tests.training_data import ATTRIBUTES, face_of, labels_of, write_dataset
+from training import checkpoint, evaluate, export, predict
+from training.checkpoint import describe_model, load_model
+from training.loader import Loader
+from training.model import AttParseNet
+
+SHARDS = {"train-000000": 4, "test-000000": 9, "test-000001": 8}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("evaluate") / "data", SHARDS)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A network that finds the coloured squares by construction: its maps are how bright they are."""
+    path = tmp_path_factory.mktemp("network") / "perfect" / "best.pt"
+    model = AttParseNet(3, (3, 3, 3, 3, 3), batch_norm=False)
+    with torch.no_grad():
+        for layer in [layer for layer in model.features if isinstance(layer, torch.nn.Conv2d)]:
+            layer.weight.zero_()
+            layer.bias.zero_()
+            middle = layer.kernel_size[0] // 2
+            for channel in range(3):
+                layer.weight[channel, channel, middle, middle] = 1
+        model.features[-1].bias.fill_(-0.1)
+        model.classifier.weight.zero_()
+        for attribute in range(3):
+            model.classifier.weight.view(3, 3, -1)[attribute, attribute] = 1
+        model.classifier.bias.fill_(550)  # between -730 of a dark map and -370 of one with a square
+    checkpoint.save(str(path), describe_model(model, ATTRIBUTES))
+    return str(path)
+
+
+def results(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def run(network, to, *options):
+    return evaluate.main([f"--checkpoint={network}", f"--to={to}", "--workers=0", "--device=cpu", *options])
+
+
+def test_a_network_that_finds_all_is_told_so(data, network, tmp_path, capsys):
+    assert run(network, tmp_path, f"--data={data}", "--masks", "--batch_size=4") == 0
+    (result,) = results(tmp_path).values()
+    assert result["samples"] == 17
+    assert result["mean"]["accuracy"] == result["mean"]["average_precision"] == 1
+    assert result["mean"]["iou"] > 0.3
+    assert result["attributes"]["Red"]["positive"] == sum(labels_of(i)[0] for i in range(4, 21))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert [row["attribute"] for row in rows] == [*ATTRIBUTES, "mean"]
+    assert all(float(row["accuracy"]) == 1 for row in rows)
+    for name in ("accuracy", "balanced_accuracy", "localisation_perfect"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+    assert "perfect: 17 samples; mean accuracy 1.0000" in capsys.readouterr().out
+
+
+def test_masks_are_not_read_unless_asked_for(data, network, tmp_path, monkeypatch):
+    settings = []
+    init = Loader.__init__
+    monkeypatch.setattr(Loader, "__init__", lambda self, d, s: settings.append(s) or init(self, d, s))
+    assert run(network, tmp_path, f"--data={data}") == 0
+    assert [s.masks for s in settings] == [False]
+    assert "iou" not in results(tmp_path)["perfect"]["mean"]
+
+
+def test_two_runs_stand_side_by_side_each_with_its_own_data(data, network, tmp_path):
+    other = tmp_path / "blind" / "best.pt"
+    torch.manual_seed(0)
+    checkpoint.save(str(other), describe_model(AttParseNet(3, (2, 2, 2, 2, 2)), ATTRIBUTES))
+    small = write_dataset(tmp_path / "small", {"test-000000": 5}, crop="none")
+    assert run(network, tmp_path / "to", f"--checkpoint={other}", f"--data={data}", f"--data={small}") == 0
+    found = results(tmp_path / "to")
+    assert {name: result["samples"] for name, result in found.items()} == {"perfect": 17, "blind": 5}
+    assert found["blind"]["mean"]["accuracy"] < 1
+    assert (tmp_path / "to" / "localisation_blind.png").exists()
+
+
+def test_a_folder_of_pictures_with_a_label_file(network, tmp_path, capsys):
+    """As LFWA and UMD-AED come: folders, attributes in other words and order, some missing, some labels unknown."""
+    (tmp_path / "images" / "Ann_Lee").mkdir(parents=True)
+    lines = ["image_id,blue,Unheard of,RED"]
+    for index in range(8):
+        red, _, blue = labels_of(index)
+        Image.fromarray(face_of(index)).resize((250, 250)).save(tmp_path / "images" / "Ann_Lee" / f"{index}.png")
+        lines.append(f"Ann_Lee/{index}.png,{blue},1,{'' if index == 3 else red}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    arguments = [f"--images={tmp_path / 'images'}", f"--labels={tmp_path / 'labels.csv'}"]
+    assert run(network, tmp_path / "to", *arguments, "--batch_size=3") == 0
+    (result,) = results(tmp_path / "to").values()
+    assert (result["samples"], result["unknown_labels"], result["left_out"]) == (8, 1, ["Green"])
+    assert {name: values["known"] for name, values in result["attributes"].items()} == {"Red": 7, "Blue": 8}
+    assert result["mean"]["accuracy"] == 1
+    assert "left out, since" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ([], "expected either --data, or --images and --labels"),
+        (["--images=x"], "expected either --data, or --images and --labels"),
+        (["--data=x", "--images=x", "--labels=x"], "expected either"),
+        (["--data=x", "--data=y"], "2 --data for 1 --checkpoint, expected one or as many"),
+        (["--images=x", "--labels=x", "--masks"], "--masks: --images have none"),
+        (["--images=x", "--labels=nothing.csv"], "nothing.csv: No such file"),
+        (["--data=nowhere"], "nowhere: no dataset.json"),
+        (["--data=DATA", "--split=val"], "no samples in split 'val', expected one of: train, test"),
+        (["--data=DATA", "--checkpoint=DATA"], "a folder, expected a checkpoint such as"),
+        (["--data=DATA", "--checkpoint=DATA/dataset.json"], "not a checkpoint of attparse-train"),
+        (["--data=DATA", "--device=cuda:77"], "--device cuda:77: "),
+    ],
+)
+def test_what_can_t_be_used_is_told_in_one_line(data, network, tmp_path, capsys, options, what):
+    assert run(network, tmp_path / "to", *[option.replace("DATA", data) for option in options]) == 2
+    error = capsys.readouterr().err
+    assert what in error
+    assert error.startswith("attparse-evaluate: ") or "images" in error
+    assert not (tmp_path / "to" / "metrics.json").exists()
+
+
+def test_attributes_that_have_nothing_in_common_are_refused(network, tmp_path, capsys):
+    (tmp_path / "labels.csv").write_text("image_id,Hat\na.png,1\n")
+    Image.fromarray(face_of(1)).save(tmp_path / "a.png")
+    assert run(network, tmp_path / "to", f"--images={tmp_path}", f"--labels={tmp_path / 'labels.csv'}") == 2
+    assert "has none of the attributes that the checkpoint knows" in capsys.readouterr().err
+
+
+def test_prediction_prints_attributes_and_draws_where_they_are(network, tmp_path, capsys):
+    for index in (1, 6):
+        Image.fromarray(face_of(index)).save(tmp_path / f"face{index}.png")
+    paths = [str(tmp_path / f"face{index}.png") for index in (1, 6)]
+    assert predict.main([*paths, f"--checkpoint={network}", f"--to={tmp_path / 'to'}", "--device=cpu"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [line.split()[0] for line in lines[: lines.index(paths[1])]][1:-1] == ["Red"]
+    assert sorted(line.split()[0] for line in lines[lines.index(paths[1]) + 1 : -1]) == ["Blue", "Green"]
+    assert (tmp_path / "to" / "face1.localisation.png").stat().st_size > 1000
+    assert predict.main([paths[0], f"--checkpoint={network}", f"--to={tmp_path}", "--all"]) == 0
+    assert sum(line.startswith("  ") for line in capsys.readouterr().out.splitlines()) == 4
+
+
+def test_pictures_that_can_t_be_read_or_would_be_lost(network, tmp_path, capsys):
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    for images, what in (
+        (["bad.jpg"], "bad.jpg: not a picture that can be read"),
+        (["none.jpg"], "none.jpg: no such file"),
+        (["bad.jpg", "sub/bad.png"], "another picture has the same name"),
+    ):
+        paths = [str(tmp_path / image) for image in images]
+        assert predict.main([*paths, f"--checkpoint={network}", f"--to={tmp_path}"]) == 2
+        assert what in capsys.readouterr().err
+
+
+def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path, capsys):
+    torch.manual_seed(0)
+    path = tmp_path / "best.pt"
+    checkpoint.save(str(path), describe_model(AttParseNet(3, (4, 4, 4, 4, 4)), ATTRIBUTES))
+    target = tmp_path / "to" / "net.onnx"
+    assert export.main([f"--checkpoint={path}", f"--to={target}"]) == 0
+    assert "onnxruntime differs from torch by at most" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["attributes"]) == list(ATTRIBUTES)
+    pixels = np.stack([face_of(index) for index in range(5)])
+    probabilities, maps = session.run(None, {"pixels": pixels})
+    trained = load_model(str(path), torch.device("cpu"))
+    with torch.inference_mode():
+        logits, ours = trained.model(predict.normalise(torch.from_numpy(pixels)))
+    np.testing.assert_allclose(probabilities, logits.sigmoid(), atol=1e-4)
+    np.testing.assert_allclose(maps, ours, atol=1e-4)
+
+
+def test_an_export_that_computes_something_else_is_not_written(network, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export, "TOLERANCE", 0)
+    assert export.main([f"--checkpoint={network}", f"--to={tmp_path / 'net.onnx'}"]) == 1
+    assert "onnxruntime differs from torch" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
