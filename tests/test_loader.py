@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import io
 import json
 import re
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests import training_data
 from tests.training_data import labels_of, masks_of, write_dataset, write_dataset_file, write_tar
@@ -137,12 +139,21 @@ def spoil(folder, change, *, name="train-000001"):
     write_dataset_file(Path(folder), SHARDS)
 
 
+def jpeg_of(height, width):
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
 BAD_SAMPLES = [
     (lambda s: s["s0009"].update(jpg=b"no picture"), "jpg can't be decoded"),
     (lambda s: s["s0009"].update(jpg=b""), "jpg can't be decoded"),
+    (lambda s: s["s0009"].update(jpg=jpeg_of(218, 170)), "jpg of 218x170, expected 218x178"),
+    (lambda s: s["s0009"].update(jpg=jpeg_of(250, 250)), "jpg can't be decoded to 218x178"),
+    (lambda s: s["s0009"].update(jpg=s["s0009"]["jpg"][:-2000]), "jpg can't be decoded"),
     (lambda s: s["s0009"].update({"masks.png": s["s0009"]["jpg"]}), "masks.png of shape .* expected .96, 76. uint8"),
     (lambda s: s["s0009"].pop("masks.png"), "no masks.png"),
-    (lambda s: s["s0009"].update(json=b"{"), "Expecting property name"),
+    (lambda s: s["s0009"].update(json=b"{"), "json can't be parsed: "),
     (lambda s: s["s0009"].update(json=b"[]"), "list indices must be"),
     (lambda s: s["s0009"].update(json=b'{"labels": {"Red": 1}}'), "labels are not those of dataset.json"),
     (lambda s: s["s0009"].update(json=b'{"labels": {"Red": 1, "Green": 2, "Blue": 0}}'), "labels are not 0 or 1"),

@@ -10,7 +10,7 @@ from torch import nn
 from tests.training_data import masks_of
 from training.loader import Batch
 from training.losses import losses
-from training.model import CHANNELS, AttParseNet
+from training.model import CHANNELS, AttParseNet, with_padded_channels
 from training.prepare import Augmentation, Prepared, augment, generator_of, prepare, unpack
 
 FILTERS = (3, *CHANNELS, 40)
@@ -44,6 +44,18 @@ def test_images_become_logits_and_maps(channels):
         assert logits.shape == (1, 40)
         assert maps.shape == (1, 40, 96, 76)
         torch.testing.assert_close(logits, model.classifier(maps.reshape(1, -1)))
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_padded_channels_compute_the_same(batch_norm):
+    model = AttParseNet(5, (3, 9, 4, 8, 6), batch_norm)
+    images = torch.rand((2, 3, 218, 178), generator=torch.Generator().manual_seed(0))
+    model(images)  # statistics of BatchNorm other than its first ones
+    padded = with_padded_channels(model, 8)
+    assert padded.channels == (8, 16, 8, 8, 8)
+    for mode in (True, False):
+        for expected, found in zip(model.train(mode)(images), padded.train(mode)(images), strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 def example(count=6):

@@ -289,12 +289,42 @@ def test_what_can_t_be_used_is_told_in_one_line(data, tmp_path, capsys, options,
 
 
 @pytest.mark.parametrize(
-    "option", ["--lr=0", "--channels=1,2", "--smallest_crop=0", "--batch_size=0", "--early_stop=-1", "--seed=x"]
+    "option",
+    [
+        "--lr=0",
+        "--channels=1,2",
+        "--smallest_crop=0",
+        "--batch_size=0",
+        "--early_stop=-1",
+        "--seed=x",
+        "--to=gs://bucket/run",
+        "--pad_channels=0",
+    ],
 )
 def test_bad_arguments_exit_with_2(data, tmp_path, option):
     with pytest.raises(SystemExit) as caught:
         run(data, tmp_path / "run", option)
     assert caught.value.code == 2
+
+
+def test_a_training_of_no_epochs_is_refused(data, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(data, tmp_path / "run", "--baseline", "--stage2_epochs=0")
+    assert caught.value.code == 2
+    assert "no epochs" in capsys.readouterr().err
+
+
+def test_padded_channels_learn_the_same(data, tmp_path, uninterrupted):
+    assert run(data, tmp_path / "padded", *SHORT, "--pad_channels=8") == 0
+    padded = checkpoint.load(str(tmp_path / "padded" / "last.pt"))
+    assert padded["channels"] == [8, 8, 8, 8, 8]
+    for name, value in weights(uninterrupted).items():
+        inner = tuple(slice(size) for size in value.shape)
+        torch.testing.assert_close(padded["model"][name][inner], value, atol=1e-4, rtol=1e-3)
+        rest = padded["model"][name].clone()
+        rest[inner] = 0
+        assert not rest.any(), name
+    assert run(data, tmp_path / "padded", *SHORT) == 2
 
 
 def test_without_a_validation_split_the_last_network_is_the_best(tmp_path, capsys):
@@ -340,6 +370,11 @@ def test_two_processes_train_together_and_resume_to_the_bit(data, tmp_path):
     done = subprocess.run([*command, f"--to={whole}"], check=True, capture_output=True, text=True)
     assert done.stdout.count("16 training images, 4 steps of 2 x 2") == 1
     assert [record["stage"] for record in history(whole)] == [1, 1, 2, 2]
+    trained = load_model(str(whole / "last.pt"), torch.device("cpu"))
+    (batch,) = Loader(read_dataset(data), LoaderSettings("val", 6)).batches(0)
+    logits, _ = trained.model(prepare(batch, torch.device("cpu")).images)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.labels.float())
+    assert history(whole)[-1]["val_bce"] == pytest.approx(float(bce), rel=1e-4)
 
     with subprocess.Popen(
         [*command, f"--to={parts}", "--checkpoint_steps=1"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL

@@ -63,6 +63,13 @@ def not_negative(text: str) -> int:
     return value
 
 
+def local_path(text: str) -> str:
+    """Parse the name of a file or folder to write, which can't be a URL."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text}, expected a path on this machine")
+    return text
+
+
 def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
     """Return the device to compute on.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from training.command import DataError, add_device, make_command_parser, not_negative, positive
+from training.command import DataError, add_device, local_path, make_command_parser, not_negative, positive
 from training.model import CHANNELS
 
 NOT_COMPARED = {"data", "to", "device", "checkpoint_steps", "skip_bad_samples", "verify_checksums"}
@@ -36,6 +36,7 @@ class TrainConfig:
     seed: int = 0
     deterministic: bool = False
     precision: str | None = None
+    pad_channels: int | None = None
     compile: bool = False
     device: str | None = None
     workers: int | None = None
@@ -58,7 +59,11 @@ class TrainConfig:
 
 def parse_config(argv: Sequence[str] | None) -> TrainConfig:
     """Parse the command line of ``attparse-train``; exits with code 2 where it is wrong."""
-    return TrainConfig(**vars(make_parser().parse_args(argv)))
+    parser = make_parser()
+    config = TrainConfig(**vars(parser.parse_args(argv)))
+    if not config.epochs_of(1) + config.epochs_of(2):
+        parser.error("no epochs: --stage1_epochs and --stage2_epochs, or with --baseline --stage2_epochs, are 0")
+    return config
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -70,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--data", required=True, metavar="OUT", help="folder of a run: local, http(s)://, gs:// or s3://")
-    add("--to", required=True, metavar="RUN", help="folder for checkpoints, metrics and curves")
+    add("--to", required=True, type=local_path, metavar="RUN", help="folder for checkpoints, metrics and curves")
     add("--baseline", action="store_true", help="no masks, no stage 1: recognition alone (meant for --crop none data)")
     add("--stage1_epochs", type=not_negative, metavar="N", default=10, help="with MSE alone (default: 10)")
     add("--stage2_epochs", type=not_negative, metavar="N", default=22, help="with MSE and BCE (default: 22)")
@@ -105,6 +110,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", type=not_negative, metavar="N", default=0, help="of weights, order and augmentation (default: 0)")
     add("--deterministic", action="store_true", help="the same weights each time on the same machine, slower on a GPU")
     add("--precision", choices=("bf16", "fp32"), help="default: bf16 on a GPU that has it, else fp32")
+    add(
+        "--pad_channels",
+        type=positive,
+        metavar="N",
+        help="round channels up to a multiple of N, with filters that stay zero: the same function, in the sizes that"
+        " tensor cores need (default: 8 with bf16 on a GPU, else 1)",
+    )
     add("--compile", action="store_true", help="use torch.compile")
     add_device(parser)
     add(
@@ -153,3 +165,8 @@ def choose_precision(name: str | None, device: torch.device) -> torch.dtype:
     if name == "bf16" and device.type == "cuda" and not has_bf16:
         raise DataError(f"--precision bf16: {torch.cuda.get_device_name(device)} has no bf16")
     return torch.bfloat16 if name == "bf16" or (name is None and has_bf16) else torch.float32
+
+
+def choose_padding(multiple: int | None, device: torch.device, dtype: torch.dtype) -> int:
+    """Return of what number the channels are to be a multiple."""
+    return multiple or (8 if device.type == "cuda" and dtype == torch.bfloat16 else 1)

@@ -58,6 +58,13 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     return total
 
 
+def share_buffers(model: torch.nn.Module) -> None:
+    """Give all ranks the first one's buffers (the statistics of BatchNorm), which are those that checkpoints hold."""
+    if torch.distributed.is_initialized():
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
 def any_rank(flag: bool) -> bool:
     """Tell whether the flag is set on any rank; over the CPU's network, so that no GPU is waited for."""
     return bool(sum_over_ranks(torch.tensor(int(flag)))) if torch.distributed.is_initialized() else flag

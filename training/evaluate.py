@@ -21,6 +21,7 @@ from training.command import (
     DataError,
     add_device,
     choose_device,
+    local_path,
     make_command_parser,
     not_negative,
     positive,
@@ -66,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="label file of --images: CelebA's layout or CSV; 0 beside -1, or nothing, is unknown",
     )
-    add("--to", required=True, metavar="DIR", help="folder for metrics.csv, metrics.json and pictures")
+    add("--to", required=True, type=local_path, metavar="DIR", help="folder for metrics.csv, metrics.json and pictures")
     add("--masks", action="store_true", help="read the masks too, and compare the maps with them")
     add("--batch_size", type=positive, metavar="N", default=64, help="(default: 64)")
     add("--workers", type=not_negative, metavar="N", default=os.cpu_count() or 1, help="processes that decode --data")

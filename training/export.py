@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from training.checkpoint import Trained, load_model
-from training.command import TrainingError, make_command_parser, run_command
+from training.command import TrainingError, local_path, make_command_parser, run_command
 from training.contract import IMAGE_SIZE
 from training.files import create
 from training.model import AttParseNet
@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
         " (batch, attributes, 96, 76) out; the attribute names are in its metadata.",
     )
     parser.add_argument("--checkpoint", required=True, metavar="F", help="best.pt of a training")
-    parser.add_argument("--to", required=True, metavar="F.onnx", help="file to write")
+    parser.add_argument("--to", required=True, type=local_path, metavar="F.onnx", help="file to write")
     return parser
 
 

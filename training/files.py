@@ -10,6 +10,9 @@ from typing import IO
 
 from training.command import DataError
 
+BUFFER = 1 << 20
+"""Bytes read at once: each small read would let another thread in, at a cost."""
+
 
 def is_remote(path: str) -> bool:
     """Tell whether a path is a URL."""
@@ -31,7 +34,7 @@ def open_read(path: str) -> IO[bytes]:
     """
     try:
         if not is_remote(path):
-            return open(path, "rb")
+            return open(path, "rb", buffering=BUFFER)
         import smart_open  # noqa: PLC0415 - takes a second, and most runs read local files
 
         stream: IO[bytes] = smart_open.open(path, "rb", compression="disable")

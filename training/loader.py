@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
+import math
 import random
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 import webdataset as wds
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from training.command import DataError
-from training.contract import IMAGE_SIZE, MASK_SIZE, Dataset, Shard
+from training.contract import IMAGE_SIZE, Dataset, Shard
 from training.distributed import world_of_torchrun
-from training.files import open_read
+from training.samples import Pixels, Sample, decode, planes_shape, read_shard
 
-Sample = dict[str, Any]
-"""A sample as it is in its shard: ``jpg``, ``masks.png`` and ``json`` as bytes, ``__key__``, ``__url__``."""
+T = TypeVar("T")
+
+AHEAD = 2
+"""Batches that a worker makes before they are asked for."""
 
 
 class Batch(NamedTuple):
@@ -71,7 +72,7 @@ class LoaderSettings:
     batch_size : int
         Of each rank.
     workers : int
-        Processes that decode; 0 decodes in this one.
+        Threads that read and decode; 0 does it when a batch is asked for.
     training : bool
         Shuffled, whole batches only, as many on each rank; otherwise each sample once, in the order of the shards.
     masks : bool
@@ -98,7 +99,7 @@ class LoaderSettings:
 
 
 class Loader:
-    """Reads one split of a dataset, epoch by epoch.
+    """Reads one split of a dataset, epoch by epoch; shards are shared out to ranks, and a rank's to its workers.
 
     Parameters
     ----------
@@ -168,17 +169,14 @@ class Loader:
     def _read(self, epoch: int) -> Iterator[Batch]:
         """Yield batches as the workers make them; the last one of each worker may be partial."""
         order = self._order(epoch)
-        workers = min(self.settings.workers, len(order[self._world.rank :: self._world.size]))
-        loader = DataLoader(
-            ShardReader(order, self._attributes, self.settings, f"{self.settings.seed} {epoch} {self._world.rank}"),
-            batch_size=None,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            pin_memory=self.settings.pin_memory,
-        )
-        for item in loader:
-            if isinstance(item, DataError):
-                raise item
+        own = order[self._world.rank :: self._world.size]
+        workers = max(1, min(self.settings.workers, len(own)))
+        seed = f"{self.settings.seed} {epoch} {self._world.rank}"
+        streams = [
+            read_batches(own[worker::workers], self._attributes, self.settings, f"{seed} {worker}")
+            for worker in range(workers)
+        ]
+        for item in in_threads(streams, AHEAD) if self.settings.workers else itertools.chain.from_iterable(streams):
             if isinstance(item, Skipped):
                 self.skipped.append(item)
             else:
@@ -192,8 +190,25 @@ class Loader:
         return order
 
 
-def _as_it_is(item: Any) -> Any:
-    return item
+def in_threads(streams: Sequence[Iterator[T]], ahead: int) -> Iterator[T]:
+    """Yield the items of all streams in turn; each is read in a thread of its own, some items ahead.
+
+    Decoding lets go of Python's lock, so threads use all cores; and unlike processes they needn't copy batches.
+    """
+    end = object()
+    with contextlib.ExitStack() as stack:
+        waiting: deque[tuple[ThreadPoolExecutor, Iterator[T], deque[Future[Any]]]] = deque()
+        for stream in streams:
+            thread = ThreadPoolExecutor(1)
+            stack.callback(thread.shutdown, cancel_futures=True)
+            waiting.append((thread, stream, deque(thread.submit(next, stream, end) for _ in range(ahead))))
+        while waiting:
+            thread, stream, items = waiting.popleft()
+            item = items.popleft().result()
+            if item is not end:
+                items.append(thread.submit(next, stream, end))
+                waiting.append((thread, stream, items))
+                yield item
 
 
 def merge_partial_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
@@ -227,147 +242,109 @@ def _part(batch: Batch, rows: slice) -> Batch:
     return Batch(batch.images[rows], planes, batch.labels[rows], batch.keys[rows])
 
 
-class ShardReader(IterableDataset):  # type: ignore[type-arg] # torch 2.13 has it generic only for type checkers
-    """The part of a loader that runs in each worker: reads, shuffles, decodes, makes batches.
+def read_batches(
+    shards: Sequence[Shard], attributes: tuple[str, ...], settings: LoaderSettings, seed: str
+) -> Iterator[Batch | Skipped]:
+    """Read, shuffle and decode shards: what one worker does.
 
     Parameters
     ----------
-    shards : list of Shard
-        Of all ranks and workers, in order.
+    shards : sequence of Shard
+        Of this worker, in order.
     attributes : tuple of str
     settings : LoaderSettings
     seed : str
-        Of the order of samples; differs by epoch and rank.
+        Of the order of samples; differs by epoch, rank and worker.
+
+    Raises
+    ------
+    DataError
+        If a sample can't be read, unless such are skipped.
     """
-
-    def __init__(self, shards: list[Shard], attributes: tuple[str, ...], settings: LoaderSettings, seed: str) -> None:
-        self._shards = {shard.url: shard for shard in shards}
-        self._attributes = attributes
-        self._settings = settings
-        self._seed = seed
-
-    def __iter__(self) -> Iterator[Batch | Skipped | DataError]:
-        """Yield batches, what was skipped, and at last the error that ended the work, if one did."""
-        worker = get_worker_info()
-        if worker is not None:
-            cv2.setNumThreads(0)
-        stages = [wds.SimpleShardList(list(self._shards)), wds.split_by_node, wds.split_by_worker, self._read]
-        if self._settings.training:
-            rng = random.Random(f"{self._seed} {worker.id if worker else 0}")  # noqa: S311 # not for secrets
-            stages.append(wds.shuffle(self._settings.buffer, initial=self._settings.buffer, rng=rng))
+    samples = _read_samples(shards, settings.skip_bad_samples)
+    if settings.training:
+        rng = random.Random(seed)  # noqa: S311 # not for secrets
+        samples = wds.shuffle(settings.buffer, initial=settings.buffer, rng=rng)(samples)
+    building = BatchBuilder(attributes, settings)
+    for sample in samples:
+        if isinstance(sample, Skipped):
+            yield sample
+            continue
         try:
-            yield from self._batches(iter(wds.DataPipeline(*stages)))
+            building.add(sample)
         except DataError as error:
-            yield error
-
-    def _read(self, sources: Iterable[dict[str, str]]) -> Iterator[Sample | Skipped]:
-        for source in sources:
-            shard = self._shards[source["url"]]
-            read = 0
-            try:
-                for sample in read_shard(shard):
-                    read += 1
-                    yield sample
-            except DataError as error:
-                if not self._settings.skip_bad_samples:
-                    raise
-                yield Skipped(shard.samples - read, str(error))
-
-    def _batches(self, samples: Iterator[Sample | Skipped]) -> Iterator[Batch | Skipped]:
-        decoded: list[tuple[Any, ...]] = []
-        for sample in samples:
-            if isinstance(sample, Skipped):
-                yield sample
-                continue
-            try:
-                decoded.append(decode(sample, self._attributes, masks=self._settings.masks))
-            except DataError as error:
-                if not self._settings.skip_bad_samples:
-                    raise
-                yield Skipped(1, str(error))
-            if len(decoded) == self._settings.batch_size:
-                yield _collate(decoded)
-                decoded = []
-        if decoded:
-            yield _collate(decoded)
+            if not settings.skip_bad_samples:
+                raise
+            yield Skipped(1, str(error))
+        if len(building.keys) == settings.batch_size:
+            yield building.take()
+    if building.keys:
+        yield building.take()
 
 
-def read_shard(shard: Shard) -> Iterator[Sample]:
-    """Yield the samples of a shard, undecoded.
-
-    Raises
-    ------
-    DataError
-        If it can't be read to its end, or has another number of samples than dataset.json says.
-    """
-    count, last = 0, "the start"
-    with open_read(shard.url) as stream:
-        source = {"url": shard.url, "stream": stream}
+def _read_samples(shards: Sequence[Shard], skip_bad_samples: bool) -> Iterator[Sample | Skipped]:
+    for shard in shards:
+        read = 0
         try:
-            for sample in group_by_keys(tar_file_expander(iter([source]))):
-                count, last = count + 1, f"sample {sample['__key__']!r}"
+            for sample in read_shard(shard):
+                read += 1
                 yield sample
-        except Exception as error:  # of tarfile, or of an object store's client
-            what = str(error.args[0]) if error.args else type(error).__name__
-            raise DataError(f"{shard.url}: can't be read on after {last}: {what}") from None
-    if count != shard.samples:
-        raise DataError(f"{shard.url}: {count} samples, dataset.json says {shard.samples} (the last is {last})")
+        except DataError as error:
+            if not skip_bad_samples:
+                raise
+            yield Skipped(shard.samples - read, str(error))
 
 
-def decode(
-    sample: Sample, attributes: tuple[str, ...], *, masks: bool
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None, list[int], str]:
-    """Decode a sample.
+class BatchBuilder:
+    """Decodes samples into the memory of a batch.
 
-    Returns
-    -------
-    image : ndarray (218, 178, 3) uint8
-        RGB.
-    planes : ndarray (ceil(attributes / 8), 96, 76) uint8 or None
-        None without `masks`.
-    labels : list of int
-        0 or 1.
-    key : str
-
-    Raises
-    ------
-    DataError
-        If a member is missing or not as expected; the message names shard and sample.
+    Parameters
+    ----------
+    attributes : tuple of str
+    settings : LoaderSettings
     """
-    try:
-        image = _decode_picture(sample["jpg"], cv2.IMREAD_COLOR_RGB, (*IMAGE_SIZE, 3), "jpg")
-        planes = None
-        if masks:
-            count = -(-len(attributes) // 8)
-            stacked = (count * MASK_SIZE[0], MASK_SIZE[1])
-            planes = _decode_picture(sample["masks.png"], cv2.IMREAD_UNCHANGED, stacked, "masks.png")
-            planes = planes.reshape(count, *MASK_SIZE)
-        labels = json.loads(sample["json"])["labels"]
-        if tuple(labels) != attributes:
-            raise ValueError("labels are not those of dataset.json")
-        if not set(labels.values()) <= {0, 1}:
-            raise ValueError("labels are not 0 or 1")
-    except KeyError as error:
-        raise DataError(f"{sample['__url__']}: sample {sample['__key__']!r}: no {error.args[0]}") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{sample['__url__']}: sample {sample['__key__']!r}: {error}") from None
-    return image, planes, list(labels.values()), sample["__key__"]
 
+    def __init__(self, attributes: tuple[str, ...], settings: LoaderSettings) -> None:
+        self._attributes, self._settings = attributes, settings
+        self._start()
 
-def _decode_picture(content: bytes, flags: int, shape: tuple[int, ...], name: str) -> npt.NDArray[np.uint8]:
-    pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), flags) if content else None
-    if pixels is None:
-        raise ValueError(f"{name} can't be decoded")
-    if pixels.shape != shape or pixels.dtype != np.uint8:
-        raise ValueError(f"{name} of shape {pixels.shape} {pixels.dtype}, expected {shape} uint8")
-    return np.asarray(pixels, dtype=np.uint8)
+    def _start(self) -> None:
+        size = self._settings.batch_size
+        image, planes = (*IMAGE_SIZE, 3), planes_shape(len(self._attributes))
+        if not self._settings.masks:
+            planes = (0, *planes[1:])
+        # One piece of memory for both: numpy asks for huge pages where it is large, torch does not.
+        memory = self._allocate(size * (math.prod(image) + math.prod(planes)))
+        self._images = memory[: size * math.prod(image)].reshape(size, *image)
+        self._planes = memory[size * math.prod(image) :].reshape(size, *planes)
+        self._labels: list[list[int]] = []
+        self.keys: list[str] = []
 
+    def _allocate(self, count: int) -> Pixels:
+        if self._settings.pin_memory:
+            return np.asarray(torch.empty(count, dtype=torch.uint8, pin_memory=True).numpy())
+        return np.empty(count, dtype=np.uint8)
 
-def _collate(decoded: list[tuple[Any, ...]]) -> Batch:
-    images, planes, labels, keys = zip(*decoded, strict=True)
-    return Batch(
-        torch.from_numpy(np.stack(images)),
-        None if planes[0] is None else torch.from_numpy(np.stack(planes)),
-        torch.tensor(labels, dtype=torch.uint8),
-        list(keys),
-    )
+    def add(self, sample: Sample) -> None:
+        """Decode a sample.
+
+        Raises
+        ------
+        DataError
+            If a member is missing or not as expected; the message names shard and sample.
+        """
+        place = len(self.keys)
+        self._labels.append(decode(sample, self._attributes, self._images[place], self._planes[place]))
+        self.keys.append(sample["__key__"])
+
+    def take(self) -> Batch:
+        """Return what was decoded, and start anew."""
+        count = len(self.keys)
+        batch = Batch(
+            torch.from_numpy(self._images[:count]),
+            torch.from_numpy(self._planes[:count]) if self._settings.masks else None,
+            torch.tensor(self._labels, dtype=torch.uint8),
+            self.keys,
+        )
+        self._start()
+        return batch

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from training.checkpoint import Trained, load_model
-from training.command import DataError, add_device, choose_device, make_command_parser, run_command
+from training.command import DataError, add_device, choose_device, local_path, make_command_parser, run_command
 from training.pictures import read_face
 from training.plots import Face, draw_localisation
 from training.prepare import normalise
@@ -34,7 +34,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture of a face")
     parser.add_argument("--checkpoint", required=True, metavar="F", help="best.pt of a training")
-    parser.add_argument("--to", metavar="DIR", default=".", help="folder for NAME.localisation.png (default: this one)")
+    parser.add_argument(
+        "--to", type=local_path, metavar="DIR", default=".", help="folder for NAME.localisation.png (default: this one)"
+    )
     parser.add_argument("--all", action="store_true", help="print all attributes, not only those found")
     add_device(parser)
     return parser

@@ -19,14 +19,14 @@ from tqdm import tqdm
 
 from training import checkpoint
 from training.command import DataError, TrainingError, choose_device, run_command
-from training.config import TrainConfig, choose_precision, parse_config
+from training.config import TrainConfig, choose_padding, choose_precision, parse_config
 from training.contract import Dataset, check_shards, read_dataset
-from training.distributed import World, any_rank, process_group, sum_over_ranks, world_of_torchrun
+from training.distributed import World, any_rank, process_group, share_buffers, sum_over_ranks, world_of_torchrun
 from training.files import write_text
 from training.loader import Batch, Loader, LoaderSettings
 from training.losses import losses
 from training.metrics import EpochSums
-from training.model import AttParseNet
+from training.model import AttParseNet, with_padded_channels
 from training.plots import draw_curves
 from training.prepare import Augmentation, augment, generator_of, prepare
 
@@ -133,8 +133,9 @@ class Training:
     def __init__(self, config: TrainConfig, dataset: Dataset, world: World, device: torch.device, stop: Stop) -> None:
         self.config, self.dataset, self.world, self.device, self.stop = config, dataset, world, device, stop
         self.dtype = choose_precision(config.precision, device)
-        self.model = AttParseNet(len(dataset.attributes), config.channels, config.batch_norm)
-        self.model.to(device)
+        self.padding = choose_padding(config.pad_channels, device, self.dtype)
+        model = AttParseNet(len(dataset.attributes), config.channels, config.batch_norm)
+        self.model = with_padded_channels(model, self.padding).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
         self.loader = Loader(dataset, self._loader_settings("train"))
         has_val = any(shard.samples for shard in dataset.shards.get("val", ()))
@@ -178,7 +179,8 @@ class Training:
         self._save()
         if self.world.rank == 0:
             draw_curves(self.history, os.path.join(self.config.to, "curves.png"))
-            print(f"{self.position.epoch} epochs done; {os.path.join(self.config.to, 'best.pt')}, curves.png")
+            name = "best.pt" if self.history[-1]["stage"] == 2 else "last.pt"
+            print(f"{self.position.epoch} epochs done; {os.path.join(self.config.to, name)}, curves.png")
 
     def _announce(self) -> None:
         if self.world.rank:
@@ -195,7 +197,7 @@ class Training:
 
     def _run_stage(self, stage: int) -> None:
         self.model.classifier.requires_grad_(stage == 2)
-        network = self._wrapped()
+        network = self.wrapped_model()
         while self.position.epoch_of_stage < self.config.epochs_of(stage) and not self._should_stop(stage):
             began, before = time.monotonic(), self.position.step
             self._run_epoch(network, stage)
@@ -212,7 +214,7 @@ class Training:
             self._save()
             self._save_best(stage)
 
-    def _wrapped(self) -> Any:
+    def wrapped_model(self) -> Any:
         """Return the network as this stage trains it: the parameters that learn differ between the stages."""
         network: Any = self.model
         if self.world.size > 1:
@@ -232,7 +234,7 @@ class Training:
             for step, batch in enumerate(self.loader.batches(epoch)):
                 if step < done:
                     continue
-                loss = self._take_step(network, batch, stage, step)
+                loss = self.take_step(network, batch, stage, step)
                 self.position.step = step + 1
                 if step % STEPS_BETWEEN_LOOKS == 0 or step + 1 == steps:
                     bar.set_postfix(loss=f"{_checked(loss, epoch, step):.4f}", refresh=False)
@@ -243,7 +245,17 @@ class Training:
                 if (step + 1) % self.config.checkpoint_steps == 0 and step + 1 < steps:
                     self._save()
 
-    def _take_step(self, network: Any, batch: Batch, stage: int, step: int) -> torch.Tensor:
+    def take_step(self, network: Any, batch: Batch, stage: int, step: int) -> torch.Tensor:
+        """Learn from one batch, and return its loss, on the device.
+
+        Parameters
+        ----------
+        network : callable
+            See `wrapped_model`.
+        batch : Batch
+        stage, step : int
+            The step of the epoch decides on the augmentation.
+        """
         config = self.config
         generator = generator_of(config.seed, self.position.epoch, step, self.world.rank)
         prepared = prepare(batch, self.device, label_repair=config.label_repair)
@@ -265,6 +277,7 @@ class Training:
     def _validate(self, loader: Loader, stage: int) -> dict[str, float]:
         """Return loss and accuracy on the validation split; the network sees the images alone."""
         self.model.eval()
+        share_buffers(self.model)
         sums = EpochSums(len(self.dataset.attributes), self.device)
         for batch in loader.batches(0):
             images, masks, labels = prepare(batch, self.device)
@@ -329,8 +342,8 @@ class Training:
     def _compared(self) -> dict[str, Any]:
         """Return what must be the same when the training is resumed."""
         shards = [shard.sha256 for split in ("train", "val") for shard in self.dataset.shards.get(split, ())]
-        workers = self.loader.settings.workers
-        return {**self.config.compared(), "workers": workers, "ranks": self.world.size, "data (its shards)": shards}
+        chosen = {"workers": self.loader.settings.workers, "pad_channels": self.padding, "ranks": self.world.size}
+        return {**self.config.compared(), **chosen, "data (its shards)": shards}
 
     def _resume(self) -> None:
         path = self._checkpoint_path()

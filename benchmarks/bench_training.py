@@ -1,0 +1,241 @@
+"""What training costs: samples per second of the loader beside bare decoding, images per second of a training step.
+
+Without options the data is made by a run over the built-in sample, repeated. On a CPU the network is thin unless
+--channels says otherwise; on a GPU it is the paper's, in several batch sizes, with and without channels_last, padded
+channels and torch.compile, and compared with what the GPU reaches in a plain matrix product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import multiprocessing.synchronize
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from bench_run import repeated_sample, timed_run
+from torch.utils.flop_counter import FlopCounterMode
+
+from training.config import TrainConfig
+from training.contract import Dataset, read_dataset
+from training.distributed import World
+from training.loader import Batch, Loader, LoaderSettings
+from training.model import CHANNELS, AttParseNet
+from training.samples import read_shard
+from training.train import Stop, Training
+
+SAMPLES = 16000
+"""At least so many are read in one measurement; smaller splits are read several times over."""
+ROUNDS = 5
+THIN = (8, 16, 16, 16, 16)
+WARM_UP = 3
+
+
+def main() -> None:
+    """Print all measurements."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", metavar="OUT", help="local folder of a run (default: made from the built-in sample)")
+    parser.add_argument("--channels", metavar="A,B,C,D,E", help="filters of the first five convolutions")
+    parser.add_argument("--batch_sizes", metavar="N,N", help="(default: 64,128,256,512 on a GPU, 16 on a CPU)")
+    parser.add_argument("--steps", type=int, default=20, help="training steps in one measurement (default: 20)")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as scratch:
+        data = options.data or data_of_sample(Path(scratch))
+        dataset = many_times(read_dataset(data), Path(scratch) / "repeated")
+        bench_loader(dataset)
+        gpu = device.type == "cuda"
+        channels = tuple(map(int, options.channels.split(","))) if options.channels else CHANNELS if gpu else THIN
+        sizes = options.batch_sizes or ("64,128,256,512" if gpu else "16")
+        config = TrainConfig(dataset.folder, "", channels=channels)
+        bench_steps(dataset, device, config, [int(size) for size in sizes.split(",")], options.steps)
+
+
+def data_of_sample(scratch: Path) -> str:
+    """Run the pipeline over copies of the built-in sample; return the folder of the run."""
+    config = repeated_sample(scratch, 16)
+    count = len(list(Path(config.images).iterdir()))
+    timed_run(config, scratch / "run", [], count)
+    return str(scratch / "run")
+
+
+def many_times(dataset: Dataset, folder: Path) -> Dataset:
+    """Return a dataset whose training split is that of another, under further names until it has SAMPLES."""
+    shards = dataset.shards_of("train")
+    folder.mkdir()
+    copies = []
+    for number in range(-(-SAMPLES // sum(shard.samples for shard in shards)) * len(shards)):
+        shard = shards[number % len(shards)]
+        path = folder / f"train-{number:06}.tar"
+        path.symlink_to(Path(shard.url).resolve())
+        copies.append(replace(shard, url=str(path)))
+    return replace(dataset, shards={"train": tuple(copies)})
+
+
+def bench_loader(dataset: Dataset) -> None:
+    """Print the rate of the loader, in this process and with two workers, beside that of bare decoding."""
+    raw = [sample for shard in dataset.shards["train"] for sample in read_shard(shard)]
+    pairs = [(sample["jpg"], sample["masks.png"]) for sample in raw[:SAMPLES]]
+    settings = LoaderSettings("train", 64, training=True)
+    batch = next(Loader(dataset, settings).batches(0))
+    moved = sum(part.nbytes for part in (batch.images, batch.planes, batch.labels) if part is not None)
+    print(f"{len(raw)} samples; to the device: {moved / len(batch.keys):,.0f} bytes per sample")
+    floors: dict[int, Callable[[], float]] = {0: lambda: decoding_rate(pairs), 2: lambda: rate_of_two(pairs)}
+    for workers, floor in floors.items():
+        loader = Loader(dataset, replace(settings, workers=workers))
+        rounds = [(floor(), loading_rate(loader, epoch)) for epoch in range(ROUNDS)]
+        bare, loaded = (statistics.median(rates) for rates in zip(*rounds, strict=True))
+        share = statistics.median(rate / bare for bare, rate in rounds)
+        where = f"{workers} workers" if workers else "this process"
+        print(f"loader, {where}: {loaded:,.0f} samples/s; bare decoding {bare:,.0f}; share {share:.0%}")
+
+
+def decoding_rate(pairs: list[tuple[bytes, bytes]]) -> float:
+    """Return samples per second of decoding pictures and masks, and nothing else."""
+    cv2.setNumThreads(0)
+    start = time.perf_counter()
+    for jpeg, png in pairs:
+        cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+        cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    return len(pairs) / (time.perf_counter() - start)
+
+
+def rate_of_two(pairs: list[tuple[bytes, bytes]]) -> float:
+    """Return samples per second of two processes that decode at the same time."""
+    context = multiprocessing.get_context("fork")
+    barrier, rates = context.Barrier(2), context.SimpleQueue()
+
+    def work() -> None:
+        barrier.wait()
+        rates.put(decoding_rate(pairs))
+
+    processes = [context.Process(target=work) for _ in range(2)]
+    for process in processes:
+        process.start()
+    total = sum(rates.get() for _ in processes)
+    for process in processes:
+        process.join()
+    return float(total)
+
+
+def loading_rate(loader: Loader, epoch: int) -> float:
+    """Return samples per second of an epoch of the loader, the start of its workers included."""
+    start = time.perf_counter()
+    count = sum(len(batch.keys) for batch in loader.batches(epoch))
+    return count / (time.perf_counter() - start)
+
+
+class Variant(NamedTuple):
+    """A way to compute the same step."""
+
+    channels_last: bool = True
+    pad_channels: int | None = None
+    compiled: bool = False
+
+
+VARIANTS = {
+    "as attparse-train does": Variant(),
+    "without channels_last": Variant(channels_last=False),
+    "without padding": Variant(pad_channels=1),
+    "with compile": Variant(compiled=True),
+}
+
+
+def bench_steps(dataset: Dataset, device: torch.device, config: TrainConfig, sizes: list[int], steps: int) -> None:
+    """Print the rate of a training step of stage 2, on a batch that is on the device, and with the loader."""
+    flop, peak = flop_per_image(len(dataset.attributes), config.channels), matrix_product_rate(device)
+    print(
+        f"network {','.join(map(str, config.channels))}: {flop / 1e9:.1f} GFLOP per image and step (forward and"
+        f" backward); matrix product on {device.type}: {peak / 1e12:.2f} TFLOP/s"
+    )
+    for size in sizes:
+        for name, variant in VARIANTS.items() if device.type == "cuda" else [("as attparse-train does", Variant())]:
+            options = replace(config, batch_size=size, pad_channels=variant.pad_channels, compile=variant.compiled)
+            training = Training(options, dataset, World(), device, Stop())
+            if not variant.channels_last:
+                training.model.to(memory_format=torch.contiguous_format)
+            print(f"batch {size}, {name}: {tell_step(training, steps, flop / peak)}")
+    compare_with_loader(Training(replace(config, batch_size=sizes[0]), dataset, World(), device, Stop()), steps)
+
+
+def tell_step(training: Training, steps: int, seconds_of_peak: float) -> str:
+    """Return images per second and peak memory of steps on one batch."""
+    gpu = training.device.type == "cuda"
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    rate = stepping_rate(training, itertools.repeat(first_batch(training)), steps)
+    memory = f"; peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if gpu else ""
+    return f"{rate:,.1f} images/s, {rate * seconds_of_peak:.0%} of the matrix product's rate{memory}"
+
+
+def compare_with_loader(training: Training, steps: int) -> None:
+    """Print the rate of training with the loader as a share of that on a batch that is on the device."""
+    shares = []
+    for epoch in range(ROUNDS):
+        on_device = stepping_rate(training, itertools.repeat(first_batch(training)), steps)
+        shares.append(stepping_rate(training, training.loader.batches(epoch), steps) / on_device)
+    workers = training.loader.settings.workers
+    print(f"training with the loader ({workers} workers): {statistics.median(shares):.0%} of that")
+
+
+def first_batch(training: Training) -> Batch:
+    """Return a batch on the device."""
+    batch = next(training.loader.batches(0))
+    assert batch.planes is not None  # noqa: S101 # training has masks
+    return Batch(*(part.to(training.device) for part in (batch.images, batch.planes, batch.labels)), batch.keys)
+
+
+def stepping_rate(training: Training, batches: Iterator[Batch], steps: int) -> float:
+    """Return images per second of training steps, after some to warm up."""
+    network: Any = training.wrapped_model().train()
+    start = 0.0
+    for step, batch in zip(range(WARM_UP + steps), batches, strict=False):
+        if step == WARM_UP:
+            synchronise(training.device)
+            start = time.perf_counter()
+        training.take_step(network, batch, 2, step)
+    synchronise(training.device)
+    return steps * training.config.batch_size / (time.perf_counter() - start)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def flop_per_image(attributes: int, channels: tuple[int, ...]) -> float:
+    """Return the floating-point operations of a network's forward and backward pass for one image."""
+    model = AttParseNet(attributes, channels).to("meta")
+    counter = FlopCounterMode(display=False)
+    with counter:
+        logits, maps = model(torch.empty((2, 3, 218, 178), device="meta"))
+        (logits.sum() + maps.sum()).backward()
+    return counter.get_total_flops() / 2
+
+
+def matrix_product_rate(device: torch.device) -> float:
+    """Return floating-point operations per second of a large product: bf16 on a GPU, float32 on a CPU."""
+    side, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (2048, torch.float32)
+    left, right = (torch.randn((side, side), device=device).to(dtype) for _ in range(2))
+    for times in (3, 10):
+        synchronise(device)
+        start = time.perf_counter()
+        for _ in range(times):
+            left @ right
+        synchronise(device)
+        seconds = (time.perf_counter() - start) / times
+    return 2 * side**3 / seconds
+
+
+if __name__ == "__main__":
+    main()
