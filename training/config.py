@@ -123,7 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--workers",
         type=not_negative,
         metavar="N",
-        help="processes that decode, for each process that trains (default: one per core; at most one per shard)",
+        help="threads that read and decode, for each process (default: one per core; at most one per shard)",
     )
     add("--shuffle_buffer", type=positive, metavar="N", default=2000, help="samples per worker (default: 2000)")
     add("--checkpoint_steps", type=positive, metavar="N", default=1000, help="steps between two (default: 1000)")
