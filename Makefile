@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test style quality bench docs constraints clean
+.PHONY: help demo test style quality bench bench_training docs constraints clean
 
 help:
 	@echo "make demo     set up, run the main job on a built-in sample, tell where to look"
@@ -13,6 +13,7 @@ help:
 	@echo "make style    format and lint the code"
 	@echo "make quality  check format, lint, types and import directions, as CI does"
 	@echo "make bench    time each stage (other pictures: BENCH='--images DIR --labels F --bboxes F --points F')"
+	@echo "make bench_training  time the loader and a training step (BENCH='--data OUT --channels ...')"
 	@echo "make docs     draw the pictures of README.md and docs/ again"
 
 demo: $(VENV)/demo.stamp
@@ -33,6 +34,9 @@ quality: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bench_run.py $(BENCH)
+
+bench_training: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/bench_training.py $(BENCH)
 
 docs: $(VENV)/demo.stamp
 	$(BIN)/python tools/draw_docs.py

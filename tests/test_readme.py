@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main, make_parser
+from training import config, evaluate, export, predict
 
 README = Path("README.md").read_text(encoding="utf-8")
 
@@ -37,10 +38,13 @@ def test_links_and_files_exist():
         assert Path(path).exists(), path
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/attribute_tables.md", "docs/landmarks.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/attribute_tables.md", "docs/landmarks.md", "docs/training.md"])
 def test_options_exist(name):
     known = {"--runner", "--project", "--region", "--temp_location", "--sdk_container_image", "--dry_run"}  # Beam's
-    known |= {"--direct_running_mode", "--direct_num_workers", "--data"}
+    known |= {"--direct_running_mode", "--direct_num_workers"}
+    known |= {"--nproc_per_node", "--nnodes", "--rdzv_endpoint"}  # torchrun's
+    for parser in (config.make_parser(), evaluate.make_parser(), predict.make_parser(), export.make_parser()):
+        known |= set(parser._option_string_actions)
     for command in make_parser()._subparsers._group_actions[0].choices.values():
         known |= set(command._option_string_actions)
         for group in command._subparsers._group_actions if command._subparsers else ():

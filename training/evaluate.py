@@ -70,7 +70,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--to", required=True, type=local_path, metavar="DIR", help="folder for metrics.csv, metrics.json and pictures")
     add("--masks", action="store_true", help="read the masks too, and compare the maps with them")
     add("--batch_size", type=positive, metavar="N", default=64, help="(default: 64)")
-    add("--workers", type=not_negative, metavar="N", default=os.cpu_count() or 1, help="threads that read and decode --data")
+    add(
+        "--workers",
+        type=not_negative,
+        metavar="N",
+        default=os.cpu_count() or 1,
+        help="threads that read and decode --data",
+    )
     add("--skip_bad_samples", action="store_true", help="count samples that can't be read, and go on")
     add("--verify_checksums", action="store_true", help="compare the shards with dataset.json first")
     add_device(parser)

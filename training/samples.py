@@ -78,13 +78,13 @@ def read_members(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         If the file ends too early, a header is damaged, or a member is no plain file.
     """
     while (header := _read(stream, BLOCK, "a header")).strip(b"\0"):
-        name = header[:100].rstrip(b"\0").decode()
         try:
             size, checksum = (int(header[at].strip(b" \0"), 8) for at in (slice(124, 136), slice(148, 156)))
         except ValueError:
             raise ValueError("damaged header") from None
         if checksum != sum(header) - sum(header[148:156]) + 8 * ord(" "):
             raise ValueError("damaged header")
+        name = header[:100].rstrip(b"\0").decode()
         if header[156:157] not in (b"0", b"\0") or header[345:346] != b"\0":
             raise ValueError(f"member {name!r} is not a plain file with a name of up to 100 letters")
         yield name, _read(stream, size, name)
