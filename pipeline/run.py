@@ -66,7 +66,7 @@ def run(config: RunConfig) -> dict[str, Any] | None:
     if options.view_as(TestOptions).dry_run:
         _dry_run(pipeline, dataset, settings, config.samples_per_shard)
         return None
-    with _prepared_output(config.output):
+    with prepared_output(config.output):
         images_of_shard, names = _plan(dataset, settings, config.samples_per_shard)
         run_pipeline(pipeline, settings, images_of_shard, names)
         return read_dataset_file(config.output)
@@ -119,7 +119,7 @@ def _tell_dataset(config: RunConfig, dataset: datasets.Dataset) -> None:
 
 
 @contextlib.contextmanager
-def _prepared_output(output: str) -> Iterator[None]:
+def prepared_output(output: str) -> Iterator[None]:
     """Make the folders of a run and keep them to this process while it runs."""
     for folder in FOLDERS:
         storage.make_folder(storage.join(output, folder))
@@ -139,7 +139,7 @@ def _plan(
     output = settings.output
     plans = list(plan_shards(dataset, settings, samples_per_shard))
     names = [plan.name for plan in plans]
-    _check_former_shards(output, names)
+    check_former_shards(output, names)
     images_of_shard: dict[str, int] = {}
     for plan in plans:
         if completed_shard(output, plan.name, plan.fingerprint, shard_path(output, plan.name)) is None:
@@ -153,7 +153,7 @@ def _plan(
     return images_of_shard, names
 
 
-def _check_former_shards(output: str, names: Sequence[str]) -> None:
+def check_former_shards(output: str, names: Sequence[str]) -> None:
     """Refuse a folder with shards that this plan does not have, rather than delete or leave them."""
     for folder in ("shards", "manifest"):
         for file in storage.list_files(storage.join(output, folder)):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tarfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,19 +54,39 @@ def read_samples(path: str) -> Generator[Sample, None, None]:
     ShardError
         If the file is no tar file, or a sample lacks a member or has an unknown one.
     """
+    for key, members in read_members(path, (JPEG, MASKS, JSON)):
+        yield Sample(key, members[JPEG], members[MASKS], parse_description(path, key, members[JSON]))
+
+
+def read_members(path: str, endings: Sequence[str]) -> Generator[tuple[str, dict[str, bytes]], None, None]:
+    """Yield key and members, by ending, of the samples of a tar file in order.
+
+    Parameters
+    ----------
+    path : str
+    endings : sequence of str
+        Of the members of each sample, in their order.
+
+    Raises
+    ------
+    ShardError
+        If the file is no tar file, or a sample lacks a member or has an unknown one.
+    """
     try:
         with storage.open_read(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            yield from _group_members(path, tar)
+            yield from _group_members(path, tar, endings)
     except (tarfile.TarError, OSError) as error:
         raise ShardError(f"{path}: {error}") from None
 
 
-def _group_members(path: str, tar: tarfile.TarFile) -> Iterator[Sample]:
+def _group_members(
+    path: str, tar: tarfile.TarFile, endings: Sequence[str]
+) -> Generator[tuple[str, dict[str, bytes]], None, None]:
     members: dict[str, bytes] = {}
     last_key = ""
     for info in tar:
         key, _, ending = info.name.partition(".")
-        expected = (JPEG, MASKS, JSON)[len(members)]
+        expected = endings[len(members)]
         content = tar.extractfile(info)
         if ending != expected or content is None:
             raise ShardError(f"{path}: member {info.name!r}, expected one ending in .{expected}")
@@ -75,14 +94,25 @@ def _group_members(path: str, tar: tarfile.TarFile) -> Iterator[Sample]:
             raise ShardError(f"{path}: member {info.name!r}, expected .{expected} of sample {last_key!r}")
         last_key = key
         members[ending] = content.read()
-        if ending == JSON:
-            with contextlib.suppress(ValueError):
-                yield Sample(key, members[JPEG], members[MASKS], json.loads(members[JSON]))
-                members = {}
-            if members:
-                raise ShardError(f"{path}: sample {key!r}: {ending} is not valid JSON")
+        if len(members) == len(endings):
+            yield key, members
+            members = {}
     if members:
-        raise ShardError(f"{path}: sample {last_key!r} has no .{(JPEG, MASKS, JSON)[len(members)]}")
+        raise ShardError(f"{path}: sample {last_key!r} has no .{endings[len(members)]}")
+
+
+def parse_description(path: str, key: str, text: bytes) -> dict[str, Any]:
+    """Parse the JSON member of a sample.
+
+    Raises
+    ------
+    ShardError
+        If it is not valid.
+    """
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError):
+        raise ShardError(f"{path}: sample {key!r}: {JSON} is not valid JSON") from None
 
 
 def decode_planes(png: bytes) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from collections import Counter
+from collections.abc import Mapping
 from typing import BinaryIO
 
 from pipeline import manifest, progress, storage
@@ -95,9 +96,13 @@ class SampleWriter:
             "crop": list(sample.crop),
             "rung": sample.rung,
         }
-        self._member(f"{sample.row.key}.{JPEG}", sample.jpeg)
-        self._member(f"{sample.row.key}.{MASKS}", sample.png)
-        self._member(f"{sample.row.key}.{JSON}", json.dumps(description, separators=(",", ":")).encode())
+        text = json.dumps(description, separators=(",", ":")).encode()
+        self.add_members(sample.row.key, {JPEG: sample.jpeg, MASKS: sample.png, JSON: text})
+
+    def add_members(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Append the members of a sample, given by their endings."""
+        for ending, content in members.items():
+            self._member(f"{key}.{ending}", content)
 
     def _member(self, name: str, content: bytes) -> None:
         info = tarfile.TarInfo(name)
