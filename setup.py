@@ -9,7 +9,7 @@ setup(
     license="Apache-2.0",
     classifiers=["Private :: Do Not Upload"],
     packages=["pipeline", "regions", "training"],
-    package_data={"pipeline": ["*.npz", "*.css"], "regions": ["*.toml", "*.csv", "*.npz"]},
+    package_data={"pipeline": ["*.npz", "*.css", "*.md"], "regions": ["*.toml", "*.csv", "*.npz"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "apache-beam>=2.72,<3",

@@ -13,14 +13,21 @@ from typing import Any
 from tqdm import tqdm
 
 from pipeline.config import RunConfig
+from pipeline.dataset_card import bytes_by_kind
 from pipeline.demo import make_sample
 from pipeline.handlabel import Exported, Imported, export_rejects, import_labels
+from pipeline.join import join, rejected_images
 from pipeline.models import MEDIAPIPE
 from pipeline.preview import write_preview
 from pipeline.records import InputError, RunError
 from pipeline.refine import SEGMENTATION
+from pipeline.release import ReleaseConfig, release
+from pipeline.release_file import RESOLUTIONS, is_release
 from pipeline.run import run
 from pipeline.verify import verify
+from pipeline.verify_release import verify_release
+
+REJECTED_AS = {"missing": "are missing", "differs": "differ from the publisher's", "unlabelled": "have no labels"}
 
 DONE, FAILED, UNUSABLE, LOW_COVERAGE = 0, 1, 2, 3
 
@@ -75,9 +82,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--output", required=True, metavar="OUT", help="folder to write")
     check = commands.add_parser(
-        "verify", help="check a finished run", description="Recompute every checksum and count, read every sample."
+        "verify",
+        help="check a finished run or a release",
+        description="Recompute every checksum and count, read every sample.",
     )
-    check.add_argument("output", metavar="OUT", help="folder of the run")
+    check.add_argument("output", metavar="OUT|REL", help="folder of the run, or of the release")
     sheet = commands.add_parser(
         "preview", help="draw a contact sheet", description="Draw regions and landmarks over samples of a run."
     )
@@ -88,6 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     choice.add_argument("--region", metavar="NAME", help="draw one region instead of all")
     choice.add_argument("--attribute", metavar="NAME", help="draw the mask of one attribute instead of the regions")
     _add_handlabel(commands)
+    _add_release(commands)
     return parser
 
 
@@ -164,6 +174,42 @@ def _add_handlabel(commands: Any) -> None:
     back.add_argument("--to", required=True, metavar="landmarks.csv", help="CSV file to write")
 
 
+def _add_release(commands: Any) -> None:
+    parser = commands.add_parser(
+        "release",
+        help="write masks and landmarks without images, to publish them",
+        description="Write what a finished run made, without any image: masks, landmarks, polygons, a dataset card.",
+    )
+    parser.add_argument("output", metavar="OUT", help="folder of the run")
+    parser.add_argument("--to", required=True, metavar="REL", help="folder to make")
+    parser.add_argument(
+        "--resolution",
+        choices=RESOLUTIONS,
+        default=RESOLUTIONS[0],
+        help="of the masks: as in the shards, as their crops, or as the crop in the source image (default: 96x76)",
+    )
+    parser.add_argument(
+        "--without_labels", action="store_true", help="landmarks and polygons only: masks would tell the labels"
+    )
+    parser.add_argument("--url", help="where the release will be found, for croissant.json")
+    parser.add_argument("--creator", metavar="NAME", help="who publishes it, for croissant.json")
+    back = commands.add_parser(
+        "join",
+        help="build the shards again from a release and your own images",
+        description="Build the shards of a release with your own copy of the images, without any detector. Run the"
+        " same command again to resume.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    back.add_argument("release", metavar="REL", help="folder of the release")
+    back.add_argument("--images", required=True, metavar="DIR", help="folder of your images")
+    back.add_argument("--labels", metavar="F", help="label file, where the release has no labels or yours count")
+    back.add_argument("--output", required=True, metavar="OUT", help="folder to write")
+    back.add_argument(
+        "--min_coverage", type=_share, metavar="SHARE", default=0.99, help="for exit code 3 (default: 0.99)"
+    )
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -213,7 +259,8 @@ def _demo(options: argparse.Namespace, _: list[str]) -> int:
 
 def _verify(options: argparse.Namespace, _: list[str]) -> int:
     problems = 0
-    for problem in verify(options.output):
+    check = verify_release if is_release(options.output) else verify
+    for problem in check(options.output):
         tqdm.write(problem, file=sys.stderr)
         problems += 1
     print(f"{options.output}: {problems} problems" if problems else f"{options.output}: all checks passed")
@@ -253,6 +300,25 @@ def _tell_import(imported: Imported, to: str) -> None:
     print(f"next: attparse run ... --landmarks {shlex.quote(to)}, added to the options of the former run")
 
 
+def _release(options: argparse.Namespace, _: list[str]) -> int:
+    arguments = {name: value for name, value in vars(options).items() if name != "command"}
+    files = release(ReleaseConfig(**arguments))
+    for name, size in bytes_by_kind(files).items():
+        print(f"  {name}: {size:,} bytes")
+    print(f"{options.to}: {len(files)} files; look at {os.path.join(options.to, 'README.md')}")
+    return DONE
+
+
+def _join(options: argparse.Namespace, _: list[str]) -> int:
+    document, equal = join(options.release, options.images, options.output, options.labels)
+    for reason, image_ids in rejected_images(options.output, document).items():
+        print(f"{len(image_ids)} images {REJECTED_AS.get(reason, reason)}: {', '.join(image_ids[:3])}", end="")
+        print(" ..." if len(image_ids) > 3 else "")
+    code = _tell_result(document, options.output, options.min_coverage)
+    print(f"{equal} of {len(document['shards'])} shards are the publisher's, byte for byte")
+    return code
+
+
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
@@ -263,4 +329,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int]] = {
     "verify": _verify,
     "preview": _preview,
     "handlabel": _handlabel,
+    "release": _release,
+    "join": _join,
 }

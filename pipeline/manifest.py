@@ -8,11 +8,12 @@ import json
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.records import Annotated, FloatRows, Rejected, ShardPlan, ShardSummary
+from pipeline.records import Annotated, FloatRows, Rejected, ShardSummary
 from regions.crop import Box
 from regions.landmarks import NUM_LANDMARKS
 
@@ -68,28 +69,44 @@ def manifest_row(result: Annotated | Rejected) -> ManifestRow:
 
 
 def write_manifest(
-    output: str, plan: ShardPlan, rows: list[ManifestRow], attributes: list[str], summary: ShardSummary
+    output: str,
+    rows: list[ManifestRow],
+    labels: npt.NDArray[np.bool_],
+    attributes: list[str],
+    summary: ShardSummary,
 ) -> None:
-    """Write the manifest of a shard, its summary in the file's metadata."""
+    """Write the manifest of a shard, its summary in the file's metadata.
+
+    Parameters
+    ----------
+    output : str
+        Folder of the run.
+    rows : list of ManifestRow
+    labels : ndarray (rows, attributes) bool
+    attributes : list of str
+    summary : ShardSummary
+    """
     metadata = {SUMMARY_KEY: json.dumps(dataclasses.asdict(summary), sort_keys=True)}
-    schema = _table(plan, slice(0, 0), rows, attributes).schema.with_metadata(metadata)
+    schema = _table(summary, rows[:0], labels[:0], attributes).schema.with_metadata(metadata)
     stream = io.BytesIO()
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for start in range(0, len(rows), ROWS_PER_GROUP):
-            group = _table(plan, slice(start, start + ROWS_PER_GROUP), rows, attributes)
+            part = slice(start, start + ROWS_PER_GROUP)
+            group = _table(summary, rows[part], labels[part], attributes)
             writer.write_table(group.replace_schema_metadata(metadata))
-    storage.write_bytes(manifest_path(output, plan.name), stream.getvalue())
+    storage.write_bytes(manifest_path(output, summary.name), stream.getvalue())
 
 
-def _table(plan: ShardPlan, part: slice, all_rows: list[ManifestRow], attributes: list[str]) -> pa.Table:
-    rows = all_rows[part]
-    labels = np.ascontiguousarray(plan.images.labels[part].T)
+def _table(
+    shard: ShardSummary, rows: list[ManifestRow], labels: npt.NDArray[np.bool_], attributes: list[str]
+) -> pa.Table:
+    columns = np.ascontiguousarray(labels.T)
     return pa.table(
         {
             "image_id": pa.array([row.image_id for row in rows], pa.string()),
             "key": pa.array([row.key for row in rows], pa.string()),
-            "split": pa.array([plan.split] * len(rows), pa.string()),
-            "shard": pa.array([plan.name] * len(rows), pa.string()),
+            "split": pa.array([shard.split] * len(rows), pa.string()),
+            "shard": pa.array([shard.name] * len(rows), pa.string()),
             "status": pa.array([row.status for row in rows], pa.string()),
             "reason": pa.array([row.reason for row in rows], pa.string()),
             "detail": pa.array([row.detail for row in rows], pa.string()),
@@ -97,7 +114,7 @@ def _table(plan: ShardPlan, part: slice, all_rows: list[ManifestRow], attributes
             "landmarks": pa.FixedSizeListArray.from_arrays(_landmarks(rows).ravel(), 2 * NUM_LANDMARKS),
             "points": pa.array([None if row.points is None else row.points.ravel() for row in rows], POINTS_TYPE),
             "crop": pa.array([row.crop for row in rows], pa.list_(pa.int32())),
-            "labels": pa.StructArray.from_arrays([pa.array(column) for column in labels], names=attributes),
+            "labels": pa.StructArray.from_arrays([pa.array(column) for column in columns], names=attributes),
             "height": pa.array([row.height for row in rows], pa.int32()),
             "width": pa.array([row.width for row in rows], pa.int32()),
             "sha256": pa.array([row.sha256 for row in rows], pa.string()),

@@ -115,22 +115,24 @@ def parse_description(path: str, key: str, text: bytes) -> dict[str, Any]:
         raise ShardError(f"{path}: sample {key!r}: {JSON} is not valid JSON") from None
 
 
-def decode_planes(png: bytes) -> npt.NDArray[np.uint8]:
-    """Decode the packed masks of a sample: ``(planes, 96, 76)`` uint8.
+def decode_planes(png: bytes, size: tuple[int, int] = (MASK_HEIGHT, MASK_WIDTH)) -> npt.NDArray[np.uint8]:
+    """Decode the packed masks of a sample: ``(planes, height, width)`` uint8.
+
+    Parameters
+    ----------
+    png : bytes
+    size : tuple of int
+        Height and width of a mask.
 
     Raises
     ------
     ValueError
         If the bytes are no gray PNG of such planes.
     """
+    height, width = size
     stacked = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if stacked is None:
         raise ValueError("masks are not a PNG")
-    if (
-        stacked.ndim != 2
-        or stacked.dtype != np.uint8
-        or stacked.shape[1] != MASK_WIDTH
-        or stacked.shape[0] % MASK_HEIGHT
-    ):
-        raise ValueError(f"masks have shape {stacked.shape}, expected (n * {MASK_HEIGHT}, {MASK_WIDTH}) gray")
-    return np.asarray(stacked, dtype=np.uint8).reshape(-1, MASK_HEIGHT, MASK_WIDTH)
+    if stacked.ndim != 2 or stacked.dtype != np.uint8 or stacked.shape[1] != width or stacked.shape[0] % height:
+        raise ValueError(f"masks have shape {stacked.shape}, expected (n * {height}, {width}) gray")
+    return np.asarray(stacked, dtype=np.uint8).reshape(-1, height, width)

@@ -14,7 +14,7 @@ from pipeline import manifest, progress, storage
 from pipeline.annotate import Annotator, Stopwatch
 from pipeline.kept_crops import KeptCrops
 from pipeline.plan import load_plan
-from pipeline.records import Annotated, BuildSettings, ShardPlan, ShardSummary
+from pipeline.records import Annotated, BuildSettings, ShardSummary
 from pipeline.samples import JPEG, JSON, MASKS, shard_path
 
 
@@ -52,19 +52,22 @@ def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwa
             rows.append(manifest.manifest_row(result))
             progress.image_done(written=isinstance(result, Annotated))
         writer.close()
-    summary = _summary(plan, rows, writer)
+    summary = summarize(plan.name, plan.split, plan.fingerprint, rows, writer)
     with stopwatch.time("write"):
-        manifest.write_manifest(settings.output, plan, rows, attributes, summary)
+        manifest.write_manifest(settings.output, rows, plan.images.labels, attributes, summary)
     return summary
 
 
-def _summary(plan: ShardPlan, rows: list[manifest.ManifestRow], writer: SampleWriter) -> ShardSummary:
+def summarize(
+    name: str, split: str, fingerprint: str, rows: list[manifest.ManifestRow], writer: SampleWriter
+) -> ShardSummary:
+    """Return what became of a shard whose tar file is complete."""
     rungs = Counter(row.rung for row in rows if row.rung)
     reasons = Counter(row.reason for row in rows if row.reason)
     return ShardSummary(
-        name=plan.name,
-        split=plan.split,
-        fingerprint=plan.fingerprint,
+        name=name,
+        split=split,
+        fingerprint=fingerprint,
         samples=sum(rungs.values()),
         rejected=sum(reasons.values()),
         bytes=writer.bytes,

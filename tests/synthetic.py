@@ -170,7 +170,7 @@ def _write_shard(settings: BuildSettings, name: str, results: Sequence[Annotated
     )
     plan = ShardPlan(name, split, image_table([result.row for result in results]), "f")
     rows = [manifest.manifest_row(result) for result in results]
-    manifest.write_manifest(settings.output, plan, rows, attributes, summary)
+    manifest.write_manifest(settings.output, rows, plan.images.labels, attributes, summary)
     return summary
 
 
