@@ -99,8 +99,8 @@ def describe_croissant(
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "name": release_name(dataset),
-        "description": f"Where each attribute of {source_name(dataset)}'s images lies: landmarks, region polygons and"
-        " weak attribute masks, made by rules from detected landmarks. It holds no images.",
+        "description": f"Where each attribute of {source_name(dataset)}'s images lies: landmarks, region polygons"
+        f"{' and weak attribute masks' if shards else ''}, made by rules from detected landmarks. It holds no images.",
         "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
         "citeAs": CITATION,
         "license": SOURCE_URL,

@@ -86,6 +86,9 @@ def write_card(
         "table": dataset["attribute_table"]["name"],
         "crop": dataset["crop"],
         "planes": str(-(-len(dataset["attributes"]) // 8)),
+        "made": "68 landmarks and region polygons"
+        if without_labels
+        else "68 landmarks, region polygons and weak attribute masks",
         "masks": _masks(resolution, without_labels),
         "labels_option": " --labels LABELS" if without_labels else "",
         "splits": _rows((split, own["samples"], own["rejected"]) for split, own in dataset["splits"].items()),
@@ -97,7 +100,9 @@ def write_card(
         "files": _rows(
             (f"`{name}`", f"{size:,}", f"{size / samples:,.0f}") for name, size in bytes_by_kind(files).items()
         ),
-        "refine": "The background was cut out of crown, ears and neck by a person segmentation, so there the masks are"
+        "refine": ""
+        if without_labels
+        else "The background was cut out of crown, ears and neck by a person segmentation, so there the masks are"
         " smaller than the polygons."
         if dataset.get("refine")
         else "The masks are the polygons, at the pixels' centres.",

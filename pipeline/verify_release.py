@@ -27,21 +27,33 @@ def verify_release(folder: str) -> Iterator[str]:
     """
     listed, problems = _read_sums(folder)
     yield from problems
-    found = set(storage.list_files(folder))
-    for name in sorted(found - set(listed) - {SUMS}):
-        yield f"{storage.join(folder, name)}: not listed in {SUMS}"
-    for name in sorted(set(listed) - found):
-        yield f"{storage.join(folder, name)}: missing, though {SUMS} lists it"
     try:
         release = read_release_file(folder)
     except InputError as error:
         yield str(error)
         release = {"files": {}}
-    hashes = {name: storage.sha256_of(storage.join(folder, name)) for name in _with_bar(sorted(found - {SUMS}))}
+    found = set(storage.list_files(folder)) - {SUMS}
+    yield from _check_names(folder, found, set(listed), {*release["files"], RELEASE_FILE})
+    hashes = {name: storage.sha256_of(storage.join(folder, name)) for name in _with_bar(sorted(found))}
     for name, sha256 in hashes.items():
         yield from _check_hash(folder, name, sha256, listed.get(name), release["files"].get(name))
     if "dataset" in release:
         yield from _check_content(folder, release, hashes)
+
+
+def _check_names(folder: str, found: set[str], listed: set[str], expected: set[str]) -> Iterator[str]:
+    """Compare the files that are there with those that SHA256SUMS lists and release.json expects."""
+    sums = storage.join(folder, SUMS)
+    for name in sorted((listed | expected) - found):
+        if name in expected:
+            yield f"{storage.join(folder, name)}: missing"
+        else:
+            yield f"{storage.join(folder, name)}: missing, though {sums} lists it; or that line is damaged"
+    for name in sorted(found - listed):
+        if name in expected and storage.exists(sums):
+            yield f"{sums}: damaged, it does not list {name}"
+        elif name not in expected:
+            yield f"{storage.join(folder, name)}: not part of the release"
 
 
 def _with_bar(names: list[str]) -> Iterator[str]:

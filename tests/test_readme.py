@@ -38,7 +38,9 @@ def test_links_and_files_exist():
         assert Path(path).exists(), path
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/attribute_tables.md", "docs/landmarks.md", "docs/training.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/attribute_tables.md", "docs/landmarks.md", "docs/release.md", "docs/training.md"]
+)
 def test_options_exist(name):
     known = {"--runner", "--project", "--region", "--temp_location", "--sdk_container_image", "--dry_run"}  # Beam's
     known |= {"--direct_running_mode", "--direct_num_workers"}
