@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import random
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,9 @@ from training.distributed import world_of_torchrun
 from training.samples import Pixels, Sample, decode, planes_shape, read_shard
 
 T = TypeVar("T")
+
+ONLY_HERE = 3
+"""References that Python counts to what a list holds, a loop's variable names, and `sys.getrefcount` is given."""
 
 AHEAD = 2
 """Batches that a worker makes before they are asked for."""
@@ -306,6 +310,8 @@ class BatchBuilder:
 
     def __init__(self, attributes: tuple[str, ...], settings: LoaderSettings) -> None:
         self._attributes, self._settings = attributes, settings
+        self._used: list[Pixels] = []
+        """Memory of former batches, used again when these are gone: fresh memory costs 15 us per sample."""
         self._start()
 
     def _start(self) -> None:
@@ -321,9 +327,13 @@ class BatchBuilder:
         self.keys: list[str] = []
 
     def _allocate(self, count: int) -> Pixels:
-        if self._settings.pin_memory:
+        if self._settings.pin_memory:  # torch keeps such memory, and knows when a copy of it is done
             return np.asarray(torch.empty(count, dtype=torch.uint8, pin_memory=True).numpy())
-        return np.empty(count, dtype=np.uint8)
+        for memory in self._used:
+            if sys.getrefcount(memory) == ONLY_HERE:
+                return memory
+        self._used.append(np.empty(count, dtype=np.uint8))
+        return self._used[-1]
 
     def add(self, sample: Sample) -> None:
         """Decode a sample.

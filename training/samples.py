@@ -22,6 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 
 BLOCK = 512
 """Bytes of a tar file's header, and what all its contents are filled up to a multiple of."""
+END = bytes(BLOCK)
 
 
 def read_shard(shard: Shard) -> Iterator[Sample]:
@@ -77,9 +78,9 @@ def read_members(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     ValueError
         If the file ends too early, a header is damaged, or a member is no plain file.
     """
-    while (header := _read(stream, BLOCK, "a header")).strip(b"\0"):
+    while (header := _read(stream, BLOCK, "a header")) != END:
         try:
-            size, checksum = (int(header[at].strip(b" \0"), 8) for at in (slice(124, 136), slice(148, 156)))
+            size, checksum = int(header[124:135], 8), int(header[148:154], 8)
         except ValueError:
             raise ValueError("damaged header") from None
         if checksum != sum(header) - sum(header[148:156]) + 8 * ord(" "):
@@ -87,8 +88,7 @@ def read_members(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         name = header[:100].rstrip(b"\0").decode()
         if header[156:157] not in (b"0", b"\0") or header[345:346] != b"\0":
             raise ValueError(f"member {name!r} is not a plain file with a name of up to 100 letters")
-        yield name, _read(stream, size, name)
-        _read(stream, -size % BLOCK, name)
+        yield name, _read(stream, size + -size % BLOCK, name)[:size]
 
 
 def _read(stream: IO[bytes], size: int, what: str) -> bytes:
