@@ -104,9 +104,9 @@ def join(folder: str, images_folder: str, output: str, label_file: str | None) -
     release = _open(folder, images_folder, output, label_file)
     _tell_other_versions(release.description["dataset"]["versions"])
     names = [shard["name"] for shard in release.description["dataset"]["shards"]]
+    sizes = storage.list_files(images_folder)
     with prepared_output(output):
         check_former_shards(output, names)
-        sizes = storage.list_files(images_folder)
         pending: dict[str, str] = {}
         counts: dict[str, int] = {}
         for name in names:
@@ -210,7 +210,10 @@ def _build(release: Release, name: str, fingerprint: str) -> None:
     with storage.create(shard_path(settings.output, name)) as stream, contextlib.closing(maker):
         writer = SampleWriter(stream)
         for published in _published(release, name):
-            result = _join_image(settings.images, maker, published)
+            try:
+                result = _join_image(settings.images, maker, published)
+            except Exception as error:
+                raise RuntimeError(f"image {published.row.image_id!r} of shard {name}: {error!r}") from error
             if isinstance(result, Annotated):
                 writer.add(result, split, attributes)
             rows.append(manifest.manifest_row(result))
