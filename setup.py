@@ -1,6 +1,6 @@
 """Installation of attparse, also used as Beam's ``--setup_file``."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="attparse",
@@ -8,8 +8,13 @@ setup(
     description="Turn a face-attribute data set into training data that says where each attribute is",
     license="Apache-2.0",
     classifiers=["Private :: Do Not Upload"],
-    packages=["pipeline", "regions", "training"],
-    package_data={"pipeline": ["*.npz", "*.css", "*.md"], "regions": ["*.toml", "*.csv", "*.npz"]},
+    packages=find_packages(include=["pipeline", "pipeline.*", "regions", "training"]),
+    package_data={
+        "pipeline.detection": ["*.npz"],
+        "pipeline.release": ["*.md"],
+        "pipeline.report": ["*.css"],
+        "regions": ["*.toml", "*.csv", "*.npz"],
+    },
     python_requires=">=3.10,<3.13",
     install_requires=[
         "apache-beam>=2.72,<3",

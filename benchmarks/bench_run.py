@@ -21,18 +21,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline import datasets
-from pipeline.annotate import STAGES, Annotator, Stopwatch
+from pipeline.building.annotate import STAGES, Annotator, Stopwatch
+from pipeline.building.plan import plan_shards, save_plan
+from pipeline.building.refine import Refiner
+from pipeline.building.run import load_table
+from pipeline.building.shard import build_shard
 from pipeline.config import RunConfig
 from pipeline.demo import make_sample
-from pipeline.manifest import completed_shard
-from pipeline.models import detector_settings
-from pipeline.plan import plan_shards, save_plan
+from pipeline.detection.model_files import detector_settings
+from pipeline.formats.manifest import completed_shard
+from pipeline.formats.samples import read_samples, shard_path
+from pipeline.inputs.dataset import Dataset, read_dataset, read_labels
 from pipeline.records import BuildSettings
-from pipeline.refine import Refiner
-from pipeline.run import load_table
-from pipeline.samples import read_samples, shard_path
-from pipeline.shards import build_shard
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 PAID_ANYHOW = ("decode", "detect")
@@ -78,7 +78,7 @@ def repeated_sample(folder: Path, repeat: int) -> RunConfig:
 
 def bench_stages(config: RunConfig, output: str) -> None:
     """Print milliseconds per image of each stage, in one thread, and bytes per sample."""
-    dataset = datasets.read_dataset(config)
+    dataset = read_dataset(config)
     table = load_table(config.attribute_table, dataset.attribute_names)
     settings = BuildSettings(config.images, output, table, config.crop, config.seed, 0, detector_settings(config))
     for folder in ("plan", "shards", "manifest"):
@@ -129,7 +129,7 @@ def bench_former_run(config: RunConfig, settings: BuildSettings, seconds: float)
     again = replace(settings, output=f"{former}_again", kept_crops=former)
     for folder in ("plan", "shards", "manifest"):
         os.makedirs(os.path.join(again.output, folder))
-    dataset = datasets.read_dataset(replace(config, landmarks=(former,)))
+    dataset = read_dataset(replace(config, landmarks=(former,)))
     stopwatch = Stopwatch()
     annotator = Annotator(again, stopwatch)
     start = time.perf_counter()
@@ -142,7 +142,7 @@ def bench_former_run(config: RunConfig, settings: BuildSettings, seconds: float)
     print(f"with landmarks and crops of a former run: {milliseconds:.2f} ms, {seconds / taken:.1f} times faster")
 
 
-def warm_up(annotator: Annotator, dataset: datasets.Dataset) -> None:
+def warm_up(annotator: Annotator, dataset: Dataset) -> None:
     """Annotate a few images, so that what is done once is not counted."""
     for row, _ in zip(dataset.images.rows(), range(5), strict=False):
         annotator.annotate(row)
@@ -150,7 +150,7 @@ def warm_up(annotator: Annotator, dataset: datasets.Dataset) -> None:
 
 def bench_workers(config: RunConfig, scratch: Path) -> None:
     """Print images per second and peak memory of whole runs with one and two workers."""
-    count = len(datasets.read_labels(config.labels).image_ids)
+    count = len(read_labels(config.labels).image_ids)
     for mode, workers in (("multi_threading", 1), ("multi_threading", 2), ("multi_processing", 2)):
         options = [f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"]
         seconds, peak = timed_run(config, scratch / f"{mode}{workers}", options, count)
@@ -181,7 +181,7 @@ def timed_run(config: RunConfig, output: Path, options: list[str], count: int) -
 def add_large_pictures(config: RunConfig, folder: Path) -> RunConfig:
     """Return a run over a copy of the images in which two, one for each worker, are very large."""
     shutil.copytree(config.images, folder)
-    for image_id in datasets.read_labels(config.labels).image_ids[:2]:
+    for image_id in read_labels(config.labels).image_ids[:2]:
         with Image.open(folder / image_id) as image:
             image.convert("RGB").resize(LARGE).save(folder / image_id, "JPEG")
     return RunConfig(str(folder), config.labels, "", bboxes=config.bboxes, points=config.points)

@@ -26,11 +26,11 @@ from bench_run import repeated_sample, timed_run
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.config import TrainConfig
-from training.contract import Dataset, read_dataset
+from training.dataset_json import Dataset, read_dataset
 from training.distributed import World
 from training.loader import Batch, Loader, LoaderSettings
 from training.model import CHANNELS, AttParseNet
-from training.samples import read_shard
+from training.shard_reader import read_shard
 from training.train import Stop, Training
 
 SAMPLES = 16000

@@ -12,20 +12,20 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.building.refine import SEGMENTATION
+from pipeline.building.run import run
 from pipeline.config import RunConfig
-from pipeline.dataset_card import bytes_by_kind
 from pipeline.demo import make_sample
-from pipeline.handlabel import Exported, Imported, export_rejects, import_labels
-from pipeline.join import join, rejected_images
-from pipeline.models import MEDIAPIPE
-from pipeline.preview import write_preview
+from pipeline.detection.model_files import MEDIAPIPE
+from pipeline.drawing.preview import write_preview
+from pipeline.handlabel.handlabel import Exported, Imported, export_rejects, import_labels
 from pipeline.records import InputError, RunError
-from pipeline.refine import SEGMENTATION
-from pipeline.release import ReleaseConfig, release
-from pipeline.release_file import RESOLUTIONS, is_release
-from pipeline.run import run
+from pipeline.release.dataset_card import bytes_by_kind
+from pipeline.release.join import join, rejected_images
+from pipeline.release.release import ReleaseConfig, release
+from pipeline.release.release_json import RESOLUTIONS, is_release
+from pipeline.release.verify_release import verify_release
 from pipeline.verify import verify
-from pipeline.verify_release import verify_release
 
 REJECTED_AS = {"missing": "are missing", "differs": "differ from the publisher's", "unlabelled": "have no labels"}
 

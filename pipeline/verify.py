@@ -12,9 +12,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.dataset_file import read_dataset_file
-from pipeline.manifest import REJECTED, WRITTEN, read_manifest, read_summary
-from pipeline.samples import Sample, ShardError, decode_planes, read_samples, shard_path
+from pipeline.formats.dataset_json import read_dataset_file
+from pipeline.formats.manifest import REJECTED, WRITTEN, read_manifest, read_summary
+from pipeline.formats.samples import Sample, ShardError, decode_planes, read_samples, shard_path
 from regions.landmarks import NUM_LANDMARKS
 from regions.masks import unpack_masks
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detect import Ladder
+from pipeline.detection.fallback_chain import Ladder
 from pipeline.images import Picture
 from pipeline.records import DetectorSettings, ImageRow
 from regions.landmarks import eye_line_angle, face_size, five_points

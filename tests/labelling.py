@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import images
-from pipeline.datasets import sample_keys
-from pipeline.handlabel import export_rejects
+from pipeline.handlabel.handlabel import export_rejects
+from pipeline.inputs.dataset import sample_keys
 from pipeline.records import Rejected
 from tests.faces import face
 from tests.synthetic import annotated, image_row, jpeg_file, write_output

@@ -13,10 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline import manifest, storage
-from pipeline.annotate import encode_jpeg, encode_planes
-from pipeline.dataset_file import dataset_path
-from pipeline.finish import describe_dataset
+from pipeline import storage
+from pipeline.building.annotate import encode_jpeg, encode_planes
+from pipeline.building.complete import describe_dataset
+from pipeline.building.shard import SampleWriter
+from pipeline.formats import manifest
+from pipeline.formats.dataset_json import dataset_path
+from pipeline.formats.samples import shard_path
 from pipeline.records import (
     Annotated,
     BuildSettings,
@@ -27,8 +30,6 @@ from pipeline.records import (
     ShardPlan,
     ShardSummary,
 )
-from pipeline.samples import shard_path
-from pipeline.shards import SampleWriter
 from regions.attributes import AttributeTable, parse_table
 from regions.crop import cut, face_crop_box
 from regions.landmarks import round_landmarks

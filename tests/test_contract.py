@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from pipeline import cli
-from pipeline.samples import decode_planes, read_samples
+from pipeline.formats.samples import decode_planes, read_samples
 from regions.masks import unpack_masks
 from tests.training_data import THIN
-from training import contract, evaluate, pictures, train
+from training import dataset_json, evaluate, face_images, train
 from training.loader import Loader, LoaderSettings
-from training.prepare import prepare
+from training.transforms import prepare
 
 pytest.importorskip("skimage")
 
@@ -28,9 +28,9 @@ def demo(tmp_path_factory):
 
 
 def test_every_sample_arrives_as_it_was_written(demo):
-    dataset = contract.read_dataset(demo)
+    dataset = dataset_json.read_dataset(demo)
     for split, shards in dataset.shards.items():
-        contract.check_shards(shards, checksums=True)
+        dataset_json.check_shards(shards, checksums=True)
         written = {s.key: s for shard in shards for s in read_samples(shard.url)}
         for batch in Loader(dataset, LoaderSettings(split, 4)).batches(0):
             images, masks, labels = prepare(batch, torch.device("cpu"))
@@ -44,8 +44,11 @@ def test_every_sample_arrives_as_it_was_written(demo):
 
 def test_sizes_and_version_are_those_of_the_pipeline(demo):
     document = json.loads(Path(demo, "dataset.json").read_text())
-    assert (document["format_version"], *document["image_size"]) == (contract.FORMAT_VERSION, *contract.IMAGE_SIZE)
-    assert tuple(document["mask_size"]) == contract.MASK_SIZE
+    assert (document["format_version"], *document["image_size"]) == (
+        dataset_json.FORMAT_VERSION,
+        *dataset_json.IMAGE_SIZE,
+    )
+    assert tuple(document["mask_size"]) == dataset_json.MASK_SIZE
 
 
 def test_a_network_is_trained_and_evaluated_on_the_built_in_sample(demo, tmp_path, capsys):
@@ -64,10 +67,10 @@ def test_a_picture_is_resized_as_the_pipeline_does_without_a_crop(sample, tmp_pa
     output = str(tmp_path / "out")
     arguments = ["run", f"--images={sample.images}", f"--labels={sample.labels}", f"--output={output}", "--crop=none"]
     assert cli.main([*arguments, "--limit=2", "--min_coverage=0"]) in (0, 3)
-    dataset = contract.read_dataset(output)
+    dataset = dataset_json.read_dataset(output)
     split = next(name for name, shards in dataset.shards.items() if any(shard.samples for shard in shards))
     (batch,) = Loader(dataset, LoaderSettings(split, 8)).batches(0)
     names = {path.stem.replace(" ", "_"): path for path in Path(sample.images).rglob("*.*")}
     for key, image in zip(batch.keys, batch.images.numpy(), strict=True):
-        difference = np.abs(pictures.read_face(str(names[key])).astype(int) - image)
+        difference = np.abs(face_images.read_face(str(names[key])).astype(int) - image)
         assert difference.mean() < 3  # what JPEG of quality 95 loses

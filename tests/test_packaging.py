@@ -15,7 +15,7 @@ import pytest
 from apache_beam.internal import pickler
 from apache_beam.runners.portability.stager import Stager
 
-from pipeline.build import BuildShard, BuildShards
+from pipeline.building.graph import BuildShard, BuildShards
 from pipeline.records import BuildSettings, DetectorSettings
 from regions.attributes import load_packaged_table
 
@@ -64,7 +64,7 @@ def test_sdist_holds_the_three_packages_and_nothing_else(sdist: Path) -> None:
     inside = {name for name in names if "/" in name and ".egg-info/" not in name}
     assert inside == set().union(*(files_of_package(name) for name in PACKAGES))
     assert {f"regions/{name}" for name in ("celeba.toml", "mean_shape.csv", "shape_model.npz")} <= inside
-    assert {f"pipeline/{name}_to_68.npz" for name in ("face_mesh", "landmarker")} <= inside
+    assert {f"pipeline/detection/{name}_to_68.npz" for name in ("face_mesh", "landmarker")} <= inside
     on_top = {name for name in names if "/" not in name} - MADE_BY_SETUPTOOLS
     assert on_top <= {"MANIFEST.in", "setup.py", "pyproject.toml", "README.md", "LICENSE"}
     assert sdist.stat().st_size < 1_000_000
@@ -72,8 +72,9 @@ def test_sdist_holds_the_three_packages_and_nothing_else(sdist: Path) -> None:
 
 def test_installed_package_works_elsewhere(worker: Path, tmp_path: Path) -> None:
     code = """
-import pipeline.build, pipeline.mesh, regions.attributes, regions.landmarks, regions.masks, regions.quality, training
-pipeline.mesh.load_mesh_map("face_mesh_to_68"), pipeline.mesh.load_mesh_map("landmarker_to_68")
+import pipeline.building.graph, regions.attributes, regions.landmarks, regions.masks, regions.quality, training
+from pipeline.detection.landmark_map import load_mesh_map
+load_mesh_map("face_mesh_to_68"), load_mesh_map("landmarker_to_68")
 regions.landmarks.mean_shape(), regions.quality.shape_model(), regions.attributes.load_packaged_table("celeba")
 print(*(package.__file__ for package in (pipeline, regions, training)), sep="\\n")
 """
@@ -108,4 +109,4 @@ print(type(step).__module__, type(step).__name__, step._settings.images, len(ste
 assert sys.modules["pipeline"].__file__.startswith(sys.prefix)
 """
         printed = run([str(worker / "python"), "-c", code], cwd=tmp_path).split()
-        assert printed == ["pipeline.build", type(step).__name__, settings.images, str(len(table.attributes))]
+        assert printed == ["pipeline.building.graph", type(step).__name__, settings.images, str(len(table.attributes))]

@@ -10,9 +10,9 @@ from PIL import Image
 
 from pipeline.cli import main as attparse
 from pipeline.demo import make_sample
-from pipeline.drawing import MASK_COLOUR, Tile, contact_sheet, display_name, draw_mask, draw_regions
-from pipeline.preview import write_preview
-from pipeline.samples import Sample, read_samples
+from pipeline.drawing.overlays import MASK_COLOUR, Tile, contact_sheet, display_name, draw_mask, draw_regions
+from pipeline.drawing.preview import write_preview
+from pipeline.formats.samples import Sample, read_samples
 from regions.attributes import AttributeTable, load_packaged_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.polygons import REGION_NAMES

@@ -28,11 +28,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from pipeline import images, storage, tables
+from pipeline import images, storage
 from pipeline.config import RunConfig
-from pipeline.detect import FIVE_POINTS, Found, Ladder
-from pipeline.landmark_files import read_landmark_csv
-from pipeline.models import detector_settings
+from pipeline.detection.fallback_chain import FIVE_POINTS, Found, Ladder
+from pipeline.detection.model_files import detector_settings
+from pipeline.inputs import text_tables
+from pipeline.inputs.landmark_files import read_landmark_csv
 from pipeline.records import ImageRow
 from regions.landmarks import MIRROR, PARTS, apply_similarity, fit_similarity, outer_eye_distance
 from regions.quality import implausible
@@ -71,8 +72,8 @@ def read_photographs(data: str, every: int) -> Iterator[Photograph]:
     truths = read_landmark_csv(os.path.join(data, "landmarks.csv"))
     numbers = {}
     for name in ("list_bbox_celeba.txt", "list_landmarks_celeba.txt"):
-        table = tables.read_table(os.path.join(data, name))
-        numbers[name] = {row.image_id: np.array(tables.numbers(table, row)) for row in table.rows}
+        table = text_tables.read_table(os.path.join(data, name))
+        numbers[name] = {row.image_id: np.array(text_tables.numbers(table, row)) for row in table.rows}
     boxes, points = numbers.values()
     for name in list(truths)[::every]:
         pixels = images.decode(storage.read_bytes(os.path.join(data, "images", name))).pixels

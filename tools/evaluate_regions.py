@@ -71,10 +71,10 @@ from tqdm import tqdm
 
 from pipeline import images, storage
 from pipeline.config import RunConfig
-from pipeline.detect import Found, Ladder
-from pipeline.drawing import display_name
+from pipeline.detection.fallback_chain import Found, Ladder
+from pipeline.detection.model_files import detector_settings
+from pipeline.drawing.overlays import display_name
 from pipeline.images import ImageError, Picture
-from pipeline.models import detector_settings
 from pipeline.records import ImageRow, InputError
 from regions.landmarks import FloatArray, round_landmarks
 from regions.polygons import REGION_NAMES

@@ -33,7 +33,7 @@ import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.mesh import FACE_MESH, LANDMARKER, MAP_VERSION, EyeFrame, eye_frame, mesh_to_pixels
+from pipeline.detection.landmark_map import FACE_MESH, LANDMARKER, MAP_VERSION, EyeFrame, eye_frame, mesh_to_pixels
 from regions.landmarks import (
     LEFT_EYE,
     MIRROR,

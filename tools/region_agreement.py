@@ -14,8 +14,8 @@ import public_regions
 from PIL import Image
 
 from pipeline import storage
-from pipeline.detect_mediapipe import PersonSegmenter
-from pipeline.drawing import REGION_COLOURS, Tile, contact_sheet, display_name
+from pipeline.detection.mediapipe_detectors import PersonSegmenter
+from pipeline.drawing.overlays import REGION_COLOURS, Tile, contact_sheet, display_name
 from pipeline.images import Picture
 from pipeline.records import InputError
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, cut, face_crop_box

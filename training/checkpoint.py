@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from training.command import DataError
-from training.files import create, read_bytes
+from training.cli_common import DataError
 from training.model import AttParseNet
+from training.storage import create, read_bytes
 
 CHECKPOINT_VERSION = 1
 

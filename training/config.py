@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from training.command import DataError, add_device, local_path, make_command_parser, not_negative, positive
+from training.cli_common import DataError, add_device, local_path, make_command_parser, not_negative, positive
 from training.model import CHANNELS
 
 NOT_COMPARED = {"data", "to", "device", "checkpoint_steps", "skip_bad_samples", "verify_checksums"}

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from training.checkpoint import Trained, load_model
-from training.command import (
+from training.cli_common import (
     DataError,
     add_device,
     choose_device,
@@ -27,14 +27,14 @@ from training.command import (
     positive,
     run_command,
 )
-from training.contract import check_shards, read_dataset
-from training.files import join, write_text
+from training.dataset_json import check_shards, read_dataset
+from training.face_images import faces_in_batches
 from training.label_file import image_path, match_attributes, read_labels
 from training.loader import Batch, Loader, LoaderSettings
 from training.metrics import MEASURES, UNKNOWN, ConfusionCounts, MapCounts, average_precision, describe, tell_means
-from training.pictures import faces_in_batches
 from training.plots import Face, draw_bars, draw_localisation
-from training.prepare import prepare
+from training.storage import join, write_text
+from training.transforms import prepare
 
 FACES_SHOWN, ATTRIBUTES_SHOWN = 6, 8
 

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from training.checkpoint import Trained, load_model
-from training.command import TrainingError, local_path, make_command_parser, run_command
-from training.contract import IMAGE_SIZE
-from training.files import create
+from training.cli_common import TrainingError, local_path, make_command_parser, run_command
+from training.dataset_json import IMAGE_SIZE
 from training.model import AttParseNet
-from training.prepare import normalise
+from training.storage import create
+from training.transforms import normalise
 
 TOLERANCE = 1e-3
 """Largest difference of probabilities and maps that rounding explains."""

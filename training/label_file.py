@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from training.command import DataError
-from training.files import read_bytes
+from training.cli_common import DataError
 from training.metrics import UNKNOWN
+from training.storage import read_bytes
 
 
 class Labels(NamedTuple):

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 import webdataset as wds
 
-from training.command import DataError
-from training.contract import IMAGE_SIZE, Dataset, Shard
+from training.cli_common import DataError
+from training.dataset_json import IMAGE_SIZE, Dataset, Shard
 from training.distributed import world_of_torchrun
-from training.samples import Pixels, Sample, decode, planes_shape, read_shard
+from training.shard_reader import Pixels, Sample, decode, planes_shape, read_shard
 
 T = TypeVar("T")
 

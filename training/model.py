@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import nn
 
-from training.contract import MASK_SIZE
+from training.dataset_json import MASK_SIZE
 
 CHANNELS = (75, 200, 300, 512, 512)
 """Filters of the first five convolutions in the paper."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from training.files import create
+from training.storage import create
 
 WARM = np.array([255, 60, 20], dtype=np.float32)
 """Colour of the maps."""

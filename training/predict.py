@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from training.checkpoint import Trained, load_model
-from training.command import DataError, add_device, choose_device, local_path, make_command_parser, run_command
-from training.pictures import read_face
+from training.cli_common import DataError, add_device, choose_device, local_path, make_command_parser, run_command
+from training.face_images import read_face
 from training.plots import Face, draw_localisation
-from training.prepare import normalise
+from training.transforms import normalise
 
 MAPS_SHOWN = 8
 

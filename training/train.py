@@ -18,17 +18,17 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from training import checkpoint
-from training.command import DataError, TrainingError, choose_device, run_command
+from training.cli_common import DataError, TrainingError, choose_device, run_command
 from training.config import TrainConfig, choose_padding, choose_precision, parse_config
-from training.contract import Dataset, check_shards, read_dataset
+from training.dataset_json import Dataset, check_shards, read_dataset
 from training.distributed import World, any_rank, process_group, share_buffers, sum_over_ranks, world_of_torchrun
-from training.files import write_text
 from training.loader import Batch, Loader, LoaderSettings
 from training.losses import losses
 from training.metrics import EpochSums
 from training.model import AttParseNet, with_padded_channels
 from training.plots import draw_curves
-from training.prepare import Augmentation, augment, generator_of, prepare
+from training.storage import write_text
+from training.transforms import Augmentation, augment, generator_of, prepare
 
 STEPS_BETWEEN_LOOKS = 20
 """How often the loss is fetched from the device, to be shown and checked."""

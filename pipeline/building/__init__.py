@@ -1,0 +1,1 @@
+"""The run: plan, graph, shards."""

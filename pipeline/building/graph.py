@@ -1,0 +1,78 @@
+"""The Beam graph: shard names in, shards out, one report and dataset.json at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from pipeline.building.annotate import STAGES, Annotator, Stopwatch
+from pipeline.building.complete import finish
+from pipeline.building.shard import build_shard
+from pipeline.records import BuildSettings, ShardSummary
+
+METRICS = "attparse"
+
+
+class BuildShards(beam.PTransform):  # type: ignore[misc]
+    """Build the named shards from their saved plans, then complete the data set.
+
+    One element is one shard, so no image bytes are ever shuffled and a shard that is done survives
+    any crash. The input may be empty: then the data set is only completed.
+
+    Parameters
+    ----------
+    settings : BuildSettings
+    all_names : sequence of str
+        All shards of the data set, those built before included.
+    """
+
+    def __init__(self, settings: BuildSettings, all_names: Sequence[str]) -> None:
+        super().__init__()
+        self._settings = settings
+        self._all_names = list(all_names)
+
+    def expand(self, names: beam.PCollection[str]) -> beam.PCollection[str]:
+        """Wire the steps."""
+        return (
+            names
+            | "Spread" >> beam.Reshuffle()
+            | "BuildShard" >> beam.ParDo(BuildShard(self._settings))
+            | "Collect" >> beam.CombineGlobally(beam.combiners.CountCombineFn())
+            | "Finish" >> beam.Map(_finish, self._settings, self._all_names)
+        )
+
+
+class BuildShard(beam.DoFn):  # type: ignore[misc]
+    """Holds the detectors and the counters about `pipeline.building.shard.build_shard`."""
+
+    def __init__(self, settings: BuildSettings) -> None:
+        self._settings = settings
+
+    def setup(self) -> None:
+        """Open the detectors, once per worker thread."""
+        self._stopwatch = Stopwatch()
+        self._annotator = Annotator(self._settings, self._stopwatch)
+
+    def process(self, name: str) -> Iterator[ShardSummary]:
+        """Build one shard."""
+        summary = build_shard(name, self._settings, self._annotator, self._stopwatch)
+        self._count(summary)
+        yield summary
+
+    def _count(self, summary: ShardSummary) -> None:
+        Metrics.counter(METRICS, "shards").inc()
+        for kind, counts in (("written", summary.rungs), ("rejected", summary.reasons)):
+            for name, count in counts.items():
+                Metrics.counter(METRICS, f"{kind}_{name}").inc(count)
+        for stage in STAGES:
+            Metrics.counter(METRICS, f"microseconds_{stage}").inc(int(self._stopwatch.seconds.pop(stage, 0) * 1e6))
+
+    def teardown(self) -> None:
+        """Close the detectors."""
+        self._annotator.close()
+
+
+def _finish(_built: int, settings: BuildSettings, all_names: Sequence[str]) -> str:
+    return finish(settings, all_names)

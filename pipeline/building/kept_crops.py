@@ -1,0 +1,96 @@
+"""The crops of a former run, where those of a new one would be the same: no need to decode the picture again."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import posixpath
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline import storage
+from pipeline.formats.dataset_json import DATASET_FILE, read_dataset_file
+from pipeline.formats.manifest import MANIFEST_FOLDER, WRITTEN, read_manifest, read_summary
+from pipeline.formats.samples import read_samples, shard_path
+from pipeline.records import Crop, InputError
+
+DECIDING_VERSIONS = ("format", "crop", "images", "encoding", "numpy", "opencv-contrib-python", "pillow")
+"""Crops made with equal ones of these, from the same file and box, are the same to the byte."""
+
+log = logging.getLogger("attparse")
+
+
+def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, Any]) -> str | None:
+    """Return the last one among the paths that is a run, if it made crops as the new run would.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Runs or their manifest folders, and other sources of landmarks.
+    crop : str
+        ``face`` or ``none``.
+    versions : mapping
+        Of the new run.
+    """
+    for path in reversed(paths):
+        parent, name = posixpath.split(path.rstrip("/"))
+        folder = parent if name == MANIFEST_FOLDER else path
+        if not storage.exists(storage.join(folder, DATASET_FILE)):
+            continue
+        try:
+            document = read_dataset_file(folder)
+        except InputError:  # of another format: its landmarks count all the same
+            return None
+        former = document.get("versions", {})
+        same = document.get("crop") == crop and all(former.get(name) == versions[name] for name in DECIDING_VERSIONS)
+        return folder if same else None
+    return None
+
+
+class KeptCrops:
+    """The crops of a shard of a former run, read along with the same shard of the new one.
+
+    Where the former run dealt other images to the shard, or in another order, it has fewer to give.
+
+    Parameters
+    ----------
+    run : str or None
+        Folder of the former run.
+    shard : str
+        Name of the shard.
+    """
+
+    def __init__(self, run: str | None, shard: str) -> None:
+        self._rows = [] if run is None else _read_rows(run, shard)
+        self._position = {row["image_id"]: index for index, row in enumerate(self._rows)}
+        self._samples = None if run is None else read_samples(shard_path(run, shard))
+        self._next = 0
+
+    def take(self, image_id: str) -> Crop | None:
+        """Return the crop of an image, if it does not lie before one that was returned already."""
+        index = self._position.get(image_id, -1)
+        if self._samples is None or index < self._next:
+            return None
+        sample = next(itertools.islice(self._samples, index - self._next, None))
+        self._next = index + 1
+        row = self._rows[index]
+        x0, y0, x1, y1 = row["crop"]
+        return Crop(row["sha256"], row["height"], row["width"], (x0, y0, x1, y1), sample.jpeg)
+
+    def close(self) -> None:
+        """Close the former shard."""
+        if self._samples is not None:
+            self._samples.close()
+
+
+def _read_rows(run: str, shard: str) -> list[dict[str, Any]]:
+    """Return the rows of a former shard's samples, none if its file is not the one that its manifest tells of."""
+    summary = read_summary(run, shard)
+    if summary is None:
+        return []
+    path = shard_path(run, shard)
+    if not storage.exists(path) or storage.sha256_of(path) != summary.sha256:
+        log.warning("%s: not the file that its manifest tells of, its crops are made again", path)
+        return []
+    columns = ["image_id", "status", "sha256", "height", "width", "crop"]
+    return [row for row in read_manifest(run, shard, columns).to_pylist() if row["status"] == WRITTEN]

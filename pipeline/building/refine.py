@@ -1,0 +1,35 @@
+"""``--refine segmentation``: cut the background out of the regions whose outlines may reach into it."""
+
+from __future__ import annotations
+
+from pipeline import images
+from regions.masks import RegionMap, clear_background
+
+SEGMENTATION = "segmentation"
+
+
+class Refiner:
+    """Holds the model that tells people from the background."""
+
+    def __init__(self) -> None:
+        from pipeline.detection import mediapipe_detectors  # noqa: PLC0415 - takes a second
+
+        self._segmenter = mediapipe_detectors.PersonSegmenter()
+
+    def refine(self, region_map: RegionMap, jpeg: bytes) -> None:
+        """Clear the bits of crown, ears and neck where a crop shows the background, in place.
+
+        The stored crop is looked at, not the picture: so a crop that is kept from a former run gives the same masks.
+
+        Parameters
+        ----------
+        region_map : ndarray (height, width) uint64
+            On the grid of the crop's masks.
+        jpeg : bytes
+            The encoded crop.
+        """
+        clear_background(region_map, self._segmenter.find(images.decode(jpeg).pixels))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._segmenter.close()

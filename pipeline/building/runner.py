@@ -1,0 +1,144 @@
+"""Running the graph: Beam's options, the pipeline, its errors and its counters."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
+
+from pipeline.building import progress
+from pipeline.building.graph import BuildShards
+from pipeline.records import BuildSettings, InputError, RunError
+
+LOCAL_RUNNER = "FnApiRunner"
+MAX_THREADS = 4
+CONSOLE = "https://console.cloud.google.com/dataflow/jobs"
+
+log = logging.getLogger("attparse")
+
+
+def beam_options(flags: Sequence[str]) -> PipelineOptions:
+    """Return Beam's options; without a runner in them, the local one with a worker per core.
+
+    Workers are threads on up to `MAX_THREADS` cores, and processes on more: processes take 2 s longer
+    to start and more memory, but don't share Python's lock.
+
+    Raises
+    ------
+    InputError
+        At an option that neither attparse nor Beam knows.
+    """
+    if not any(flag.split("=")[0] == "--runner" for flag in flags):
+        defaults = ["--runner", LOCAL_RUNNER]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not any(flag.startswith("--direct_running_mode") for flag in flags):
+            mode = "multi_threading" if cores <= MAX_THREADS else "multi_processing"
+            defaults.append(f"--direct_running_mode={mode}")
+        if not any(flag.startswith("--direct_num_workers") for flag in flags):
+            defaults.append(f"--direct_num_workers={cores}")
+        flags = [*defaults, *flags]
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    for kind in PipelineOptions.__subclasses__():
+        kind._add_argparse_args(parser)
+    unknown = parser.parse_known_args(list(flags))[1]
+    if unknown:
+        raise InputError(f"unknown option {unknown[0]!r}: neither attparse nor Apache Beam has it")
+    return PipelineOptions(list(flags))
+
+
+def on_dataflow(options: PipelineOptions) -> bool:
+    """Tell whether the runner is Dataflow's."""
+    return "dataflow" in str(options.view_as(StandardOptions).runner).lower()
+
+
+def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
+    """Return an empty pipeline.
+
+    Raises
+    ------
+    InputError
+        If Beam's own checks find its options wrong.
+    """
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:
+        raise InputError("; ".join(str(error).splitlines()[1:]) or str(error)) from None
+
+
+def run_pipeline(
+    pipeline: beam.Pipeline, settings: BuildSettings, images_of_shard: Mapping[str, int], all_names: Sequence[str]
+) -> None:
+    """Build shards and wait until they are there.
+
+    Parameters
+    ----------
+    pipeline : beam.Pipeline
+        From `make_pipeline`.
+    settings : BuildSettings
+    images_of_shard : mapping of str to int
+        Shards to build, and how many images each has.
+    all_names : sequence of str
+        All shards of the data set.
+
+    Raises
+    ------
+    RunError
+        If the pipeline failed.
+    """
+    options = pipeline.options
+    flags = options.get_all_options()
+    in_process = flags["runner"] == LOCAL_RUNNER and flags["direct_running_mode"] != "multi_processing"
+    start = time.perf_counter()
+    add_graph(pipeline, settings, list(images_of_shard), all_names)
+    with progress.show(images_of_shard, settings.output, in_process=in_process), _beams_own_traceback() as printed:
+        try:
+            result = pipeline.building.run()
+            if on_dataflow(options):
+                cloud = options.view_as(GoogleCloudOptions)
+                log.info("%s/%s/%s?project=%s", CONSOLE, cloud.region, result.job_id(), cloud.project)
+            state = result.wait_until_finish()
+        except Exception as error:
+            raise _run_error(error, printed.getvalue()) from error
+    if state != "DONE":
+        raise RunError(f"the pipeline ended as {state}")
+    _tell_times(result, time.perf_counter() - start)
+
+
+def add_graph(pipeline: beam.Pipeline, settings: BuildSettings, names: Sequence[str], all_names: Sequence[str]) -> None:
+    """Add the steps that build the named shards and complete the data set."""
+    _ = pipeline | "ShardNames" >> beam.Create(list(names)) | BuildShards(settings, all_names)
+
+
+@contextlib.contextmanager
+def _beams_own_traceback() -> Iterator[io.StringIO]:
+    """Catch what Beam's local workers print to stderr as they fail."""
+    with contextlib.redirect_stderr(io.StringIO()) as printed:
+        yield printed
+
+
+def _run_error(error: Exception, printed: str) -> RunError:
+    """Return an error of a worker in one line; the traceback goes to the log unless it is the disk's fault."""
+    text = [line for line in str(error).splitlines() if line.strip()]
+    line = text[-1].partition(" [while running")[0] if text else repr(error)
+    if "Errno" in line:
+        return RunError(line[line.index("[Errno") :])
+    log.error("%s", printed or str(error))
+    return RunError(line)
+
+
+def _tell_times(result: Any, seconds: float) -> None:
+    counters = {c.key.metric.name: c.result for c in result.metrics().query()["counters"]}
+    images = sum(count for name, count in counters.items() if name.startswith(("written_", "rejected_")))
+    if not images:
+        return
+    stages = {name.partition("_")[2]: us for name, us in counters.items() if name.startswith("microseconds_")}
+    shares = ", ".join(f"{stage} {us / images / 1000:.2f}" for stage, us in stages.items() if us)
+    log.info("%d images in %.1f s; milliseconds per image: %s", images, seconds, shares)

@@ -1,0 +1,130 @@
+"""Writing a shard from its plan."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Mapping
+from typing import BinaryIO
+
+from pipeline import storage
+from pipeline.building import progress
+from pipeline.building.annotate import Annotator, Stopwatch
+from pipeline.building.kept_crops import KeptCrops
+from pipeline.building.plan import load_plan
+from pipeline.formats import manifest
+from pipeline.formats.samples import JPEG, JSON, MASKS, shard_path
+from pipeline.records import Annotated, BuildSettings, ShardSummary
+
+
+def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwatch: Stopwatch) -> ShardSummary:
+    """Build one shard from its saved plan: the tar file, then its manifest as the record of completion.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``train-000000``.
+    settings : BuildSettings
+    annotator : Annotator
+    stopwatch : Stopwatch
+        Told how long writing took.
+
+    Raises
+    ------
+    RuntimeError
+        For an error that is not foreseen, with the image's id in the message.
+    """
+    plan = load_plan(settings.output, name)
+    attributes = list(settings.table.attributes)
+    rows: list[manifest.ManifestRow] = []
+    kept_crops = KeptCrops(settings.kept_crops, name)
+    with storage.create(shard_path(settings.output, name)) as stream, contextlib.closing(kept_crops):
+        writer = SampleWriter(stream)
+        for row in plan.images.rows():
+            try:
+                result = annotator.annotate(row, kept_crops.take(row.image_id))
+            except Exception as error:
+                raise RuntimeError(f"image {row.image_id!r} of shard {name}: {error!r}") from error
+            if isinstance(result, Annotated):
+                with stopwatch.time("write"):
+                    writer.add(result, plan.split, attributes)
+            rows.append(manifest.manifest_row(result))
+            progress.image_done(written=isinstance(result, Annotated))
+        writer.close()
+    summary = summarize(plan.name, plan.split, plan.fingerprint, rows, writer)
+    with stopwatch.time("write"):
+        manifest.write_manifest(settings.output, rows, plan.images.labels, attributes, summary)
+    return summary
+
+
+def summarize(
+    name: str, split: str, fingerprint: str, rows: list[manifest.ManifestRow], writer: SampleWriter
+) -> ShardSummary:
+    """Return what became of a shard whose tar file is complete."""
+    rungs = Counter(row.rung for row in rows if row.rung)
+    reasons = Counter(row.reason for row in rows if row.reason)
+    return ShardSummary(
+        name=name,
+        split=split,
+        fingerprint=fingerprint,
+        samples=sum(rungs.values()),
+        rejected=sum(reasons.values()),
+        bytes=writer.bytes,
+        sha256=writer.sha256,
+        rungs=dict(sorted(rungs.items())),
+        reasons=dict(sorted(reasons.items())),
+    )
+
+
+class SampleWriter:
+    """Writes samples to a tar file whose bytes depend on nothing but the samples.
+
+    Parameters
+    ----------
+    stream : binary stream
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = storage.HashingWriter(stream)
+        self._tar = tarfile.TarFile(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[arg-type]
+
+    def add(self, sample: Annotated, split: str, attributes: list[str]) -> None:
+        """Append the three members of a sample."""
+        description = {
+            "image_id": sample.row.image_id,
+            "split": split,
+            "labels": dict(zip(attributes, sample.row.labels.astype(int).tolist(), strict=True)),
+            "landmarks": sample.landmarks.tolist(),
+            "crop": list(sample.crop),
+            "rung": sample.rung,
+        }
+        text = json.dumps(description, separators=(",", ":")).encode()
+        self.add_members(sample.row.key, {JPEG: sample.jpeg, MASKS: sample.png, JSON: text})
+
+    def add_members(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Append the members of a sample, given by their endings."""
+        for ending, content in members.items():
+            self._member(f"{key}.{ending}", content)
+
+    def _member(self, name: str, content: bytes) -> None:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        info.mode = 0o644
+        self._tar.addfile(info, io.BytesIO(content))
+
+    def close(self) -> None:
+        """Write the end of the tar file."""
+        self._tar.close()
+
+    @property
+    def bytes(self) -> int:
+        """Size of the tar file."""
+        return self._stream.bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the tar file."""
+        return self._stream.sha256

@@ -1,0 +1,1 @@
+"""What a run leaves: writer and reader of each format side by side."""

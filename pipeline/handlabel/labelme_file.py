@@ -1,0 +1,176 @@
+"""labelme's files: where to start placing landmarks, and the landmarks that were placed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.inputs.text_tables import MAX_NUMBER
+from regions.landmarks import NUM_LANDMARKS, FloatArray, landmarks_in_box
+from regions.quality import implausible
+
+LABELME_VERSION = "5.5.0"
+LABELS = [str(index) for index in range(NUM_LANDMARKS)]
+START_SHARE = 0.6
+"""Size of the mean face that is placed where there is no guess, as a share of the picture's shorter side."""
+EDGE = 1.0
+"""Points are placed at least this far inside of the picture, in pixels: labelme shows none beyond its edge."""
+MAX_NAMED = 10
+
+
+class LabelError(Exception):
+    """A labelled file that can't be used; the message tells what was found and what was expected."""
+
+
+def start_landmarks(guess: FloatArray, size: tuple[int, int]) -> FloatArray:
+    """Return where to start placing landmarks by hand.
+
+    Parameters
+    ----------
+    guess : ndarray (68, 2)
+        In pixels of the picture; may be not a number.
+    size : tuple of int
+        Height and width of the picture, in pixels.
+
+    Returns
+    -------
+    ndarray (68, 2)
+        The guess, or the mean face in the middle of the picture where the guess is unknown or lies
+        wholly outside; points outside of the picture are moved to just inside.
+    """
+    high = np.array(size[::-1], dtype=np.float64)
+    inside = ((guess >= 0) & (guess <= high)).all(axis=1)
+    if not inside.any() or not np.isfinite(guess).all():
+        side = START_SHARE * min(size)
+        guess = landmarks_in_box(np.array([*(high - side) / 2, side, side]))
+    return np.clip(guess, EDGE, np.maximum(high - EDGE, EDGE))
+
+
+def labelme_file(picture: str, landmarks: FloatArray, size: tuple[int, int]) -> bytes:
+    """Return a file that labelme opens: a picture and 68 points labelled 0 to 67.
+
+    Parameters
+    ----------
+    picture : str
+        Name of the picture, in the same folder.
+    landmarks : ndarray (68, 2)
+        In pixels of the picture.
+    size : tuple of int
+        Height and width of the picture, in pixels.
+    """
+    height, width = size
+    shapes: list[dict[str, Any]] = [
+        {
+            "label": label,
+            "points": [[round(float(x), 3), round(float(y), 3)]],
+            "group_id": None,
+            "description": "",
+            "shape_type": "point",
+            "flags": {},
+            "mask": None,
+        }
+        for label, (x, y) in zip(LABELS, landmarks, strict=True)
+    ]
+    document: dict[str, Any] = {
+        "version": LABELME_VERSION,
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": picture,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+    return json.dumps(document, indent=2).encode()
+
+
+def labelled_landmarks(content: bytes, picture: str, size: tuple[int, int]) -> FloatArray:
+    """Return the landmarks of a file that labelme has saved.
+
+    Parameters
+    ----------
+    content : bytes
+        The file.
+    picture : str
+        Name of the picture it must be of.
+    size : tuple of int
+        Height and width of the picture, in pixels.
+
+    Returns
+    -------
+    ndarray (68, 2)
+        In pixels of the picture.
+
+    Raises
+    ------
+    LabelError
+        If they are not 68 points in that picture that look like a face.
+    """
+    height, width = size
+    document = _parse(content)
+    named = str(document.get("imagePath")).replace("\\", "/").rpartition("/")[2]
+    if named != picture:
+        raise LabelError(f"imagePath is {named[-60:]!r}, expected {picture!r}: the labels are another picture's")
+    found = document.get("imageHeight"), document.get("imageWidth")
+    if found != size:
+        raise LabelError(f"imageHeight and imageWidth are {str(found)[:60]}, expected {size}, as {picture} is shown")
+    landmarks = _points(document["shapes"])
+    outside = np.flatnonzero(((landmarks < 0) | (landmarks > (width, height))).any(axis=1))
+    if len(outside):
+        x, y = landmarks[outside[0]]
+        raise LabelError(f"landmark {outside[0]} at ({x:.1f}, {y:.1f}), outside of the picture of {width}x{height}")
+    failure = implausible(landmarks, width, height)
+    if failure:
+        raise LabelError(failure)
+    return landmarks
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise LabelError(f"not valid JSON: {error}") from None
+    shapes = document.get("shapes") if isinstance(document, dict) else None
+    if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
+        raise LabelError("no list of shapes in it, expected what labelme saves")
+    return dict(document)
+
+
+def _points(shapes: Sequence[Mapping[str, Any]]) -> FloatArray:
+    """Return the points of shapes labelled 0 to 67 as ``(68, 2)``."""
+    labels = [shape.get("label") for shape in shapes]
+    others = [repr(label)[:40] for label in labels if label not in LABELS]
+    if others:
+        raise LabelError(f"labelled {_listed(others)}, expected 0 to {NUM_LANDMARKS - 1} once each and nothing else")
+    counts = Counter(labels)
+    wrong = {"missing": [x for x in LABELS if not counts[x]], "doubled": [x for x in LABELS if counts[x] > 1]}
+    problems = [
+        f"landmark{'s' * (len(found) > 1)} {_listed(found)} {'are' if len(found) > 1 else 'is'} {what}"
+        for what, found in wrong.items()
+        if found
+    ]
+    if problems:
+        raise LabelError(f"{' and '.join(problems)}, expected 0 to {NUM_LANDMARKS - 1} once each")
+    return np.array([_point(shape) for shape in sorted(shapes, key=lambda shape: int(shape["label"]))])
+
+
+def _point(shape: Mapping[str, Any]) -> list[float]:
+    label, points = shape["label"], shape.get("points")
+    if shape.get("shape_type") != "point":
+        raise LabelError(f"landmark {label} is of type {shape.get('shape_type')!r}, expected 'point'")
+    pair = points[0] if isinstance(points, list) and len(points) == 1 else None
+    if not (isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair))):
+        raise LabelError(f"landmark {label} has the points {str(points)[:60]}, expected one [x, y] of numbers")
+    return [float(value) for value in pair]
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= MAX_NUMBER
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + rest

@@ -1,0 +1,1 @@
+"""What the user hands in: label files, splits, boxes, points, landmarks."""

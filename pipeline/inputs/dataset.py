@@ -1,0 +1,234 @@
+"""Reading a data set: label file, partition, face boxes, five points, and the folder of images."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline import storage
+from pipeline.config import RunConfig
+from pipeline.inputs import text_tables
+from pipeline.inputs.landmark_files import read_landmarks
+from pipeline.records import SPLITS, FloatRows, ImageTable, InputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+LABEL_VALUES = {"1": 1, "-1": 0, "0": 0, "1.0": 1, "-1.0": 0, "0.0": 0}
+SPLIT_NAMES = {
+    **{str(index): index for index in range(len(SPLITS))},
+    **{name: index for index, name in enumerate(SPLITS)},
+    "valid": SPLITS.index("val"),
+    "validation": SPLITS.index("val"),
+}
+MAX_KEY_LENGTH = 72
+"""With a hash and the longest ending, a name of 100 bytes: what a tar file holds."""
+
+MISSING, UNLABELLED, UNSAFE_ID = "missing", "unlabelled", "unsafe_id"
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A label file.
+
+    Attributes
+    ----------
+    names : list of str
+        Attributes.
+    image_ids : list of str
+    values : ndarray (n, attributes) bool
+    """
+
+    names: list[str]
+    image_ids: list[str]
+    values: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as it is listed, before any image is read.
+
+    Attributes
+    ----------
+    attribute_names : list of str
+    images : ImageTable
+        In the order of the label file; then images without a label row, by name.
+    skipped : int
+        Label rows left out because their image is missing.
+    """
+
+    attribute_names: list[str]
+    images: ImageTable
+    skipped: int
+
+
+def read_dataset(config: RunConfig) -> Dataset:
+    """Read everything that is known of a data set without opening an image.
+
+    Raises
+    ------
+    InputError
+        If a file or folder can't be used: one line with file, line, what was found and expected.
+    """
+    labels = read_labels(config.labels)
+    files = storage.list_files(config.images)
+    if not any(map(_is_image, files)):
+        raise InputError(f"{config.images}: no image files, expected names ending in {', '.join(IMAGE_SUFFIXES)}")
+    image_ids, values, skipped = labels.image_ids, labels.values, 0
+    if config.skip_missing:
+        present = [i for i, image_id in enumerate(image_ids) if image_id in files or is_unsafe(image_id)]
+        skipped = len(image_ids) - len(present)
+        image_ids, values = [image_ids[i] for i in present], values[present]
+    unlabelled = sorted(map(_as_text, set(filter(_is_image, files)) - set(labels.image_ids)))
+    if config.limit is not None:
+        image_ids, values, unlabelled = image_ids[: config.limit], values[: config.limit], []
+    values = np.concatenate([values, np.zeros((len(unlabelled), values.shape[1]), dtype=np.bool_)])
+    reasons = [_reason(image_id, files) for image_id in image_ids] + [UNLABELLED] * len(unlabelled)
+    image_ids = [*image_ids, *unlabelled]
+    boxes = _read_numbers(config.bboxes, image_ids, (4,), "face boxes (x, y, width, height)")
+    points = _read_numbers(config.points, image_ids, (5, 2), "five points (x, y each)")
+    images = ImageTable(
+        image_ids=image_ids,
+        keys=sample_keys(image_ids),
+        reasons=reasons,
+        splits=_read_splits(config.partition, image_ids, len(image_ids) - len(unlabelled)),
+        labels=values,
+        sizes=np.array([files.get(image_id, -1) for image_id in image_ids], dtype=np.int64),
+        boxes=boxes,
+        points=points,
+        landmarks=read_landmarks(config.landmarks, image_ids, boxes, points, labels.image_ids),
+    )
+    return Dataset(labels.names, images, skipped)
+
+
+def read_labels(path: str) -> Labels:
+    """Read a label file: CelebA's text layout or CSV, values -1/1 or 0/1.
+
+    Raises
+    ------
+    InputError
+        For a wrong count, a row twice, or a value that is not a label.
+    """
+    table = text_tables.read_table(path)
+    names = table.columns
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path}: attribute {name!r} stands twice in the header")
+    values = bytearray()
+
+    def add(row: text_tables.Row) -> None:
+        try:
+            values.extend([LABEL_VALUES[value] for value in row.values])
+        except KeyError:
+            values.extend([_label(path, row.line, *cell) for cell in zip(names, row.values, strict=True)])
+
+    image_ids = list(_unique_rows(table, add))
+    if not image_ids:
+        raise InputError(f"{path}: no rows")
+    array = np.frombuffer(bytes(values), dtype=np.bool_).reshape(len(image_ids), len(names))
+    return Labels(names, image_ids, array)
+
+
+def _label(path: str, line: int, name: str, text: str) -> int:
+    """Return the label in a cell that may have spaces about it."""
+    if text.strip() not in LABEL_VALUES:
+        raise InputError(f"{path}:{line}: attribute {name!r} is {text!r}, expected -1 or 1 (or 0 or 1)")
+    return LABEL_VALUES[text.strip()]
+
+
+def _unique_rows(table: text_tables.Table, parse: Callable[[text_tables.Row], Value]) -> dict[str, Value]:
+    """Parse all rows of a table by image id; a second row of the same id is an error."""
+    parsed: dict[str, Value] = {}
+    for row in table.rows:
+        if row.image_id in parsed:
+            first = list(parsed).index(row.image_id)
+            raise InputError(
+                f"{table.path}:{row.line}: image {row.image_id!r} has a row already (row {first + 1} of the table)"
+            )
+        parsed[row.image_id] = parse(row)
+    return parsed
+
+
+def _read_splits(path: str | None, image_ids: Sequence[str], num_labelled: int) -> npt.NDArray[np.uint8]:
+    """Return the split of each image; images without a label may lack one and count as training."""
+    if path is None:
+        return np.zeros(len(image_ids), dtype=np.uint8)
+    table = text_tables.read_table(path, num_values=1)
+
+    def parse(row: text_tables.Row) -> int:
+        if row.values[0].strip() not in SPLIT_NAMES:
+            raise InputError(f"{path}:{row.line}: split {row.values[0]!r}, expected 0, 1, 2 or {', '.join(SPLITS)}")
+        return SPLIT_NAMES[row.values[0].strip()]
+
+    splits = _unique_rows(table, parse)
+    for image_id in image_ids[:num_labelled]:
+        if image_id not in splits:
+            raise InputError(f"{path}: no row for image {image_id!r} of the label file")
+    return np.array([splits.get(image_id, 0) for image_id in image_ids], dtype=np.uint8)
+
+
+def _read_numbers(path: str | None, image_ids: Sequence[str], shape: tuple[int, ...], what: str) -> FloatRows:
+    """Return numbers per image, not a number where the file has none for it."""
+    result = np.full((len(image_ids), *shape), np.nan, dtype=np.float32)
+    if path is None:
+        return result
+    table = text_tables.read_table(path)
+    if len(table.columns) != np.prod(shape):
+        raise InputError(f"{path}: {len(table.columns)} values a row, expected {np.prod(shape)}: {what}")
+    rows = _unique_rows(table, lambda row: text_tables.numbers(table, row))
+    found = [i for i, image_id in enumerate(image_ids) if image_id in rows]
+    if found:
+        result[found] = np.array([rows[image_ids[i]] for i in found], dtype=np.float32).reshape(-1, *shape)
+    if shape == (4,):
+        result[~(result[:, 2:] > 0).all(axis=1)] = np.nan
+    return result
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _as_text(name: str) -> str:
+    """Return a file's name with bytes that are not UTF-8 written out."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _reason(image_id: str, files: Mapping[str, int]) -> str:
+    """Tell what speaks against reading an image, as far as its id and the folder's listing tell."""
+    if is_unsafe(image_id):
+        return UNSAFE_ID
+    return "" if image_id in files else MISSING
+
+
+def is_unsafe(image_id: str) -> bool:
+    """Tell whether an id is anything but a plain relative path below the image folder."""
+    parts = image_id.split("/")
+    return (
+        any(part in ("", ".", "..") for part in parts)
+        or "\\" in image_id
+        or "://" in image_id
+        or any(not character.isprintable() for character in image_id)
+    )
+
+
+def sample_keys(image_ids: Sequence[str]) -> list[str]:
+    """Return the name of each image's sample: its id without extension, in letters, digits, - and _.
+
+    Ids that would get the same key, or too long a one, have a hash of the id added; so have those
+    that look as if they had one, lest they meet it.
+    """
+    keys = [re.sub(r"[^A-Za-z0-9_-]", "_", re.sub(r"\.[^./]*$", "", image_id)) for image_id in image_ids]
+    seen: set[str] = set()
+    twice = {key for key in keys if key in seen or seen.add(key)}  # type: ignore[func-returns-value]
+    return [
+        f"{key[:MAX_KEY_LENGTH]}-{hashlib.sha256(image_id.encode()).hexdigest()[:16]}"
+        if key in twice or len(key) > MAX_KEY_LENGTH or re.fullmatch("(.*-[0-9a-f]{16})?", key)
+        else key
+        for key, image_id in zip(keys, image_ids, strict=True)
+    ]

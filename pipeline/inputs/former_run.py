@@ -1,0 +1,60 @@
+"""The landmarks of a former run, out of its manifests (``--landmarks OUT``)."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from pipeline import storage
+from pipeline.detection.fallback_chain import WEAK_RUNGS
+from pipeline.formats.manifest import MANIFEST_FOLDER, MANIFEST_SUFFIX, WRITTEN, landmark_rows, read_manifest_file
+from pipeline.records import FloatRows, InputError
+from regions.landmarks import NUM_LANDMARKS
+
+COLUMN_TYPES = {
+    "image_id": pa.string(),
+    "status": pa.string(),
+    "rung": pa.string(),
+    "landmarks": pa.list_(pa.float32(), 2 * NUM_LANDMARKS),
+}
+"""The columns of a manifest that are read here."""
+
+
+def manifests_among(names: Sequence[str]) -> list[str]:
+    """Return the manifests among the files of a run's folder, or of its manifest folder."""
+    return [
+        name for name in names if name.endswith(MANIFEST_SUFFIX) and posixpath.dirname(name) in ("", MANIFEST_FOLDER)
+    ]
+
+
+def read_former_landmarks(folder: str, names: Sequence[str]) -> Iterator[tuple[str, FloatRows]]:
+    """Yield image ids and landmarks ``(68, 2)`` out of the manifests of a run.
+
+    Images that were rejected are left out, and those with landmarks of a weak rung: both are tried again.
+
+    Parameters
+    ----------
+    folder : str
+    names : sequence of str
+        Manifests in the folder.
+
+    Raises
+    ------
+    InputError
+        If a file is not the manifest of a run.
+    """
+    for name in tqdm(names, unit=" manifests", desc="landmarks", disable=len(names) < 2):
+        path = storage.join(folder, name)
+        try:
+            table = read_manifest_file(path, list(COLUMN_TYPES))
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path}: {str(error).splitlines()[0]}, expected a manifest of attparse") from None
+        if {field.name: field.type for field in table.schema} != COLUMN_TYPES:
+            raise InputError(f"{path}: columns {str(table.schema.names)[:60]}, expected a manifest of attparse")
+        columns = (table[name].to_pylist() for name in ("image_id", "status", "rung"))
+        for image_id, status, rung, found in zip(*columns, landmark_rows(table), strict=True):
+            if status == WRITTEN and rung not in WEAK_RUNGS:
+                yield image_id, found

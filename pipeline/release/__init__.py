@@ -1,0 +1,1 @@
+"""Releases without images, and joining them with one's own images."""

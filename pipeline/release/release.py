@@ -1,0 +1,261 @@
+"""``attparse release``: what a run made, without any picture, for others to join with their own images."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from pipeline import storage
+from pipeline.building.annotate import SampleMaker, Stopwatch, encode_planes
+from pipeline.building.run import run
+from pipeline.building.shard import SampleWriter
+from pipeline.demo import make_sample
+from pipeline.drawing.preview import write_preview
+from pipeline.formats.dataset_json import read_dataset_file
+from pipeline.formats.manifest import REJECTED, WRITTEN, landmark_rows, read_manifest
+from pipeline.formats.samples import JSON, MASKS, Sample, read_samples, shard_path
+from pipeline.records import Crop, FloatRows, InputError
+from pipeline.release.croissant import describe_croissant
+from pipeline.release.dataset_card import write_card, write_licence
+from pipeline.release.geoparquet import COLUMNS, landmark_schema, landmark_table
+from pipeline.release.release_json import (
+    CARD,
+    CONTACT_SHEET,
+    CROISSANT,
+    LANDMARKS,
+    LICENCE,
+    REJECTS,
+    RELEASE_FILE,
+    RELEASE_VERSION,
+    RESOLUTIONS,
+    SUMS,
+    TABLE,
+    mask_shard,
+    mask_size,
+    table_as_toml,
+)
+from pipeline.verify import verify
+from regions.attributes import AttributeTable, parse_table
+from regions.crop import Box
+from regions.landmarks import FloatArray
+from regions.masks import sample_points
+
+ROWS_PER_GROUP = 1000
+REJECT_COLUMNS = ("image_id", "split", "shard", "reason", "detail", "sha256")
+
+log = logging.getLogger("attparse")
+
+
+@dataclass(frozen=True)
+class ReleaseConfig:
+    """What ``attparse release`` was asked to do; see its ``--help`` for each option."""
+
+    output: str
+    to: str
+    resolution: str = RESOLUTIONS[0]
+    without_labels: bool = False
+    url: str | None = None
+    creator: str | None = None
+
+
+class _Files:
+    """Writes the files of a release, and keeps their sizes and hashes."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.known: dict[str, dict[str, Any]] = {}
+        """``bytes`` and ``sha256`` by name."""
+
+    def path(self, name: str) -> str:
+        return storage.join(self.folder, *name.split("/"))
+
+    @contextlib.contextmanager
+    def create(self, name: str) -> Iterator[BinaryIO]:
+        with storage.create(self.path(name)) as stream:
+            yield stream
+        path = self.path(name)
+        self.known[name] = {"bytes": storage.size_of(path), "sha256": storage.sha256_of(path)}
+
+    def write(self, name: str, content: bytes) -> None:
+        with self.create(name) as stream:
+            stream.write(content)
+
+    def delete(self) -> None:
+        for name in self.known:
+            storage.delete(self.path(name))
+
+
+def release(config: ReleaseConfig) -> dict[str, dict[str, Any]]:
+    """Write a release of a finished run.
+
+    Returns
+    -------
+    dict of str to dict
+        Size and hash of each file, by name.
+
+    Raises
+    ------
+    InputError
+        If the run has faults, the folder is not empty or can't be written, or scikit-image is not installed.
+    """
+    dataset = read_dataset_file(config.output)
+    _check_folder(config)
+    _check_run(config.output, dataset)
+    table = parse_table(table_as_toml(dataset["attribute_table"]), TABLE)
+    files = _Files(config.to)
+    try:
+        row_groups = _write_samples(config, dataset, table, files)
+        _write_rejects(config.output, dataset, files)
+        files.write(TABLE, table_as_toml(dataset["attribute_table"]).encode())
+        files.write(CONTACT_SHEET, _draw_contact_sheet())
+        files.write(LICENCE, write_licence(dataset))
+        files.write(CARD, write_card(dataset, files.known, config.resolution, config.without_labels))
+        files.write(CROISSANT, describe_croissant(dataset, files.known, config.url, config.creator))
+        description = {
+            "release_version": RELEASE_VERSION,
+            "resolution": config.resolution,
+            "labels": not config.without_labels,
+            "dataset": {name: value for name, value in dataset.items() if name != "images"},
+            "row_groups": row_groups,
+            "files": dict(files.known),
+        }
+        files.write(RELEASE_FILE, json.dumps(description, indent=1).encode() + b"\n")
+        sums = "".join(f"{file['sha256']}  {name}\n" for name, file in sorted(files.known.items()))
+        files.write(SUMS, sums.encode())
+    except BaseException:
+        files.delete()
+        raise
+    return files.known
+
+
+def _check_folder(config: ReleaseConfig) -> None:
+    if storage.is_below(config.to, config.output) or storage.is_below(config.output, config.to):
+        raise InputError(f"--to {config.to}: expected a folder apart from that of the run, {config.output}")
+    storage.make_folder(config.to)
+    found = sorted(storage.list_files(config.to))
+    if found:
+        raise InputError(f"{config.to}: not empty, {found[0]} is there; choose another --to")
+    if not config.without_labels:
+        storage.make_folder(storage.join(config.to, "masks"))
+
+
+def _check_run(output: str, dataset: Mapping[str, Any]) -> None:
+    """Refuse a run with faults, or without samples."""
+    problems = list(verify(output))
+    if problems:
+        raise InputError(f"{output}: {len(problems)} problems (attparse verify tells them), the first: {problems[0]}")
+    if not dataset["samples"]:
+        raise InputError(f"{output}: the run has no samples, all {dataset['rejected']} images were rejected")
+
+
+def _write_samples(
+    config: ReleaseConfig, dataset: Mapping[str, Any], table: AttributeTable, files: _Files
+) -> dict[str, list[int]]:
+    """Write landmarks.parquet and the mask shards; return each shard's first row group and their number."""
+    row_groups: dict[str, list[int]] = {}
+    groups = 0
+    bar = tqdm(total=dataset["samples"], unit=" samples", desc="release")
+    with bar, contextlib.ExitStack() as stack:
+        stream = stack.enter_context(files.create(LANDMARKS))
+        writer = stack.enter_context(pq.ParquetWriter(stream, landmark_schema(table.region_names), compression="zstd"))
+        for shard in dataset["shards"]:
+            name, first = shard["name"], groups
+            rows = _written_rows(config.output, name)
+            for start in range(0, len(rows), ROWS_PER_GROUP):
+                writer.write_table(landmark_table(rows.slice(start, ROWS_PER_GROUP), table))
+                groups += 1
+            row_groups[name] = [first, groups - first]
+            if not config.without_labels:
+                _write_masks(config, dataset, table, name, rows, files)
+            bar.update(len(rows))
+    return row_groups
+
+
+def _written_rows(output: str, name: str) -> pa.Table:
+    rows = read_manifest(output, name, [*COLUMNS, "status"])
+    return rows.filter(pa.compute.equal(rows["status"], WRITTEN))
+
+
+def _write_masks(
+    config: ReleaseConfig, dataset: Mapping[str, Any], table: AttributeTable, name: str, rows: pa.Table, files: _Files
+) -> None:
+    """Write a shard of masks and descriptions; none where the shard has no samples."""
+    if not len(rows):
+        return
+    maker = SampleMaker(table, dataset["crop"], dataset.get("refine"), Stopwatch())
+    sizes = zip(rows["height"].to_pylist(), rows["width"].to_pylist(), landmark_rows(rows), strict=True)
+    with files.create(mask_shard(name)) as stream, contextlib.closing(maker):
+        tar = SampleWriter(stream)
+        for sample, (height, width, landmarks) in zip(
+            read_samples(shard_path(config.output, name)), sizes, strict=True
+        ):
+            png = sample.png
+            if config.resolution != RESOLUTIONS[0]:
+                png = encode_planes(_larger_planes(maker, sample, (height, width), landmarks, config.resolution))
+            text = json.dumps(sample.description, separators=(",", ":")).encode()
+            tar.add_members(sample.key, {MASKS: png, JSON: text})
+        tar.close()
+
+
+def _larger_planes(
+    maker: SampleMaker, sample: Sample, size: tuple[int, int], landmarks: FloatRows, resolution: str
+) -> npt.NDArray[np.uint8]:
+    """Draw the packed masks of a sample at the crop's size in the training set, or in the source picture."""
+    x0, y0, x1, y1 = sample.description["crop"]
+    labels = np.array(list(sample.description["labels"].values()), dtype=np.bool_)
+    crop = Crop("", *size, (x0, y0, x1, y1), sample.jpeg)
+    return maker.planes(landmarks, labels, crop, *_grid(crop.box, resolution))
+
+
+def _grid(box: Box, resolution: str) -> tuple[FloatArray, FloatArray]:
+    if resolution != "source":
+        return sample_points(box, *mask_size(resolution, box))
+    x0, y0, x1, y1 = box
+    return np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5
+
+
+def _write_rejects(output: str, dataset: Mapping[str, Any], files: _Files) -> None:
+    with files.create(REJECTS) as stream:
+        stream.write((",".join(REJECT_COLUMNS) + "\n").encode())
+        for shard in dataset["shards"]:
+            if not shard["rejected"]:
+                continue
+            rows = read_manifest(output, shard["name"], [*REJECT_COLUMNS, "status"]).to_pylist()
+            stream.write(_as_csv(row for row in rows if row["status"] == REJECTED))
+
+
+def _as_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([row[name] or "" for name in REJECT_COLUMNS] for row in rows)
+    return text.getvalue().encode()
+
+
+def _draw_contact_sheet() -> bytes:
+    """Draw the ten regions over the built-in sample: the release must show no face of the data set."""
+    log.info("drawing the contact sheet from the built-in sample")
+    with tempfile.TemporaryDirectory() as scratch:
+        output = str(Path(scratch) / "out")
+        level = log.level
+        log.setLevel(logging.WARNING)
+        try:
+            run(replace(make_sample(str(Path(scratch) / "sample"), output), beam_options=("--direct_num_workers=1",)))
+        finally:
+            log.setLevel(level)
+        sheet = Path(scratch) / "sheet.png"
+        write_preview(output, str(sheet), 12)
+        return sheet.read_bytes()

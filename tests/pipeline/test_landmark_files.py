@@ -1,0 +1,320 @@
+"""Landmarks made elsewhere: tables, OpenFace's output and .pts files, tied to images by their names."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import numpy as np
+import pytest
+
+from pipeline import storage
+from pipeline.inputs.landmark_files import match_files, read_landmark_csv, read_landmarks
+from pipeline.inputs.openface import LANDMARK_COLUMNS
+from pipeline.records import InputError
+from regions.landmarks import five_points
+from tests.faces import face
+from tests.landmark_files import SEQUENCE_COLUMNS, openface_csv, pts_file
+from tests.pipeline.test_storage import OBJECTS
+
+FACE = face()
+OTHER = face(x=700, y=600, eye_distance=90)
+
+
+@pytest.fixture
+def messages(caplog, monkeypatch):
+    """Return a function that gives the lines told to the user."""
+    monkeypatch.setattr(logging.getLogger("attparse"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="attparse")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "attparse"]
+
+
+def write(folder, files):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(folder)
+
+
+def read(paths, image_ids, *, boxes=None, points=None, label_ids=None):
+    """Read landmarks with the hints of some images, by id; return those of each image that has some."""
+    box_rows = np.full((len(image_ids), 4), np.nan, dtype=np.float32)
+    point_rows = np.full((len(image_ids), 5, 2), np.nan, dtype=np.float32)
+    for rows, hints in ((box_rows, boxes or {}), (point_rows, points or {})):
+        for image_id, hint in hints.items():
+            rows[image_ids.index(image_id)] = hint
+    landmarks = read_landmarks([str(path) for path in paths], image_ids, box_rows, point_rows, label_ids)
+    assert landmarks.shape == (len(image_ids), 68, 2)
+    assert landmarks.dtype == np.float32
+    return {image_id: found for image_id, found in zip(image_ids, landmarks, strict=True) if not np.isnan(found).all()}
+
+
+def error_of(path, image_ids=("a.jpg",)):
+    with pytest.raises(InputError) as caught:
+        read([path], list(image_ids))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def one_face(points=FACE, confidence="0.980"):
+    return openface_csv([((0, confidence), points)])
+
+
+def table_csv(rows):
+    lines = [",".join([image_id, *(f"{value:.3f}" for value in points.T.ravel())]) for image_id, points in rows]
+    return "\n".join([",".join(["image_name", *LANDMARK_COLUMNS]), *lines]) + "\n"
+
+
+def test_without_paths_there_is_no_room_for_landmarks():
+    nothing = np.zeros((3, 4), np.float32), np.zeros((3, 5, 2), np.float32)
+    assert read_landmarks([], ["a", "b", "c"], *nothing).shape == (3, 0, 2)
+
+
+def test_a_table(tmp_path, messages):
+    content = table_csv([("b.jpg", FACE), ("sub/a.jpg", OTHER), ("unknown.jpg", FACE)])
+    path = tmp_path / "landmarks.csv"
+    path.write_text(content)
+    found = read([path], ["a.jpg", "sub/a.jpg", "b.jpg"])
+    assert list(found) == ["sub/a.jpg", "b.jpg"]
+    np.testing.assert_allclose(found["b.jpg"], FACE, atol=1e-3)
+    np.testing.assert_allclose(found["sub/a.jpg"], OTHER, atol=1e-3)
+    assert messages() == [f"{path}: 1 of 3 rows are of no image of the label file and are left out"]
+    assert list(read_landmark_csv(str(path))) == ["b.jpg", "sub/a.jpg", "unknown.jpg"]
+
+
+def test_celebas_text_layout_is_a_table_too(tmp_path):
+    rows = table_csv([("a.jpg", FACE)]).replace(",", " ").splitlines()
+    path = tmp_path / "landmarks.txt"
+    path.write_text("\n".join(["1", *rows]) + "\n")
+    np.testing.assert_allclose(read([path], ["a.jpg"])["a.jpg"], FACE, atol=1e-3)
+
+
+def test_a_table_of_other_images(tmp_path):
+    path = tmp_path / "landmarks.csv"
+    path.write_text(table_csv([("images/a.jpg", FACE), ("images/b.jpg", FACE)]))
+    message = "none of its 2 rows is of an image of the label file: 'images/a.jpg', expected names such as 'a.jpg'"
+    assert error_of(path) == f"{path}: {message}"
+
+
+def test_images_that_are_left_out_of_a_run_are_not_unknown(tmp_path, messages):
+    (tmp_path / "landmarks.csv").write_text(table_csv([("b.jpg", FACE)]))
+    folder = write(tmp_path / "openface", {"b.csv": one_face(), "c.csv": "never read"})
+    for path in (tmp_path / "landmarks.csv", folder):
+        assert read([path], ["a.jpg"], label_ids=["a.jpg", "b.jpg", "c.jpg"]) == {}
+    assert messages() == []
+
+
+@pytest.mark.parametrize("header", ["id,x_0,y_0", "path;x_0", "\u00b2", "", "x_0,x_1", "timestamp,confidence"])
+def test_a_header_of_neither_layout(tmp_path, header):
+    path = tmp_path / "landmarks.csv"
+    path.write_text(f"{header}\na.jpg,1,2\n")
+    message = error_of(path)
+    assert message.startswith(f"{path}:1: {header!r}, expected ")
+    assert "image_name, x_0 to x_67" in message
+    assert "face, confidence" in message
+
+
+def test_a_missing_path(tmp_path):
+    for name in ("absent.csv", "a.pts", "absent.pts", "absent"):
+        assert error_of(tmp_path / name) == f"{tmp_path / name}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", one_face()), ("a.CSV", one_face()), ("a.pts", pts_file(FACE)), ("a.PTS", pts_file(FACE, header=None))],
+)
+def test_a_file_or_its_folder(tmp_path, name, content):
+    folder = write(tmp_path / "files", {name: content})
+    for path in (folder, f"{folder}/", f"{folder}/{name}"):
+        found = read([path], ["b.jpg", "a.jpg"])
+        assert list(found) == ["a.jpg"]
+        np.testing.assert_allclose(found["a.jpg"], FACE, atol=0.0501)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", openface_csv([((0, "0.9"), FACE)], two_d=False), ":1: no column 'x_0', expected the 2-D landmarks"),
+        ("a.csv", table_csv([("a.jpg", FACE)]), ":1: 'image_name,x_0,x_1,"),
+        ("a.csv", "", ":1: '', expected the header of an OpenFace CSV file"),
+        ("a.csv", b"\x89PNG\r\n\x1a\n", r":1: b'\x89', expected UTF-8 text"),
+        ("a.csv", one_face().encode() + "1,fa\u00e7ade".encode("latin-1"), r":3: b'\xe7', expected UTF-8 text"),
+        ("a.csv", one_face().encode("utf-16"), r":1: b'\xff', expected UTF-8 text"),
+        ("a.pts", b"\xff\xd8\xff\xe0", r":1: b'\xff', expected UTF-8 text"),
+        ("a.pts", pts_file(FACE).encode().replace(b"}", b"\xe7"), r":72: b'\xe7', expected UTF-8 text"),
+        ("a.pts", pts_file(FACE[:67]), ":71: 67 points, expected 68"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, name, content, message):
+    folder = write(tmp_path / "files", {"0.csv" if name == "a.csv" else "0.pts": "of no image", name: content})
+    assert error_of(folder).startswith(f"{folder}/{name}{message}")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    for name, content in {"a.csv": one_face(), "a.pts": pts_file(FACE)}.items():
+        folder = write(tmp_path / name[2:], {name: "\ufeff" + content})
+        assert list(read([folder], ["a.jpg"])) == list(read([f"{folder}/{name}"], ["a.jpg"])) == ["a.jpg"]
+
+
+def test_other_output_of_openface_is_left_alone(tmp_path, messages):
+    others = dict.fromkeys(
+        ["a_of_details.txt", "a.hog", "a.jpg", "a_aligned/face_det_000000.bmp", "._a.csv"], b"\xff\0"
+    )
+    folder = write(tmp_path / "openface", {"a.csv": one_face(), **others})
+    assert list(read([folder], ["a.jpg"])) == ["a.jpg"]
+    assert messages() == []
+
+
+def test_hints_choose_the_face_of_each_file(tmp_path, messages):
+    both = openface_csv([((0, "0.3"), FACE), ((1, "0.9"), OTHER)])
+    folder = write(tmp_path / "openface", {f"{name}.csv": both for name in ("box", "points", "none", "neither")})
+    found = read(
+        [folder],
+        ["none.jpg", "points.jpg", "box.jpg", "neither.jpg"],
+        boxes={"box.jpg": [120, 160, 160, 190], "neither.jpg": [0, 0, 50, 50]},
+        points={"points.jpg": five_points(FACE)},
+    )
+    assert list(found) == ["none.jpg", "points.jpg", "box.jpg"]
+    for name, expected in (("none.jpg", OTHER), ("points.jpg", FACE), ("box.jpg", FACE)):
+        np.testing.assert_allclose(found[name], expected, atol=0.0501)
+    assert messages() == [
+        f"{folder}: 0 files without a face, 1 without one that agrees with the five points or the face box:"
+        " these images are left to the detectors"
+    ]
+
+
+def test_openface_found_no_face(tmp_path, messages):
+    failed = openface_csv([((1, 0, "0.000", "0.10", 0), FACE)], SEQUENCE_COLUMNS)
+    files = {"a.csv": openface_csv([]), "b.csv": failed, "c.csv": one_face()}
+    folder = write(tmp_path / "openface", files)
+    assert list(read([folder], ["a.jpg", "b.jpg", "c.jpg"])) == ["c.jpg"]
+    assert messages()[0].startswith(f"{folder}: 2 files without a face, 0 without one that agrees")
+
+
+def test_a_video_is_refused_whatever_it_is_called(tmp_path):
+    frames = [((number, 0, f"{number / 30:.3f}", "0.98", 1), FACE) for number in (1, 2)]
+    content = openface_csv(frames, SEQUENCE_COLUMNS)
+    for name in ("a.csv", "images.csv"):
+        folder = write(tmp_path / name.replace(".", "_"), {name: content})
+        message = error_of(folder)
+        assert message.startswith(f"{folder}/{name}:3: frame '2' behind frame '1'")
+        assert "expected the output of FaceLandmarkImg" in message
+
+
+@pytest.mark.parametrize(
+    ("names", "image_ids", "expected"),
+    [
+        (["a.pts", "c.pts"], ["a.jpg", "b.jpg"], {"a.pts": "a.jpg"}),
+        (["a.CSV"], ["a.JPEG"], {"a.CSV": "a.JPEG"}),
+        (["a.b.csv"], ["a.b.jpg", "a.jpg"], {"a.b.csv": "a.b.jpg"}),
+        (["a.csv"], ["x/y/a.jpg"], {"a.csv": "x/y/a.jpg"}),
+        (["x/y/a.csv"], ["a.jpg"], {"x/y/a.csv": "a.jpg"}),
+        (["p/a.csv", "q/b.csv"], ["x/a.jpg", "y/b.jpg"], {"p/a.csv": "x/a.jpg", "q/b.csv": "y/b.jpg"}),
+        (["x/a.csv", "y/a.csv"], ["x/a.jpg", "y/a.jpg"], {"x/a.csv": "x/a.jpg", "y/a.csv": "y/a.jpg"}),
+        (["a.csv", "x/a.csv"], ["a.jpg", "x/a.jpg"], {"a.csv": "a.jpg", "x/a.csv": "x/a.jpg"}),
+        (["a.csv", "x/b.csv"], ["y/a.jpg", "x/b.jpg"], {"a.csv": "y/a.jpg", "x/b.csv": "x/b.jpg"}),
+        (["x/a.csv", "z/a.csv", "z/b.csv"], ["x/a.jpg", "y/b.jpg"], {"x/a.csv": "x/a.jpg"}),
+        (["b.csv"], ["a.jpg", "a.png", "b.jpg"], {"b.csv": "b.jpg"}),
+        (["a.csv"], ["A.jpg"], {}),
+        (["größe 顔.csv"], ["größe 顔.jpg"], {"größe 顔.csv": "größe 顔.jpg"}),
+        (["a.csv"], ["a"], {"a.csv": "a"}),
+    ],
+)
+def test_matching(names, image_ids, expected):
+    assert match_files("f", names, image_ids) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "image_ids", "message"),
+    [
+        (["a.csv"], ["a.jpg", "a.png"], "f/a.csv: may be of image 'a.jpg' or 'a.png', expected one image of this name"),
+        (["x/a.csv"], ["x/a.jpg", "x/a.png"], "f/x/a.csv: may be of image 'x/a.jpg' or 'x/a.png', expected one"),
+        (["a.csv"], ["x/a.jpg", "y/a.jpg"], "f/a.csv: may be of image 'x/a.jpg' or 'y/a.jpg', expected one"),
+        (["p/a.csv", "q/a.csv"], ["a.jpg"], "f/q/a.csv: image 'a.jpg' has a file already, 'p/a.csv'"),
+        (["a.csv", "q/a.csv"], ["a.jpg"], "f/q/a.csv: image 'a.jpg' has a file already, 'a.csv'"),
+        (["a.csv", "a.CSV"], ["a.jpg"], "f/a.CSV: image 'a.jpg' has a file already, 'a.csv'"),
+    ],
+)
+def test_matches_that_are_not_unique(names, image_ids, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        match_files("f", names, image_ids)
+
+
+def test_files_of_no_image(tmp_path, messages):
+    folder = write(tmp_path / "pts", {"x/a.pts": pts_file(FACE), "b.pts": "never read", "c.pts": "never read"})
+    assert list(read([folder], ["x/a.jpg", "d.jpg"])) == ["x/a.jpg"]
+    assert messages() == [f"{folder}: 2 of 3 files are of no image of the label file and are left out"]
+    (tmp_path / "pts" / "b.pts").write_text(pts_file(FACE))
+    assert error_of(folder, ["e.jpg"]) == (
+        f"{folder}: none of its 3 files is of an image of the label file: 'b.pts', expected names such as 'e.jpg'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ((), "0 CSV files and 0 .pts files"),
+        (("a.jpg", "notes.txt", ".a.csv"), "0 CSV files and 0 .pts files"),
+        (("a.csv", "sub/a.pts", "sub/b.pts"), "1 CSV files and 2 .pts files"),
+    ],
+)
+def test_folders_of_neither_or_both_kinds(tmp_path, names, found):
+    (tmp_path / "mixed").mkdir()
+    folder = write(tmp_path / "mixed", dict.fromkeys(names, "x"))
+    assert error_of(folder).startswith(f"{folder}: {found}, expected either CSV files of OpenFace or .pts files")
+
+
+def test_images_beside_the_files_are_ignored(tmp_path):
+    folder = write(
+        tmp_path, {"helen/a.pts": pts_file(FACE), "helen/a.jpg": b"\xff\xd8", "helen/b.PTS": pts_file(OTHER)}
+    )
+    assert list(read([folder], ["helen/a.jpg", "helen/b.jpg"])) == ["helen/a.jpg", "helen/b.jpg"]
+
+
+def test_the_later_path_counts_where_it_has_landmarks(tmp_path):
+    pts = write(tmp_path / "pts", {f"{name}.pts": pts_file(FACE) for name in "abc"})
+    openface = write(
+        tmp_path / "openface", {"a.csv": one_face(OTHER), "b.csv": openface_csv([]), "c.csv": one_face(OTHER)}
+    )
+    ids = ["a.jpg", "b.jpg", "c.jpg"]
+    hints = {"c.jpg": five_points(FACE)}
+    found = read([pts, openface], ids, points=hints)
+    for name, expected in (("a.jpg", OTHER), ("b.jpg", FACE), ("c.jpg", FACE)):
+        np.testing.assert_allclose(found[name], expected, atol=0.0501)
+    np.testing.assert_allclose(read([openface, pts], ids, points=hints)["a.jpg"], FACE, atol=0.0501)
+
+
+def test_more_files_than_are_read_at_once(tmp_path, capsys):
+    faces = {f"{i:04d}": face(x=100 + i) for i in range(600)}
+    folder = write(tmp_path / "pts", {f"{name[:2]}/{name}.pts": pts_file(points) for name, points in faces.items()})
+    found = read([folder], [f"{name}.jpg" for name in faces])
+    assert len(found) == 600
+    for name, points in faces.items():
+        np.testing.assert_allclose(found[f"{name}.jpg"], points, atol=1e-4)
+    assert "landmarks: 100%" in capsys.readouterr().err
+
+
+def test_remote_files_and_folders():
+    OBJECTS.clear()
+    for path, content in {
+        "openface/sub/a.csv": one_face(),
+        "pts/a.pts": pts_file(OTHER),
+        "landmarks.csv": table_csv([("a.jpg", FACE)]),
+        "openface/b.csv": "never read",
+    }.items():
+        storage.write_bytes(f"dict://bucket/{path}", content.encode())
+    for path, expected in {
+        "openface": FACE,
+        "openface/sub/a.csv": FACE,
+        "pts": OTHER,
+        "pts/a.pts": OTHER,
+        "landmarks.csv": FACE,
+    }.items():
+        np.testing.assert_allclose(read([f"dict://bucket/{path}"], ["a.jpg"])["a.jpg"], expected, atol=0.0501)
+    assert error_of("dict://bucket/absent").startswith("dict://bucket/absent: 0 CSV files and 0 .pts files, expected")
+    OBJECTS["dict://bucket/pts/"] = b""  # what some stores keep for a folder
+    assert list(read(["dict://bucket/pts/"], ["a.jpg"])) == ["a.jpg"]
+    assert error_of("unheard-of://bucket/a.csv").startswith("unheard-of://bucket/a.csv: can't be read: ")
+    OBJECTS["dict://bucket/pts_forbidden"] = b""
+    assert error_of("dict://bucket/pts_forbidden") == "dict://bucket/pts_forbidden: can't be read: 403 no access"

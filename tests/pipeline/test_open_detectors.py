@@ -1,0 +1,78 @@
+"""Opening and closing the detectors of the ladder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from types import SimpleNamespace
+
+import pytest
+
+import pipeline
+from pipeline.detection import mediapipe_detectors
+from pipeline.detection.fallback_chain import Ladder
+from pipeline.records import DetectorSettings, RunError
+from tests.faces import face
+from tests.fake_detectors import FakeDlib, FakeFaces, FakeMesh, box_about, chart, hinted_row
+
+PICTURE = chart()
+FACE = face(x=120, y=110, eye_distance=40)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Put fake detectors where the real ones are opened; return the names of those that are."""
+    names = []
+
+    def opens(name, detector):
+        return lambda *arguments: names.append((name, *arguments)) or detector
+
+    monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", opens("mesh", FakeMesh(PICTURE, [FACE])))
+    monkeypatch.setattr(mediapipe_detectors, "open_face_detector", opens("faces", FakeFaces(PICTURE, [])))
+    detect_dlib = SimpleNamespace(DlibLandmarks=opens("dlib", FakeDlib(FACE)))
+    monkeypatch.setattr(pipeline, "detect_dlib", detect_dlib, raising=False)
+    return names
+
+
+def test_detectors_are_opened_when_they_are_needed_and_once(opened):
+    ladder = Ladder(DetectorSettings(("mediapipe", "dlib"), "a.task", "a.dat"))
+    ladder.find(PICTURE, hinted_row(given=FACE))
+    assert opened == []
+    for _ in range(2):
+        ladder.find(PICTURE, hinted_row(box=box_about(FACE)))
+    assert opened == [("mesh", "a.task")]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("mediapipe",), [("mesh", None), ("faces",)]),
+        (("dlib",), [("dlib", None)]),
+        (("dlib", "mediapipe"), [("dlib", None), ("mesh", None), ("faces",)]),
+    ],
+)
+def test_all_detectors_of_the_settings_can_be_opened_at_once(opened, names, expected):
+    Ladder(DetectorSettings(names)).open()
+    assert opened == expected
+
+
+def test_only_what_was_opened_is_closed(opened):
+    ladder = Ladder(DetectorSettings(("mediapipe", "dlib")))
+    ladder.close()
+    assert opened == []
+    ladder.find(PICTURE, hinted_row(box=box_about(FACE)))
+    ladder.close()
+    assert opened == [("mesh", None)]
+    assert ladder._mesh.closed
+    other = Ladder(DetectorSettings(("mediapipe", "dlib")))
+    other.open()
+    other.close()
+    assert other._mesh.closed and other._faces.closed
+
+
+def test_a_worker_with_another_mediapipe_is_told_so():
+    installed = importlib.metadata.version("mediapipe")
+    Ladder(DetectorSettings(versions={"mediapipe": installed, "landmarker": "abc"}))
+    Ladder(DetectorSettings(("dlib",), versions={"dlib": "20.0"}))
+    with pytest.raises(RunError, match=f"has mediapipe {re.escape(installed)}, expected 0.1, as where the run was"):
+        Ladder(DetectorSettings(versions={"mediapipe": "0.1"}))

@@ -1,0 +1,76 @@
+"""Landmarks out of Parquet files: the manifest of a run, and what is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.cli import main
+from pipeline.inputs.former_run import read_former_landmarks
+from tests.faces import face
+from tests.synthetic import annotated, rejected, write_output
+
+
+def parquet(path, **columns):
+    pq.write_table(pa.table(columns), path)
+
+
+def other_parquet_file(path, kind):
+    """Write a Parquet file that is no manifest."""
+    ids = ["a.jpg", "b.jpg"]
+    landmarks = pa.FixedSizeListArray.from_arrays(np.zeros(272, np.float32), 136)
+    complete = {"image_id": ids, "status": ["written"] * 2, "rung": ["given"] * 2, "landmarks": landmarks}
+    if kind == "garbage":
+        path.write_bytes(b"PAR1 and so on")
+    elif kind == "truncated":
+        parquet(path, **complete)
+        path.write_bytes(path.read_bytes()[:-100])
+    elif kind == "other columns":
+        parquet(path, a=[1, 2], b=["x", "y"])
+    elif kind == "texts":
+        parquet(path, **complete | {"landmarks": ["x", "y"]})
+    elif kind == "short lists":
+        parquet(path, **complete | {"landmarks": [[1.0, 2.0], [3.0]]})
+    elif kind == "landmarks of one image":
+        parquet(path, **complete | {"landmarks": pa.array([[0.0] * 136, None], pa.list_(pa.float32(), 136))})
+    else:
+        parquet(path, **{name: values for name, values in complete.items() if name != kind.partition(" ")[2]})
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("garbage", "truncated", "other columns", "short lists", "landmarks of one image", "no landmarks"),
+        *("texts", "no image_id", "no status", "no rung"),
+    ],
+)
+def test_another_parquet_file_is_refused(tmp_path, capsys, kind):
+    path, labels, output = (tmp_path / name for name in ("other.parquet", "labels.csv", "out"))
+    other_parquet_file(path, kind)
+    (tmp_path / "a.jpg").touch()
+    labels.write_text("image_id,Smiling\na.jpg,1\nb.jpg,-1\n")
+    command = ["run", f"--images={tmp_path}", f"--labels={labels}", f"--landmarks={path}", f"--output={output}"]
+    assert main(command) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"attparse: {path}: ") and errors.endswith("expected a manifest of attparse\n")
+    assert errors.count("\n") == 1
+    assert not output.exists()
+
+
+def test_rejected_and_weak_rows_of_a_manifest_are_left_out(tmp_path):
+    results = [
+        annotated(image_id="a.jpg", rung="hinted_box"),
+        annotated(image_id="b.jpg", rung="five_points"),
+        rejected(image_id="c.jpg", reason="wrong_face", guess=face()),
+        rejected(image_id="d.jpg"),
+        annotated(image_id="e.jpg", rung="given", points=face(x=210)),
+    ]
+    write_output(tmp_path, {"train-000000": results})
+    ((first, landmarks), (last, others)) = read_former_landmarks(
+        str(tmp_path / "out"), ["manifest/train-000000.parquet"]
+    )
+    assert (first, last) == ("a.jpg", "e.jpg")
+    np.testing.assert_array_equal(landmarks, results[0].landmarks)
+    np.testing.assert_array_equal(others, results[-1].landmarks)

@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import shapely
+from PIL import Image, ImageFont
+
+from pipeline.cli import main
+from pipeline.drawing import overlays, selection
+from pipeline.drawing.preview import write_preview
+from pipeline.formats.samples import Sample, decode_planes, read_samples, shard_path
+from pipeline.records import InputError
+from regions.attributes import parse_table
+from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
+from regions.masks import unpack_masks
+from regions.polygons import REGION_NAMES
+from tests.faces import ODD_FACES, face
+from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, annotated, rejected, write_output
+
+FACE_WITH_FURTHER = SMALL_TABLE + "\n[regions]\ncheek_line = [2, 3, 31]\n"
+
+
+def sample_of(result) -> Sample:
+    return Sample(
+        result.row.key,
+        result.jpeg,
+        result.png,
+        {"landmarks": result.landmarks.tolist(), "crop": list(result.crop), "rung": result.rung},
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    shards = {
+        f"train-{number:06d}": [
+            *(annotated(image_id=f"{number}_{i}.jpg", labels=(i == 2, 0, 1)) for i in range(3)),
+            rejected(image_id=f"{number}_none.jpg"),
+        ]
+        for number in range(3)
+    }
+    settings, _ = write_output(folder, shards)
+    return settings.output
+
+
+def sheet(output: str, to: Path, count: int, attribute: str | None = None) -> np.ndarray:
+    write_preview(output, str(to), count, attribute)
+    with Image.open(to) as image:
+        assert image.format == "PNG"
+        return np.asarray(image)
+
+
+def test_sheet_grows_with_count_and_shows_at_most_all(run, tmp_path):
+    sizes = [sheet(run, tmp_path / "F.png", count).size for count in (1, 2, 4, 9)]
+    assert sizes == sorted(set(sizes))
+    assert sheet(run, tmp_path / "F.png", 240).size == sizes[-1]
+
+
+def test_sheet_is_the_same_each_time(run, tmp_path):
+    for name in ("a.png", "b.PNG"):
+        write_preview(run, str(tmp_path / name), 4)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.PNG").read_bytes()
+
+
+def test_every_region_has_its_colour_in_the_legend(run, tmp_path):
+    colours = {tuple(colour) for colour in sheet(run, tmp_path / "F.png", 2)[-120:].reshape(-1, 3).tolist()}
+    assert set(overlays.REGION_COLOURS.values()) <= colours
+
+
+def test_drawings_are_cut_off_as_the_masks_are(tmp_path):
+    result = annotated(points=face(x=5))
+    settings, _ = write_output(tmp_path, {"train-000000": [result]})
+    shown = sheet(settings.output, tmp_path / "F.png", 1)
+    expected = overlays.draw_regions(sample_of(result), picture_size=(HEIGHT, WIDTH))
+    tiles = np.lib.stride_tricks.sliding_window_view(shown[:, overlays.MARGIN :][:, :356], 436, axis=0)
+    assert any((tile.transpose(2, 0, 1) == expected).all() for tile in tiles)
+
+
+def test_one_region_can_be_drawn_alone(run, tmp_path):
+    assert main(["preview", run, f"--to={tmp_path / 'F.png'}", "--region=nose"]) == 0
+    with Image.open(tmp_path / "F.png") as image:
+        legend = {tuple(colour) for colour in np.asarray(image)[-120:].reshape(-1, 3).tolist()}
+    assert {name for name, colour in overlays.REGION_COLOURS.items() if colour in legend} == {"nose"}
+
+
+def test_a_region_alone_is_drawn_as_among_the_others():
+    sample = sample_of(annotated())
+    nothing = overlays.draw_regions(sample, only="none of them").astype(int)
+    drawn = {name: (overlays.draw_regions(sample, only=name) != nothing).any(axis=2) for name in REGION_NAMES}
+    every = (overlays.draw_regions(sample) != nothing).any(axis=2)
+    assert all(mask.any() for mask in drawn.values())
+    assert (np.any(list(drawn.values()), axis=0) == every).mean() > 0.999
+
+
+def test_a_further_region_of_weighted_landmarks_is_drawn(tmp_path):
+    outline = "[[27, {28 = 0.5, 39 = 0.5}, {30 = 2, 29 = -1.0}, {28 = 0.5, 42 = 0.5}]]"
+    table = parse_table(f"{SMALL_TABLE}\n[regions]\nbridge = {outline}\n", "t.toml")
+    result = annotated(table=table)
+    settings, _ = write_output(tmp_path, {"train-000000": [result]}, table=table)
+    assert main(["preview", settings.output, f"--to={tmp_path / 'F.png'}", "--region=bridge"]) == 0
+    with Image.open(tmp_path / "F.png") as image:
+        shown = np.asarray(image)[:, overlays.MARGIN :][:, : 2 * IMAGE_WIDTH]
+    expected = overlays.draw_regions(sample_of(result), table.further_regions, only="bridge")
+    assert (expected != overlays.draw_regions(sample_of(result), only="none of them")).any()
+    tiles = np.lib.stride_tricks.sliding_window_view(shown, 2 * IMAGE_HEIGHT, axis=0)
+    assert any((tile.transpose(2, 0, 1) == expected).all() for tile in tiles)
+
+
+def test_long_notes_are_wrapped_and_push_the_next_row_down():
+    pixels = np.zeros((100, 178, 3), dtype=np.uint8)
+    short, long = (
+        overlays.Tile(pixels, "a", "chin"),
+        overlays.Tile(pixels, "a", "chin, cheeks, above mouth, below chin"),
+    )
+    plain, grown = (overlays.contact_sheet(tiles, "t", {}) for tiles in ([short] * 4, [long] + [short] * 3))
+    lines = len(overlays._wrap(long.note, ImageFont.load_default(overlays.TEXT_SIZE), 178))
+    assert lines > 1
+    assert grown.height - plain.height == (lines - 1) * overlays.LINE
+
+
+def test_region_and_attribute_exclude_each_other(run, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        main(["preview", run, f"--to={tmp_path / 'F.png'}", "--region=nose", "--attribute=Big_Nose"])
+    assert stopped.value.code == 2
+
+
+def test_an_unknown_region_is_told(run, tmp_path):
+    with pytest.raises(InputError, match=r"^unknown region 'noes' \(did you mean 'nose'"):
+        write_preview(run, str(tmp_path / "F.png"), 4, region="noes")
+
+
+def test_attribute_shows_only_samples_that_have_it(run, tmp_path):
+    one_in_three, all_have_it = (sheet(run, tmp_path / "F.png", 9, name).size for name in ("Bald", "Young"))
+    assert one_in_three == sheet(run, tmp_path / "F.png", 3, "Young").size < all_have_it
+
+
+@pytest.mark.parametrize(
+    ("to", "count", "attribute", "message"),
+    [
+        ("F.jpg", 4, None, r"F\.jpg: expected .* \.png"),
+        ("F.png", 0, None, "0 samples, expected 1 to"),
+        ("F.png", 4, "big nose", "unknown attribute 'big nose' .*'Big_Nose'"),
+        ("F.png", 4, "Zebra", "expected one of Bald, Big_Nose, Young"),
+        ("F.png", 4, "Big_Nose", "no sample has the attribute 'Big_Nose'"),
+        ("absent/F.png", 4, None, r"absent/F\.png: can't write"),
+    ],
+)
+def test_bad_arguments_are_told_in_one_line(run, tmp_path, to, count, attribute, message):
+    with pytest.raises(InputError, match=message) as caught:
+        write_preview(run, str(tmp_path / to), count, attribute)
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_that_is_no_run(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        write_preview(str(tmp_path / "absent"), "F.png", 4)
+    with pytest.raises(InputError, match=r"no dataset\.json"):
+        write_preview(str(tmp_path), "F.png", 4)
+    dataset = tmp_path / "dataset.json"
+    for content, message in (
+        ("{", "not valid JSON"),
+        ("[]", "format_version is None"),
+        ('{"format_version": 99}', "99"),
+    ):
+        dataset.write_text(content)
+        with pytest.raises(InputError, match=message):
+            write_preview(str(tmp_path), "F.png", 4)
+
+
+def test_run_without_samples(tmp_path):
+    settings, _ = write_output(tmp_path, {"train-000000": [rejected()]})
+    with pytest.raises(InputError, match="no samples, all 1 images were rejected"):
+        write_preview(settings.output, str(tmp_path / "F.png"), 4)
+
+
+def test_damaged_shard_is_told(tmp_path):
+    settings, _ = write_output(tmp_path, {"train-000000": [annotated()]})
+    Path(shard_path(settings.output, "train-000000")).write_bytes(b"x" * 2000)
+    with pytest.raises(InputError, match="damaged"):
+        write_preview(settings.output, str(tmp_path / "F.png"), 4)
+
+
+def test_region_colours_are_clearly_distinct():
+    assert tuple(overlays.REGION_COLOURS) == REGION_NAMES
+    colours = np.array([list(overlays.REGION_COLOURS.values())], dtype=np.float32) / 255
+    lab = cv2.cvtColor(colours, cv2.COLOR_RGB2LAB)[0]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2)) > 30
+
+
+def test_further_regions_get_further_colours():
+    names = [*REGION_NAMES, "beard", "forehead", "scar"]
+    colours = overlays.region_colours(names)
+    assert list(colours) == names
+    assert len(set(colours.values())) == len(names)
+
+
+def test_regions_are_drawn_where_the_landmarks_are():
+    sample = sample_of(annotated())
+    plain, drawn = overlays.enlarged_crop(sample).astype(int), overlays.draw_regions(sample).astype(int)
+    assert drawn.shape == (2 * IMAGE_HEIGHT, 2 * IMAGE_WIDTH, 3)
+    x0, y0, x1, y1 = sample.description["crop"]
+    scale = 2 * np.array([IMAGE_WIDTH, IMAGE_HEIGHT]) / (x1 - x0, y1 - y0)
+    columns, rows = np.floor((np.array(sample.description["landmarks"]) - (x0, y0)) * scale).astype(int).T
+    assert (drawn[rows, columns] > 215).all()
+    beside_the_bridge = 0.6 * face()[29] + 0.4 * face()[31]
+    column, row = np.floor((beside_the_bridge - (x0, y0)) * scale).astype(int)
+    nose = np.array(overlays.REGION_COLOURS["nose"])
+    expected = plain[row, column] * (1 - overlays.FILL) + nose * overlays.FILL
+    assert np.abs(drawn[row, column] - expected).max() <= 1
+    assert (drawn[:20, :20] == plain[:20, :20]).all()
+
+
+def test_regions_are_cut_off_at_the_edge_of_the_picture():
+    sample = sample_of(annotated(points=face(x=5)))
+    x0, _, x1, _ = sample.description["crop"]
+    outside = slice(0, round(-x0 * 2 * IMAGE_WIDTH / (x1 - x0)) - 12)
+    plain = overlays.enlarged_crop(sample)
+    whole, clipped = (overlays.draw_regions(sample, picture_size=size) for size in (None, (HEIGHT, WIDTH)))
+    teal = np.array(overlays.REGION_COLOURS["top_of_head"])
+    assert (whole[:, outside] == teal).all(axis=2).any()
+    assert not (clipped[:, outside] == teal).all(axis=2).any()
+    assert (plain != clipped).any()
+
+
+def test_holes_and_several_parts_are_drawn():
+    canvas = np.zeros((100, 100, 3), dtype=np.uint8)
+    ring = shapely.box(10, 10, 50, 50) - shapely.box(25, 25, 35, 35)
+    overlays._draw_polygon(canvas, shapely.union(ring, shapely.box(60, 60, 90, 90)), (200, 100, 0))
+    filled = [round(value * overlays.FILL) for value in (200, 100, 0)]
+    assert canvas[17, 17].tolist() == canvas[75, 75].tolist() == filled
+    assert canvas[30, 30].tolist() == canvas[55, 55].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ODD_FACES)
+def test_odd_faces_can_be_drawn(name):
+    table = parse_table(FACE_WITH_FURTHER, "t.toml")
+    sample = sample_of(annotated())
+    sample.description["landmarks"] = ODD_FACES[name].tolist()
+    assert overlays.draw_regions(sample, table.further_regions, (HEIGHT, WIDTH)).shape == (436, 356, 3)
+
+
+def test_dots_and_crosses_are_drawn_on_their_points():
+    canvas = np.zeros((90, 160, 3), dtype=np.uint8)
+    overlays.draw_dots(canvas, np.array([[30.5, 10.5], [31.5, 10.5], [np.nan, 5.0], [1e12, 5.0], [-1e12, 5.0]]))
+    assert canvas[10, 30].tolist() == canvas[10, 31].tolist() == list(overlays.LANDMARK_COLOUR)
+    rows, columns = np.nonzero(canvas.any(axis=2))
+    assert np.abs([rows.mean() + 0.5 - 10.5, columns.mean() + 0.5 - 31]).max() < 0.6
+    assert max(np.ptp(rows), np.ptp(columns) - 1) < 2 * 2.3 + 2
+    crossed = np.zeros((436, 356, 3), dtype=np.uint8)
+    overlays.draw_crosses(crossed, np.array([[30.0, 40.0], [1e12, 0.0]]), (-10, -20, 168, 198))
+    assert (crossed[120, 80] == overlays.POINT_COLOUR).all()
+    rows, columns = np.nonzero((crossed == overlays.POINT_COLOUR).all(axis=2))
+    assert np.abs([rows.mean() + 0.5 - 120, columns.mean() + 0.5 - 80]).max() < 0.3
+
+
+def test_mask_is_drawn_pixel_by_pixel():
+    sample = sample_of(annotated())
+    mask = unpack_masks(decode_planes(sample.png), 3)[2]
+    drawn, plain = overlays.draw_mask(sample, 2).astype(int), overlays.enlarged_crop(sample)
+    changed = (drawn != plain).any(axis=2)
+    rows, columns = np.nonzero(cv2.erode(mask, np.ones((3, 3))))
+    assert changed[((rows + 0.5) * 436 / 96).astype(int), ((columns + 0.5) * 356 / 76).astype(int)].all()
+    assert 0.95 < changed.mean() / mask.mean() < 1.15
+    assert (overlays.draw_mask(sample, 1) == plain).all()
+
+
+def test_long_captions_are_shortened_in_the_middle():
+    font = ImageFont.load_default(18)
+    short = overlays.shorten("some/very/long/folder/name/of/a/picture_000123.jpg", font, 200)
+    assert font.getlength(short) <= 200
+    assert short.startswith("some/") and short.endswith("123.jpg")
+    assert overlays.shorten("a.jpg", font, 200) == "a.jpg"
+
+
+def test_picks_are_spread_and_only_as_much_is_read_as_needed(run):
+    shards = [f"train-{number:06d}" for number in range(3)]
+    chosen = selection.pick_images(run, shards, {"written": 4, "rejected": 9}, selection.by_column("status"))
+    assert [pick.shard[-1] for pick in chosen["written"]] == ["0", "0", "1", "2"]
+    assert [pick.image_id for pick in chosen["rejected"]] == [f"{number}_none.jpg" for number in range(3)]
+    read = [(pick.key, sample.key) for pick, sample in selection.read_picks(run, chosen["written"])]
+    assert read == [(pick.key, pick.key) for pick in chosen["written"]]
+    assert len(list(selection.first_samples(run, shards, 6))) == 6
+    assert len(list(read_samples(shard_path(run, shards[0])))) == 3
+
+
+def test_a_rare_group_is_found_wherever_it_is(tmp_path):
+    shards = {f"train-{number:06d}": [annotated(image_id=f"{number}.jpg")] for number in range(7)}
+    shards["train-000006"].append(annotated(image_id="rare.jpg", rung="five_points"))
+    settings, document = write_output(tmp_path, shards)
+    found = selection.pick_images(
+        settings.output, list(shards), selection.share_out(3, document["rungs"]), selection.by_column("rung")
+    )
+    assert [pick.image_id for pick in found["five_points"]] == ["rare.jpg"]
+    assert len(found["whole_picture"]) == 2

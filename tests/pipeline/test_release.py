@@ -1,0 +1,449 @@
+"""Releases: no image in them, joined back to the same bytes, damage named, read by others' tools."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+
+from pipeline.cli import main
+from pipeline.formats.samples import decode_planes, read_members, read_samples
+from pipeline.release import release as release_module
+from pipeline.release.release_json import mask_size, table_as_toml
+from regions.attributes import PACKAGED_TABLES, load_packaged_table, parse_table
+from regions.masks import nearest_centres, unpack_masks
+
+pytest.importorskip("skimage")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(sample, tmp_path_factory):
+    """A finished run over the built-in sample."""
+    output = tmp_path_factory.mktemp("released") / "out"
+    options = [f"--{name}={getattr(sample, name)}" for name in ("images", "labels", "partition", "bboxes", "points")]
+    assert main(["run", *options, f"--output={output}", "--samples_per_shard=8", "--min_coverage=0.8"]) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def released(run):
+    """A release of that run."""
+    assert main(["release", str(run), f"--to={run.parent / 'rel'}", "--url=https://example.org/rel"]) == 0
+    return run.parent / "rel"
+
+
+@pytest.fixture
+def sheet(monkeypatch):
+    """Spare the drawing of the contact sheet, which is the same for every release."""
+    monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"a picture")
+
+
+def files_of(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def shards_of(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "shards").iterdir())}
+
+
+def join(released, sample, output, *options):
+    return main(["join", str(released), f"--images={sample.images}", f"--output={output}", *options])
+
+
+def samples_of(run):
+    document = json.loads((run / "dataset.json").read_text())
+    return [sample for shard in document["shards"] for sample in read_samples(f"{run}/shards/{shard['name']}.tar")]
+
+
+def test_what_a_release_holds(released, run):
+    shards = [f"masks/{path.stem}.tar" for path in (run / "shards").iterdir()]
+    expected = ["LICENSE.md", "README.md", "SHA256SUMS", "attribute_table.toml", "contact_sheet.png", "croissant.json"]
+    assert files_of(released) == sorted([*expected, "landmarks.parquet", "rejects.csv", "release.json", *shards])
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=released, check=True)
+    rejects = (released / "rejects.csv").read_text().splitlines()
+    assert rejects[0] == "image_id,split,shard,reason,detail,sha256"
+    assert len(rejects) - 1 == json.loads((run / "dataset.json").read_text())["rejected"] > 0
+    card = (released / "README.md").read_text()
+    for part in ("license: other", "path: masks/train-*.tar", "Known faults", "| five_points (weak) |", "no_face"):
+        assert part in card
+    assert str(run) not in "".join(
+        (released / name).read_text() for name in ("README.md", "release.json", "croissant.json")
+    )
+
+
+def test_joined_shards_are_the_publisher_s(released, run, sample, tmp_path, capsys):
+    assert join(released, sample, tmp_path / "joined") == 0
+    assert "shards are the publisher's, byte for byte" in capsys.readouterr().out
+    assert shards_of(tmp_path / "joined") == shards_of(run)
+    assert main(["verify", str(tmp_path / "joined")]) == 0
+
+
+@pytest.mark.parametrize("options", [["--resolution=218x178"], ["--resolution=source"], ["--without_labels"]])
+def test_other_releases_join_to_the_same_shards(run, sample, tmp_path, sheet, options):
+    assert main(["release", str(run), f"--to={tmp_path / 'rel'}", *options]) == 0
+    assert main(["verify", str(tmp_path / "rel")]) == 0
+    labels = [f"--labels={sample.labels}"] if options == ["--without_labels"] else []
+    assert join(tmp_path / "rel", sample, tmp_path / "joined", *labels) == 0
+    assert shards_of(tmp_path / "joined") == shards_of(run)
+
+
+def test_a_refined_run_without_a_crop_is_joined_to_the_same_shards(sample, tmp_path, sheet):
+    options = ["--refine=segmentation", "--attribute_table=refined", "--crop=none", "--min_coverage=0.5", "--limit=10"]
+    run = tmp_path / "out"
+    assert main(["run", f"--images={sample.images}", f"--labels={sample.labels}", f"--output={run}", *options]) == 0
+    assert main(["release", str(run), f"--to={tmp_path / 'rel'}", "--resolution=218x178"]) == 0
+    assert join(tmp_path / "rel", sample, tmp_path / "joined") == 0
+    assert shards_of(tmp_path / "joined") == shards_of(run)
+    assert "under_eyes" in pq.read_schema(tmp_path / "rel" / "landmarks.parquet").names
+
+
+def test_larger_masks_are_those_that_the_shards_have_smaller(run, tmp_path, sheet):
+    smaller = {sample.key: unpack_masks(decode_planes(sample.png), 40) for sample in samples_of(run)}
+    for resolution in ("218x178", "source"):
+        to = tmp_path / resolution
+        assert main(["release", str(run), f"--to={to}", f"--resolution={resolution}"]) == 0
+        for path in (to / "masks").iterdir():
+            for key, members in read_members(str(path), ("masks.png", "json")):
+                size = mask_size(resolution, json.loads(members["json"])["crop"])
+                masks = unpack_masks(decode_planes(members["masks.png"], size), 40)
+                if resolution == "218x178":
+                    rows, cols = (nearest_centres(*of).astype(int) for of in ((218, 96), (178, 76)))
+                    np.testing.assert_array_equal(masks[:, rows][:, :, cols], smaller[key])
+                else:
+                    share, expected = masks.mean(axis=(1, 2)), smaller[key].mean(axis=(1, 2))
+                    np.testing.assert_allclose(share, expected, atol=0.01)
+
+
+def test_without_labels_neither_labels_nor_masks_are_told(run, sample, tmp_path, sheet, capsys):
+    rel = tmp_path / "rel"
+    assert main(["release", str(run), f"--to={rel}", "--without_labels"]) == 0
+    assert not [name for name in files_of(rel) if name.endswith(".tar")]
+    names = pq.read_schema(rel / "landmarks.parquet").names
+    assert not set(names) & set(load_packaged_table("celeba").attributes)
+    assert "masks/" not in (rel / "README.md").read_text().split("---")[1]
+    assert join(rel, sample, tmp_path / "joined") == 2
+    assert "the release holds no labels, expected --labels FILE" in capsys.readouterr().err
+    assert not (tmp_path / "joined").exists()
+
+
+def test_the_reader_s_labels_count_where_they_are_given(released, sample, tmp_path):
+    lines = Path(sample.labels).read_text().splitlines()
+    names = lines[1].split()
+    rows = {cells[0]: cells[1:] for cells in (line.rsplit(None, 40) for line in lines[2:])}
+    flipped = [" ".join([name, *("-1" if v == "1" else "1" for v in values)]) for name, values in rows.items()]
+    (tmp_path / "labels.txt").write_text("\n".join([str(len(flipped) - 1), " ".join(names), *flipped[1:]]) + "\n")
+    code = join(released, sample, tmp_path / "joined", f"--labels={tmp_path / 'labels.txt'}", "--min_coverage=0.5")
+    assert code == 0
+    document = json.loads((tmp_path / "joined" / "dataset.json").read_text())
+    assert document["rejects"] == {"unlabelled": 1}
+    assert main(["verify", str(tmp_path / "joined")]) == 0
+    for joined in samples_of(tmp_path / "joined"):
+        values = rows[joined.description["image_id"]]
+        assert list(joined.description["labels"].values()) == [int(value == "-1") for value in values]
+
+
+def test_no_byte_of_an_image_is_in_a_release(released, run, sample):
+    """Neither members nor any 24 bytes in a row of a source picture's file, or of a crop's."""
+    pieces = set()
+    rng = random.Random(0)  # noqa: S311
+    contents = [path.read_bytes() for path in Path(sample.images).iterdir()] + [s.jpeg for s in samples_of(run)]
+    for content in contents:
+        for start in [0, *(rng.randrange(0, max(1, len(content) - 24)) for _ in range(200))]:
+            piece = content[start : start + 24]
+            if len(set(piece)) > 12:
+                pieces.add(piece)
+    assert len(pieces) > 5000
+    for name in files_of(released):
+        content = (released / name).read_bytes()
+        windows = {content[i : i + 24] for i in range(len(content) - 23)}
+        assert not windows & pieces, name
+        if name.endswith(".tar"):
+            with tarfile.open(released / name) as tar:
+                assert {member.name.partition(".")[2] for member in tar} == {"masks.png", "json"}
+
+
+def problems_of(folder, capsys):
+    capsys.readouterr()
+    code = main(["verify", str(folder)])
+    return code, capsys.readouterr().err
+
+
+def test_one_flipped_byte_anywhere_is_found_in_its_file(released, tmp_path, capsys):
+    copy = tmp_path / "rel"
+    shutil.copytree(released, copy)
+    assert problems_of(copy, capsys)[0] == 0
+    rng = random.Random(1)  # noqa: S311
+    for name in files_of(copy):
+        content = (copy / name).read_bytes()
+        for place in (0, len(content) - 1, rng.randrange(len(content))):
+            damaged = bytearray(content)
+            damaged[place] ^= 1
+            (copy / name).write_bytes(bytes(damaged))
+            code, told = problems_of(copy, capsys)
+            assert code == 1
+            assert f"{copy / name}" in told, (name, place)
+        (copy / name).write_bytes(content)
+
+
+def test_missing_and_further_files_are_named(released, tmp_path, capsys):
+    for name in files_of(released):
+        copy = tmp_path / name.replace("/", "_")
+        shutil.copytree(released, copy)
+        (copy / name).unlink()
+        (copy / "masks" / "more.txt").write_text("x")
+        code, told = problems_of(copy, capsys)
+        assert code == 1
+        assert f"{copy / name}: " in told or f"no {name}" in told
+        assert f"{copy / 'masks' / 'more.txt'}: not part of the release" in told
+
+
+def test_masks_that_do_not_fit_are_named_though_all_hashes_are_right(released, tmp_path, capsys):
+    copy = tmp_path / "rel"
+    shutil.copytree(released, copy)
+    path = copy / "masks" / "train-000000.tar"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"Bald":0', b'"Bold":0', 1))
+    sign_again(copy)
+    code, told = problems_of(copy, capsys)
+    assert code == 1
+    assert "labels are not those of release.json" in told
+
+
+def sign_again(folder):
+    """Make the hashes in release.json and SHA256SUMS those of the files as they are."""
+    document = json.loads((folder / "release.json").read_text())
+    for name, entry in document["files"].items():
+        content = (folder / name).read_bytes()
+        entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    (folder / "release.json").write_text(json.dumps(document))
+    names = [name for name in files_of(folder) if name != "SHA256SUMS"]
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+@pytest.fixture
+def images(sample, tmp_path):
+    """A copy of the sample's images, to be changed."""
+    shutil.copytree(sample.images, tmp_path / "images")
+    return tmp_path / "images"
+
+
+def test_images_that_differ_or_are_missing_are_named_and_counted(released, run, images, tmp_path, capsys):
+    written = [sample.description["image_id"] for sample in samples_of(run)]
+    (images / written[0]).unlink()
+    (images / written[1]).write_bytes((images / written[2]).read_bytes())
+    command = ["join", str(released), f"--images={images}", f"--output={tmp_path / 'joined'}"]
+    assert main(command) == 3
+    printed = capsys.readouterr().out
+    assert f"1 images are missing: {written[0]}" in printed
+    assert f"1 images differ from the publisher's: {written[1]}" in printed
+    document = json.loads((tmp_path / "joined" / "dataset.json").read_text())
+    assert (document["samples"], document["rejects"]) == (len(written) - 2, {"missing": 1, "differs": 1})
+    assert main(["verify", str(tmp_path / "joined")]) == 0
+
+
+def test_a_join_builds_only_what_is_not_done(released, run, images, tmp_path, capsys):
+    command = ["join", str(released), f"--images={images}", f"--output={tmp_path / 'joined'}"]
+    assert main(command) == 0
+    count = len(shards_of(run))
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "joined" / "shards").iterdir()}
+    (tmp_path / "joined" / "shards" / "train-000000.tar").unlink()
+    capsys.readouterr()
+    assert main(command) == 0
+    assert f"{count - 1} of {count} shards are done already" in capsys.readouterr().err
+    assert shards_of(tmp_path / "joined") == shards_of(run)
+    again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "joined" / "shards").iterdir()}
+    assert {name for name in times if again[name] != times[name]} == {"train-000000.tar"}
+
+
+def test_an_id_that_leads_out_of_the_folder_is_never_opened(released, images, tmp_path):
+    copy = tmp_path / "rel"
+    shutil.copytree(released, copy)
+    table = pq.read_table(copy / "landmarks.parquet")
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes((images / table["image_id"][0].as_py()).read_bytes())
+    ids = ["../secret.jpg", *table["image_id"].to_pylist()[1:]]
+    changed = table.set_column(0, "image_id", pa.array(ids)).cast(table.schema)
+    document = json.loads((copy / "release.json").read_text())
+    with pq.ParquetWriter(copy / "landmarks.parquet", changed.schema) as writer:
+        start = 0
+        for shard in document["dataset"]["shards"]:
+            if shard["samples"]:
+                writer.write_table(changed.slice(start, shard["samples"]))
+            start += shard["samples"]
+    sign_again(copy)
+    assert main(["join", str(copy), f"--images={images}", f"--output={tmp_path / 'joined'}", "--min_coverage=0.5"]) == 0
+    assert json.loads((tmp_path / "joined" / "dataset.json").read_text())["rejects"] == {"unsafe_id": 1}
+
+
+def test_other_versions_are_told(released, sample, tmp_path, capsys):
+    copy = tmp_path / "rel"
+    shutil.copytree(released, copy)
+    document = json.loads((copy / "release.json").read_text())
+    document["dataset"]["versions"]["pillow"] = "1.0"
+    (copy / "release.json").write_text(json.dumps(document))
+    assert join(copy, sample, tmp_path / "joined") == 0
+    assert "made with other versions, so shards may differ in their bytes: pillow 1.0 there" in capsys.readouterr().err
+
+
+def test_what_can_t_be_released_or_joined_is_told_in_one_line(released, run, sample, tmp_path, capsys):
+    def told(*arguments):
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if re.match("attparse: [^ ]", line)]
+        return line
+
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("x")
+    assert "not empty, x is there" in told("release", run, "--to", tmp_path / "full")
+    assert "expected a folder apart from that of the run" in told("release", run, "--to", run / "rel")
+    assert "no dataset.json" in told("release", tmp_path / "full", "--to", tmp_path / "rel")
+    faulty = tmp_path / "faulty"
+    shutil.copytree(run, faulty)
+    (faulty / "shards" / "train-000000.tar").write_bytes(b"x")
+    assert "problems (attparse verify tells them), the first: " in told("release", faulty, "--to", tmp_path / "rel")
+    options = [f"--images={sample.images}", f"--output={tmp_path / 'joined'}"]
+    assert "no release.json, expected what attparse release wrote" in told("join", run, *options)
+    assert "no such folder" in told("join", released, "--images=nowhere", f"--output={tmp_path / 'joined'}")
+    assert not (tmp_path / "joined").exists()
+    copy = tmp_path / "copy"
+    shutil.copytree(released, copy)
+    (copy / "masks" / "train-000000.tar").write_bytes(b"x")
+    assert "train-000000.tar: damaged, its sha256 differs" in told("join", copy, *options)
+    (copy / "landmarks.parquet").unlink()
+    assert "landmarks.parquet: missing, though the release lists it" in told("join", copy, *options)
+    document = json.loads((copy / "release.json").read_text())
+    (copy / "release.json").write_text(json.dumps({**document, "release_version": 9}))
+    assert "release_version is 9" in told("join", copy, *options)
+
+
+def test_a_release_that_fails_leaves_nothing(run, tmp_path, monkeypatch, sheet):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(release_module, "write_card", fail)
+    assert main(["release", str(run), f"--to={tmp_path / 'rel'}"]) == 1
+    assert files_of(tmp_path / "rel") == []
+    monkeypatch.undo()
+    monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"a picture")
+    assert main(["release", str(run), f"--to={tmp_path / 'rel'}"]) == 0
+
+
+@pytest.mark.parametrize("name", PACKAGED_TABLES)
+def test_attribute_tables_survive_as_toml(name):
+    table = load_packaged_table(name)
+    document = {"name": table.name, "attributes": table.attributes, "further_regions": table.further_regions}
+    again = parse_table(table_as_toml(json.loads(json.dumps(document))), "again.toml")
+    assert (again.name, again.attributes, again.further_regions) == (
+        table.name,
+        table.attributes,
+        table.further_regions,
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_geopandas_opens_the_polygons_and_their_areas_are_those_of_the_masks(released, run):
+    geopandas = pytest.importorskip("geopandas")
+    frame = geopandas.read_parquet(released / "landmarks.parquet")
+    assert frame.crs is None
+    table = json.loads((run / "dataset.json").read_text())["attribute_table"]["attributes"]
+    rows = {row.key: row for row in frame.itertuples()}
+    areas, pixels = np.zeros(len(table)), np.zeros(len(table))
+    for sample in samples_of(run):
+        x0, y0, x1, y1 = sample.description["crop"]
+        masks = unpack_masks(decode_planes(sample.png), len(table))
+        for index, (attribute, names) in enumerate(table.items()):
+            if sample.description["labels"][attribute]:
+                union = shapely.union_all([getattr(rows[sample.key], name) for name in names])
+                areas[index] += union.intersection(shapely.box(x0, y0, x1, y1)).area / (x1 - x0) / (y1 - y0)
+                pixels[index] += masks[index].sum() / masks[index].size
+    assert (areas > 0).sum() > 10
+    assert pixels.sum() == pytest.approx(areas.sum(), rel=0.01)
+    np.testing.assert_allclose(pixels[areas > 0], areas[areas > 0], rtol=0.06)
+
+
+def test_duckdb_reads_the_landmarks(released, run):
+    duckdb = pytest.importorskip("duckdb")
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    path = [str(released / "landmarks.parquet")]
+    counts = connection.execute("select count(*), max(len(landmarks)) from read_parquet(?)", path).fetchall()
+    assert counts == [(len(samples_of(run)), 136)]
+    wkb = connection.execute("select nose from read_parquet(?) limit 1", path).fetchone()[0]
+    assert shapely.from_wkb(bytes(wkb)).area > 0
+    connection.close()
+
+
+READ_CROISSANT = """
+import mlcroissant, sys
+dataset = mlcroissant.Dataset(jsonld=sys.argv[1])
+issues = dataset.metadata.ctx.issues
+assert not issues.errors and not issues.warnings, (issues.errors, issues.warnings)
+assert dataset.metadata.data_biases and dataset.metadata.machine_annotation_tools
+records = {name: list(dataset.records(name)) for name in ("landmarks", "rejects", "masks", "descriptions")}
+print({name: len(own) for name, own in records.items()})
+assert len(records["landmarks"][0]["landmarks/landmarks"]) == 136
+assert records["masks"][0]["masks/masks"].size == (76, 480)
+"""
+
+LOAD_ON_THE_HUB = """
+import sys
+from datasets import load_dataset
+print({split: len(own) for split, own in load_dataset(sys.argv[1]).items()})
+sample = next(iter(load_dataset(sys.argv[1], split="train", streaming=True)))
+assert sample["masks.png"].size == (76, 480) and len(sample["json"]["labels"]) == 40
+shards = load_dataset("webdataset", data_files={"train": f"{sys.argv[1]}/masks/train-*.tar"}, split="train")
+print(len(shards), len(load_dataset("parquet", data_files=f"{sys.argv[1]}/landmarks.parquet", split="train")))
+"""
+
+
+def run_script(script, argument, tmp_path):
+    environment = {**os.environ, "CROISSANT_CACHE": str(tmp_path), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", script, str(argument)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_mlcroissant_loads_the_release_and_its_records(released, run, tmp_path):
+    pytest.importorskip("mlcroissant")
+    document = json.loads((run / "dataset.json").read_text())
+    samples, rejected = document["samples"], document["rejected"]
+    printed = run_script(READ_CROISSANT, released / "croissant.json", tmp_path)
+    expected = {"landmarks": samples, "rejects": rejected, "masks": samples, "descriptions": samples}
+    assert printed.strip().splitlines()[-1] == str(expected)
+    croissant = json.loads((released / "croissant.json").read_text())
+    assert croissant["url"] == "https://example.org/rel"
+
+
+def test_the_hub_s_library_reads_the_mask_shards(released, run, tmp_path):
+    pytest.importorskip("datasets")
+    splits = json.loads((run / "dataset.json").read_text())["splits"]
+    counts = {
+        name: splits[own]["samples"] for name, own in (("train", "train"), ("validation", "val"), ("test", "test"))
+    }
+    first, second = run_script(LOAD_ON_THE_HUB, released, tmp_path).strip().splitlines()[-2:]
+    assert first == str(counts)
+    assert second.split() == [str(counts["train"]), str(sum(counts.values()))]
+
+
+def test_the_snippets_of_the_docs_read_a_release(released, tmp_path):
+    text = (ROOT / "docs" / "release.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(snippets) == 4
+    for snippet in snippets:
+        run_script(f"import os; os.chdir({str(released.parent)!r})\n{snippet}", "", tmp_path)

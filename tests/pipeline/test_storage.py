@@ -1,0 +1,312 @@
+"""Files, local and remote: written whole or not at all, listed, locked; remote ones in a dict in memory."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+
+import pytest
+from apache_beam.io.filesystem import FileMetadata, FileSystem
+
+from pipeline import storage
+from pipeline.inputs import text_tables
+from pipeline.records import InputError
+
+OBJECTS: dict[str, bytes] = {}
+"""What the object store of these tests holds."""
+
+
+class ObjectStoreError(Exception):
+    """What object stores raise is no OSError."""
+
+
+class Upload(io.BytesIO):
+    """An object that is there once it is closed."""
+
+    def __init__(self, path):
+        super().__init__()
+        self._path = path
+
+    def close(self):
+        if not self.closed:
+            OBJECTS[self._path] = self.getvalue()
+        super().close()
+
+
+class DictFileSystem(FileSystem):
+    """An object store as Beam sees it, with neither folders nor a network."""
+
+    @classmethod
+    def scheme(cls):
+        return "dict"
+
+    def join(self, basepath, *paths):
+        return "/".join([basepath.rstrip("/"), *paths])
+
+    def split(self, path):
+        return tuple(path.rsplit("/", 1))
+
+    def mkdirs(self, path):
+        raise AssertionError("object stores need no folders")
+
+    def has_dirs(self):
+        return False
+
+    def _list(self, dir_or_prefix):
+        if dir_or_prefix.startswith("dict://forbidden"):
+            raise ObjectStoreError("403 no access")
+        for path, content in OBJECTS.items():
+            if path.startswith(dir_or_prefix):
+                yield FileMetadata(path, len(content))
+
+    def create(self, path, mime_type=None, compression_type=None):
+        return Upload(path)
+
+    def open(self, path, mime_type=None, compression_type=None):
+        if path not in OBJECTS:
+            raise ObjectStoreError("404 not found")
+        if path.endswith("forbidden"):
+            raise ObjectStoreError("403 no access")
+        return io.BytesIO(OBJECTS[path])
+
+    def exists(self, path):
+        return path in OBJECTS
+
+    def delete(self, paths):
+        for path in paths:
+            del OBJECTS[path]
+
+    def copy(self, source_file_names, destination_file_names):
+        raise NotImplementedError
+
+    rename = copy
+    size = last_updated = checksum = exists
+
+    def metadata(self, path):
+        return FileMetadata(path, len(OBJECTS[path]))
+
+
+@pytest.fixture(params=["local", "remote"])
+def folder(request, tmp_path):
+    """Return a folder that is empty: on this machine, or in an object store."""
+    OBJECTS.clear()
+    return str(tmp_path) if request.param == "local" else "dict://bucket/folder"
+
+
+def files_in(folder):
+    return storage.list_files(folder) if os.path.isdir(folder) else {path: len(data) for path, data in OBJECTS.items()}
+
+
+def test_a_file_from_start_to_end(folder):
+    path = storage.join(folder, "a.bin")
+    assert not storage.exists(path)
+    assert storage.size_of(path) == -1
+    storage.write_bytes(path, b"0123456789")
+    assert storage.exists(path)
+    assert storage.size_of(path) == 10
+    assert storage.read_bytes(path) == b"0123456789"
+    assert storage.sha256_of(path) == hashlib.sha256(b"0123456789").hexdigest()
+    storage.write_bytes(path, b"new")
+    assert storage.read_bytes(path) == b"new"
+    assert storage.list_files(folder) == {"a.bin": 3}
+    storage.delete(path)
+    assert not storage.exists(path)
+    storage.delete(path)
+
+
+def test_names_with_special_characters(folder):
+    path = storage.join(folder, "größe 100%.bin")
+    storage.write_bytes(path, b"x")
+    assert storage.list_files(folder) == {"größe 100%.bin": 1}
+    assert storage.read_bytes(path) == b"x"
+
+
+def test_a_name_that_looks_compressed_is_read_as_it_is(folder):
+    path = storage.join(folder, "a.gz")
+    storage.write_bytes(path, b"not compressed")
+    assert storage.read_bytes(path) == b"not compressed"
+
+
+def test_a_missing_file(folder):
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(folder, "absent"))
+
+
+def test_files_in_sub_folders(folder):
+    if not storage.is_remote(folder):
+        os.makedirs(storage.join(folder, "empty"))
+        os.makedirs(storage.join(folder, "sub", "deep"))
+    for name in ("a.jpg", "sub/b.jpg", "sub/deep/c.jpg", "sub/deep/d e.jpg"):
+        storage.write_bytes(storage.join(folder, name), name.encode())
+    assert storage.list_files(folder) == {"a.jpg": 5, "sub/b.jpg": 9, "sub/deep/c.jpg": 14, "sub/deep/d e.jpg": 16}
+    assert storage.list_files(folder + "/") == storage.list_files(folder)
+
+
+def test_links_in_a_folder(tmp_path):
+    target, folder = tmp_path / "target", tmp_path / "folder"
+    target.mkdir()
+    folder.mkdir()
+    (target / "a.jpg").write_bytes(b"123")
+    (folder / "linked").symlink_to(target)
+    (folder / "b.jpg").symlink_to(target / "a.jpg")
+    (folder / "broken.jpg").symlink_to(tmp_path / "absent")
+    assert storage.list_files(str(folder)) == {"linked/a.jpg": 3, "b.jpg": 3}
+
+
+def test_folders_that_cannot_be_listed(tmp_path):
+    with pytest.raises(InputError, match="absent: no such folder"):
+        storage.list_files(str(tmp_path / "absent"))
+    with pytest.raises(InputError, match=r"dict://forbidden/x: can't be listed: .*403 no access"):
+        storage.list_files("dict://forbidden/x")
+    with pytest.raises(InputError, match="unknown://x: can't be listed: Unable to get filesystem"):
+        storage.list_files("unknown://x")
+
+
+def test_join():
+    assert storage.join("a/b", "c", "d") == os.path.join("a/b", "c", "d")
+    assert storage.join("gs://bucket/folder/", "c", "d") == "gs://bucket/folder/c/d"
+
+
+def test_a_block_that_raises_leaves_nothing(folder):
+    with pytest.raises(ZeroDivisionError), storage.create(storage.join(folder, "a.bin")) as stream:
+        stream.write(b"half")
+        raise ZeroDivisionError
+    assert files_in(folder) == {}
+
+
+def test_a_block_that_raises_leaves_the_former_file(folder):
+    path = storage.join(folder, "a.bin")
+    storage.write_bytes(path, b"former")
+    with pytest.raises(ZeroDivisionError), storage.create(path) as stream:
+        stream.write(b"half")
+        raise ZeroDivisionError
+    assert storage.read_bytes(path) == b"former"
+    assert len(files_in(folder)) == 1
+
+
+def test_a_file_is_not_there_before_it_is_complete(folder):
+    path = storage.join(folder, "a.bin")
+    with storage.create(path) as stream:
+        stream.write(b"1")
+        stream.flush()
+        assert not storage.exists(path)
+    assert storage.exists(path)
+    assert len(files_in(folder)) == 1
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    path = str(tmp_path / "a.bin")
+    with storage.create(path) as first, storage.create(path) as second:
+        first.write(b"first")
+        second.write(b"the second")
+    assert storage.read_bytes(path) == b"first"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+class FullDisk(io.BufferedWriter):
+    """A file on a disk that has room for 100 bytes."""
+
+    def write(self, data):
+        if self.tell() + len(data) > 100:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def full_disk(path, mode, buffering):
+    assert mode == "wb"
+    return FullDisk(io.FileIO(path, "w"))
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    path = str(tmp_path / "a.bin")
+    storage.write_bytes(path, b"former")
+    monkeypatch.setattr(storage, "open", full_disk, raising=False)
+    with pytest.raises(OSError, match="No space left on device"), storage.create(path) as stream:
+        for _ in range(20):
+            stream.write(b"0123456789")
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == ["a.bin"]
+    assert storage.read_bytes(path) == b"former"
+
+
+def test_what_a_killed_run_left_is_deleted(tmp_path):
+    writer = storage.create(str(tmp_path / "a.bin"))
+    stream = writer.__enter__()
+    stream.write(b"half")
+    (left,) = os.listdir(tmp_path)
+    (tmp_path / ".hidden").write_bytes(b"the user's")
+    (tmp_path / "b.tmp").write_bytes(b"the user's")
+    storage.delete_temporaries(str(tmp_path))
+    assert left.endswith(".tmp")
+    assert sorted(os.listdir(tmp_path)) == [".hidden", "b.tmp"]
+    with pytest.raises(FileNotFoundError):
+        writer.__exit__(None, None, None)
+
+
+def test_a_second_holder_is_refused(tmp_path):
+    folder = str(tmp_path)
+    with storage.locked(folder):
+        with pytest.raises(InputError, match="another run is writing here"), storage.locked(folder):
+            raise AssertionError("both hold it")
+        with pytest.raises(InputError), storage.locked(folder):
+            raise AssertionError("the refused one freed it")
+    with pytest.raises(ZeroDivisionError), storage.locked(folder):
+        raise ZeroDivisionError
+    with storage.locked(folder):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_folders_are_made(tmp_path):
+    path = tmp_path / "a" / "b"
+    storage.make_folder(str(path))
+    storage.make_folder(str(path))
+    assert path.is_dir()
+    assert os.listdir(path) == []
+    storage.make_folder("dict://bucket/folder")
+
+
+def test_folders_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="file: can't write here: File exists"):
+        storage.make_folder(str(tmp_path / "file"))
+    with pytest.raises(InputError, match="sub: can't write here: Not a directory"):
+        storage.make_folder(str(tmp_path / "file" / "sub"))
+    with pytest.raises(InputError, match="unknown://x: Unable to get filesystem"):
+        storage.make_folder("unknown://x")
+
+
+def test_locks_and_temporaries_are_local_things():
+    with storage.locked("dict://bucket"), storage.locked("dict://bucket"):
+        storage.delete_temporaries("dict://bucket")
+
+
+def test_a_remote_file_that_cannot_be_read_keeps_its_error():
+    OBJECTS["dict://bucket/forbidden"] = b"x"
+    with pytest.raises(ObjectStoreError, match="403"):
+        storage.open_read("dict://bucket/forbidden")
+
+
+def test_tables_from_an_object_store():
+    OBJECTS["dict://bucket/labels.txt"] = b"1\r\nA\r\na.jpg 1\r\n"
+    OBJECTS["dict://bucket/forbidden"] = b"x"
+    table = text_tables.read_table("dict://bucket/labels.txt")
+    assert list(table.rows) == [(3, "a.jpg", ["1"])]
+    with pytest.raises(InputError, match=r"dict://bucket/absent: No such file or directory"):
+        text_tables.read_table("dict://bucket/absent")
+    with pytest.raises(InputError, match="dict://bucket/forbidden: can't be read: 403 no access"):
+        text_tables.read_table("dict://bucket/forbidden")
+    with pytest.raises(InputError, match="unknown://x: can't be read: Unable to get filesystem"):
+        text_tables.read_table("unknown://x")
+
+
+def test_hashing_writer():
+    target = io.BytesIO()
+    writer = storage.HashingWriter(target)
+    assert writer.write(b"0123") == 4
+    assert writer.write(memoryview(b"456")) == 3
+    assert writer.tell() == writer.bytes == 7
+    assert writer.sha256 == hashlib.sha256(b"0123456").hexdigest()
+    assert target.getvalue() == b"0123456"

@@ -1,0 +1,343 @@
+"""The loader: every sample once, equal steps, seeded order, clear errors; local files and URLs."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import io
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests import training_data
+from tests.training_data import labels_of, masks_of, write_dataset, write_dataset_file, write_tar
+from training.cli_common import DataError
+from training.dataset_json import check_shards, read_dataset
+from training.loader import Loader, LoaderSettings
+from training.transforms import unpack
+
+SHARDS = {"train-000000": 7, "train-000001": 6, "train-000002": 6, "val-000000": 5}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_dataset(tmp_path / "data", SHARDS)
+
+
+def load(folder, split="train", **settings):
+    return Loader(read_dataset(folder), LoaderSettings(split, **{"batch_size": 4, **settings}))
+
+
+def keys(loader, epoch=0):
+    return [key for batch in loader.batches(epoch) for key in batch.keys]
+
+
+def be_rank(monkeypatch, rank, size):
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", str(size))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_every_sample_comes_once_and_whole(folder, workers):
+    batches = list(load(folder, workers=workers).batches(0))
+    assert [len(batch.keys) for batch in batches] == [4, 4, 4, 4, 3]
+    assert sorted(key for batch in batches for key in batch.keys) == [f"s{i:04}" for i in range(19)]
+    for batch in batches:
+        assert batch.images.dtype == batch.planes.dtype == batch.labels.dtype == torch.uint8
+        for key, image, planes, labels in zip(*[batch[3]], *batch[:3], strict=True):
+            index = int(key[1:])
+            assert labels.tolist() == labels_of(index)
+            np.testing.assert_array_equal(unpack(planes[None], 3)[0].numpy(), masks_of(labels_of(index)))
+            assert np.abs(image.numpy().astype(int) - training_data.face_of(index)).mean() < 5
+
+
+def test_the_first_image_is_rgb(folder):
+    batch = next(load(folder, batch_size=2).batches(0))
+    assert labels_of(1) == [1, 0, 0]
+    row, col = (int((place + 8) * 218 / 96) for place in training_data.PLACES[0])
+    red, green, blue = batch.images[1, row, col].tolist()
+    assert red > 200
+    assert max(green, blue) < 160
+
+
+def test_a_sample_moves_at_most_160_kilobytes_to_the_device():
+    images, planes, labels = (218, 178, 3), (5, 96, 76), (40,)
+    assert sum(np.prod(shape) for shape in (images, planes, labels)) <= 160_000
+
+
+def test_without_masks_none_are_read(folder):
+    assert all(batch.planes is None for batch in load(folder, masks=False).batches(0))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ranks_share_the_samples_in_evaluation(folder, monkeypatch, size, workers):
+    seen = Counter()
+    for rank in range(size):
+        be_rank(monkeypatch, rank, size)
+        seen.update(keys(load(folder, workers=workers)))
+    assert seen == Counter(f"s{i:04}" for i in range(19))
+
+
+def test_more_ranks_than_shards_leave_some_without_samples_in_evaluation(folder, monkeypatch):
+    counts = []
+    for rank in range(2):
+        be_rank(monkeypatch, rank, 2)
+        counts.append(len(keys(load(folder, split="val", workers=2))))
+    assert counts == [5, 0]
+
+
+@pytest.mark.parametrize("epoch", range(4))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ranks_take_equal_steps_of_whole_batches_in_training(folder, monkeypatch, epoch, workers):
+    seen, steps = [], []
+    for rank in range(2):
+        be_rank(monkeypatch, rank, 2)
+        loader = load(folder, training=True, workers=workers, batch_size=2)
+        batches = list(loader.batches(epoch))
+        steps.append(len(batches))
+        assert len(batches) == loader.steps(epoch)
+        assert {len(batch.keys) for batch in batches} == {2}
+        seen += [key for batch in batches for key in batch.keys]
+    assert len(set(steps)) == 1
+    assert len(set(seen)) == len(seen)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_order_depends_on_seed_and_epoch_alone(folder, workers):
+    orders = {
+        (seed, epoch): keys(load(folder, training=True, workers=workers, seed=seed), epoch)
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    }
+    assert len({tuple(order) for order in orders.values()}) == 4
+    assert keys(load(folder, training=True, workers=workers, seed=1), 1) == orders[1, 1]
+    assert orders[0, 0] != sorted(orders[0, 0])
+
+
+def test_too_many_ranks_for_the_shards_are_refused(folder, monkeypatch):
+    be_rank(monkeypatch, 0, 4)
+    with pytest.raises(DataError, match="3 train shards of at most 7 samples give 4 ranks no batch of 4 each"):
+        load(folder, training=True)
+
+
+def spoil(folder, change, *, name="train-000001"):
+    """Change the samples of a shard, and make dataset.json fit."""
+    first = {"train-000000": 0, "train-000001": 7}[name]
+    samples = {f"s{i:04}": training_data.members_of(i) for i in range(first, first + SHARDS[name])}
+    change(samples)
+    write_tar(Path(folder) / "shards" / f"{name}.tar", samples)
+    write_dataset_file(Path(folder), SHARDS)
+
+
+def jpeg_of(height, width):
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+BAD_SAMPLES = [
+    (lambda s: s["s0009"].update(jpg=b"no picture"), "jpg can't be decoded"),
+    (lambda s: s["s0009"].update(jpg=b""), "jpg can't be decoded"),
+    (lambda s: s["s0009"].update(jpg=jpeg_of(218, 170)), "jpg of 218x170, expected 218x178"),
+    (lambda s: s["s0009"].update(jpg=jpeg_of(250, 250)), "jpg can't be decoded to 218x178"),
+    (lambda s: s["s0009"].update(jpg=s["s0009"]["jpg"][:-2000]), "jpg can't be decoded"),
+    (lambda s: s["s0009"].update({"masks.png": s["s0009"]["jpg"]}), "masks.png of shape .* expected .96, 76. uint8"),
+    (lambda s: s["s0009"].pop("masks.png"), "no masks.png"),
+    (lambda s: s["s0009"].update(json=b"{"), "json can't be parsed: "),
+    (lambda s: s["s0009"].update(json=b"[]"), "list indices must be"),
+    (lambda s: s["s0009"].update(json=b'{"labels": {"Red": 1}}'), "labels are not those of dataset.json"),
+    (lambda s: s["s0009"].update(json=b'{"labels": {"Red": 1, "Green": 2, "Blue": 0}}'), "labels are not 0 or 1"),
+    (lambda s: s["s0009"].update(json=b'{"labels": {"Red": 1, "Green": [], "Blue": 0}}'), "unhashable|not 0 or 1"),
+]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("change", "what"), BAD_SAMPLES)
+def test_a_bad_sample_is_named(folder, change, what, workers):
+    spoil(folder, change)
+    with pytest.raises(DataError, match=rf"^\S+train-000001.tar: sample 's0009': {what}"):
+        keys(load(folder, workers=workers))
+
+
+@pytest.mark.parametrize(("change", "what"), BAD_SAMPLES)
+def test_a_bad_sample_is_skipped_and_counted_if_asked(folder, change, what):
+    spoil(folder, change)
+    loader = load(folder, skip_bad_samples=True)
+    assert sorted(keys(loader)) == [f"s{i:04}" for i in range(19) if i != 9]
+    ((samples, reason),) = [(entry.samples, entry.reason) for entry in loader.skipped]
+    assert samples == 1
+    assert re.search(what, reason)
+
+
+def test_a_shard_cut_short_is_named_or_what_it_lacks_is_counted(folder):
+    path = Path(folder) / "shards" / "train-000001.tar"
+    path.write_bytes(path.read_bytes()[:30_000])
+    with pytest.raises(DataError, match=r"train-000001.tar: (can't be read on after|\d+ samples, dataset.json says 6)"):
+        keys(load(folder))
+    loader = load(folder, skip_bad_samples=True)
+    assert len(keys(loader)) + sum(entry.samples for entry in loader.skipped) == 19
+
+
+def test_ranks_take_equal_steps_even_when_samples_are_skipped(folder):
+    spoil(folder, lambda samples: [members.update(jpg=b"") for members in samples.values()])
+    loader = load(folder, training=True, skip_bad_samples=True)
+    assert len(list(loader.batches(0))) == loader.steps(0) == 4
+
+
+def test_when_no_sample_can_be_read_training_ends_with_the_reason(folder):
+    for name in ("train-000000", "train-000001"):
+        spoil(folder, lambda samples: [members.update(jpg=b"") for members in samples.values()], name=name)
+    loader = load(folder, training=True, skip_bad_samples=True, batch_size=7)
+    with pytest.raises(
+        DataError, match=r"no batch of 7 readable samples; the last one skipped: .*jpg can't be decoded"
+    ):
+        list(loader.batches(0))
+
+
+def test_no_member_is_unpickled(folder, tmp_path):
+    evil = tmp_path / "evil"
+    payload = f"cos\nsystem\n(S'touch {evil}'\ntR.".encode()
+    spoil(folder, lambda samples: samples["s0009"].update(pyd=payload, pickle=payload))
+    assert len(keys(load(folder))) == 19
+    assert not evil.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"format_version": 2}, "format_version is 2, expected 1"),
+        ({"image_size": [64, 64]}, r"image_size is \[64, 64\], expected \[218, 178\]"),
+        ({"mask_size": None}, r"mask_size is None, expected \[96, 76\]"),
+        ({"attributes": ["A", "A"]}, "attributes are empty or repeated"),
+        ({"shards": [{"name": "../../etc/x", "samples": 1, "bytes": 1, "sha256": "", "split": "train"}]}, "shard name"),
+        ({"shards": [{}]}, "KeyError"),
+    ],
+)
+def test_a_dataset_of_another_kind_is_refused(folder, change, what):
+    write_dataset_file(Path(folder), SHARDS, **change)
+    with pytest.raises(DataError, match=what):
+        read_dataset(folder)
+
+
+def test_what_is_no_dataset_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no dataset.json, expected the folder of a finished run"):
+        read_dataset(str(tmp_path))
+    for text in ("{", "[]"):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(DataError, match=r"not valid JSON|not a JSON object"):
+            read_dataset(str(tmp_path))
+
+
+def test_a_split_without_samples_is_refused(folder):
+    with pytest.raises(DataError, match="no samples in split 'test', expected one of: train, val"):
+        load(folder, split="test")
+
+
+def test_missing_and_damaged_shards_are_found_before_the_first_step(folder):
+    shards = read_dataset(folder).shards_of("train")
+    path = Path(shards[1].url)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"\1")
+    check_shards(shards, checksums=False)
+    with pytest.raises(DataError, match=r"train-000001.tar: sha256 differs"):
+        check_shards(shards, checksums=True)
+    path.write_bytes(content[:-1])
+    with pytest.raises(
+        DataError, match=rf"train-000001.tar: {len(content) - 1} bytes, dataset.json says {len(content)}"
+    ):
+        check_shards(shards, checksums=False)
+    path.unlink()
+    with pytest.raises(DataError, match=r"train-000001.tar: missing"):
+        check_shards(shards, checksums=False)
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    """A web server's, and as much of Cloud Storage's and S3's answers as reading needs."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        object_name = re.search(r"/b/bucket/o/([^?]+)", self.path)
+        if not object_name:
+            super().do_GET()
+            return
+        path = Path(self.directory, "bucket", object_name[1].replace("%2F", "/"))
+        content = path.read_bytes() if path.exists() else None
+        if content is not None and "alt=media" not in self.path:
+            self.answer(200, json.dumps({"name": path.name, "bucket": "bucket", "size": str(len(content))}).encode())
+        elif content is None:
+            self.answer(404, b"{}")
+        else:
+            first = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-"))
+            last = int(first[2]) + 1 if first[2] else len(content)
+            part = content[int(first[1]) : last]
+            end = int(first[1]) + len(part) - 1
+            self.answer(206, part, **{"Content-Range": f"bytes {first[1]}-{end}/{len(content)}"})
+
+    def answer(self, status, content, **headers):
+        self.send_response(status)
+        kind = "application/json" if content[:1] == b"{" else "application/octet-stream"
+        for name, value in {"Content-Length": len(content), "Content-Type": kind, **headers}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    write_dataset(tmp_path / "bucket" / "data", SHARDS)
+    handler = functools.partial(Files, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
+        thread.start()
+        url = f"http://127.0.0.1:{running.server_port}"
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+        yield f"{url}/bucket"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the clients: open connections, Python versions to come
+@pytest.mark.parametrize("place", ["http", "gs", "s3"])
+def test_shards_are_streamed_from_a_url(server, place):
+    bucket = server if place == "http" else f"{place}://bucket"
+    assert sorted(keys(load(f"{bucket}/data"))) == [f"s{i:04}" for i in range(19)]
+    check_shards(read_dataset(f"{bucket}/data").shards_of("train"), checksums=True)
+    with pytest.raises(DataError, match=rf"^{bucket}/nothing/dataset.json: "):
+        read_dataset(f"{bucket}/nothing")
+
+
+PRINT_KEYS = """
+import sys
+from training.dataset_json import read_dataset
+from training.distributed import world_of_torchrun
+from training.loader import Loader, LoaderSettings
+loader = Loader(read_dataset(sys.argv[1]), LoaderSettings("train", 4, workers=2))
+keys = [key for batch in loader.batches(0) for key in batch.keys]
+open(f"{sys.argv[2]}/{world_of_torchrun().rank}", "w").write(" ".join(keys))
+"""
+
+
+def test_two_processes_of_torchrun_see_each_sample_once(folder, tmp_path):
+    (tmp_path / "keys.py").write_text(PRINT_KEYS)
+    (tmp_path / "seen").mkdir()
+    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    subprocess.run([*launch, str(tmp_path / "keys.py"), folder, str(tmp_path / "seen")], check=True)
+    ranks = [(tmp_path / "seen" / str(rank)).read_text().split() for rank in range(2)]
+    assert all(ranks)
+    assert Counter(ranks[0] + ranks[1]) == Counter(f"s{i:04}" for i in range(19))

@@ -1,0 +1,389 @@
+"""Training: it learns, resumes to the bit, stops as asked, runs in several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training_data import THIN, write_dataset, write_dataset_file
+from training import checkpoint, train
+from training.checkpoint import load_model
+from training.dataset_json import read_dataset
+from training.loader import Loader, LoaderSettings
+from training.metrics import MapCounts
+from training.transforms import prepare
+
+SHARDS = {"train-000000": 8, "train-000001": 8, "val-000000": 6}
+SHORT = ("--stage1_epochs=2", "--stage2_epochs=2", "--batch_size=4", "--deterministic")
+AUGMENTED = ("--flip", "--smallest_crop=0.9", "--label_repair")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("train") / "data", SHARDS)
+
+
+@pytest.fixture(autouse=True)
+def _not_deterministic_afterwards():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def run(data, to, *options):
+    return train.main([f"--data={data}", f"--to={to}", *THIN, *options])
+
+
+def history(folder):
+    return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder):
+    return checkpoint.load(str(Path(folder) / "last.pt"))["model"]
+
+
+def assert_equal_weights(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    """A training without a break."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert run(data, folder, *SHORT) == 0
+    return folder
+
+
+def test_a_thin_network_overfits_sixteen_samples(tmp_path):
+    data = write_dataset(tmp_path / "data", {"train-000000": 16})
+    run_folder = tmp_path / "run"
+    options = ["--channels=8,8,8,8,8", "--batch_size=4", "--lr=0.01", "--mse_weight=50"]
+    options += ["--stage1_epochs=40", "--stage2_epochs=20"]
+    assert run(data, run_folder, *options) == 0
+    records = history(run_folder)
+    stage1 = [record for record in records if record["stage"] == 1]
+    stage2 = [record for record in records if record["stage"] == 2]
+    assert stage1[-1]["train_mse"] < stage1[0]["train_mse"] / 10
+    assert stage2[-1]["train_loss"] < records[0]["train_loss"] / 10
+    assert stage2[-1]["train_accuracy"] == 1
+    trained = load_model(str(run_folder / "best.pt"), torch.device("cpu"))
+    overlaps = MapCounts(3, torch.device("cpu"))
+    (batch,) = Loader(read_dataset(data), LoaderSettings("train", 16)).batches(0)
+    prepared = prepare(batch, torch.device("cpu"))
+    with torch.inference_mode():
+        overlaps.add(trained.model(prepared.images)[1], prepared.masks)
+    assert (overlaps.iou() > 0.9).all()
+
+
+def test_two_stages_and_what_a_run_writes(uninterrupted):
+    records = history(uninterrupted)
+    assert [record["stage"] for record in records] == [1, 1, 2, 2]
+    assert all(record["train_loss"] == record["train_mse"] for record in records[:2])
+    for record in records[2:]:
+        assert record["train_loss"] == pytest.approx(record["train_mse"] + record["train_bce"])
+        assert record["val_loss"] == pytest.approx(record["val_mse"] + record["val_bce"])
+    written = sorted(path.name for path in uninterrupted.iterdir())
+    assert written == ["best.pt", "curves.png", "last.pt", "metrics.jsonl"]
+
+
+def test_stage_1_leaves_the_fully_connected_layer_alone(data, tmp_path):
+    assert run(data, tmp_path / "run", "--stage1_epochs=1", "--stage2_epochs=0", "--batch_size=4") == 0
+    torch.manual_seed(0)
+    start = train.AttParseNet(3, (4, 4, 4, 4, 4)).state_dict()
+    trained = weights(tmp_path / "run")
+    for name, value in start.items():
+        assert torch.equal(trained[name], value) == name.startswith("classifier"), name
+
+
+def test_the_same_options_give_the_same_weights_and_another_seed_others(data, tmp_path, uninterrupted):
+    assert run(data, tmp_path / "again", *SHORT) == 0
+    assert_equal_weights(weights(tmp_path / "again"), weights(uninterrupted))
+    assert run(data, tmp_path / "other", *SHORT, "--seed=1") == 0
+    assert not torch.equal(
+        weights(tmp_path / "other")["features.0.weight"], weights(uninterrupted)["features.0.weight"]
+    )
+
+
+@pytest.fixture(scope="module")
+def augmented(data, tmp_path_factory):
+    """A training without a break, with all that is random in it."""
+    folder = tmp_path_factory.mktemp("augmented") / "run"
+    assert run(data, folder, *SHORT, *AUGMENTED) == 0
+    return folder
+
+
+@pytest.mark.parametrize("whole", ["uninterrupted", "augmented"])
+@pytest.mark.parametrize("step", [2, 4, 11, 16])
+def test_an_interrupted_training_resumes_to_the_bit(data, tmp_path, request, monkeypatch, capsys, step, whole):
+    options = AUGMENTED if whole == "augmented" else ()
+    whole = request.getfixturevalue(whole)
+    steps = iter(range(1, 1000))
+    monkeypatch.setattr(train, "any_rank", lambda asked: asked or next(steps) == step)
+    assert run(data, tmp_path / "run", *SHORT, *options) == 1
+    assert "interrupted in epoch" in capsys.readouterr().err
+    assert run(data, tmp_path / "run", *SHORT, *options) == 0
+    assert "resumed from" in capsys.readouterr().out
+    assert_equal_weights(weights(tmp_path / "run"), weights(whole))
+    for one, other in zip(history(tmp_path / "run"), history(whole), strict=True):
+        for name, value in one.items():
+            if name not in ("seconds", "images_per_second"):
+                assert value == other[name], name
+
+
+def start(data, to):
+    command = [sys.executable, "-W", "ignore", "-m", "training.train", f"--data={data}", f"--to={to}", *THIN, *SHORT]
+    return subprocess.Popen([*command, "--checkpoint_steps=1"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+
+def wait_for_stage(folder, stage, process):
+    """Wait until an epoch of the stage is done."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        path = Path(folder) / "metrics.jsonl"
+        if path.exists() and any(record["stage"] == stage for record in history(folder)):
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"stage {stage} did not come: {process.communicate()[1].decode()}")
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_killed_training_resumes_to_the_bit(data, tmp_path, uninterrupted, stage):
+    with start(data, tmp_path / "run") as process:
+        wait_for_stage(tmp_path / "run", stage, process)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL
+    records = history(tmp_path / "run")
+    assert records[-1]["stage"] == stage
+    assert len(records) < 4
+    assert run(data, tmp_path / "run", *SHORT) == 0
+    assert_equal_weights(weights(tmp_path / "run"), weights(uninterrupted))
+
+
+def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(data, tmp_path, uninterrupted):
+    with start(data, tmp_path / "run") as process:
+        wait_for_stage(tmp_path / "run", 1, process)
+        process.terminate()
+        error = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == 1
+    assert "attparse-train: failed: interrupted in epoch" in error
+    assert "run the same command to go on" in error
+    assert "Traceback" not in error
+    assert run(data, tmp_path / "run", *SHORT) == 0
+    assert_equal_weights(weights(tmp_path / "run"), weights(uninterrupted))
+
+
+def test_a_finished_training_is_left_as_it_is(data, uninterrupted, capsys):
+    before = weights(uninterrupted)
+    assert run(data, uninterrupted, *SHORT) == 0
+    assert "4 epochs done" in capsys.readouterr().out
+    assert_equal_weights(weights(uninterrupted), before)
+
+
+@pytest.mark.parametrize(
+    ("option", "what"),
+    [
+        ("--lr=0.1", "begun with another lr: 0.001 then, 0.1 now"),
+        ("--seed=3", "begun with another seed: 0 then, 3 now"),
+        ("--channels=4,4,4,4,5", "begun with another channels"),
+        ("--workers=1", "begun with another workers: 0 then, 1 now"),
+    ],
+)
+def test_other_options_are_refused_on_resume(data, uninterrupted, capsys, option, what):
+    assert run(data, uninterrupted, *SHORT, option) == 2
+    assert what in capsys.readouterr().err
+
+
+def test_other_data_is_refused_on_resume(tmp_path, uninterrupted, capsys):
+    other = write_dataset(tmp_path / "other", {"train-000000": 9, "train-000001": 8, "val-000000": 6})
+    assert run(other, uninterrupted, *SHORT) == 2
+    assert "begun with another data (its shards); use another --to" in capsys.readouterr().err
+
+
+def test_the_baseline_reads_no_masks_and_has_no_first_stage(data, tmp_path, capsys):
+    folder = write_dataset(tmp_path / "aligned", SHARDS, crop="none")
+    assert run(folder, tmp_path / "run", "--baseline", "--stage2_epochs=1", "--batch_size=4") == 0
+    assert "note" not in capsys.readouterr().out
+    (record,) = history(tmp_path / "run")
+    assert (record["stage"], record["train_mse"], record["val_mse"]) == (2, 0, 0)
+    assert run(data, tmp_path / "face", "--baseline", "--stage2_epochs=1", "--batch_size=4") == 0
+    assert "note: the paper's baseline is trained on --crop none data, this is --crop face" in capsys.readouterr().out
+
+
+def test_a_stage_ends_early_when_the_losses_part(data, tmp_path, monkeypatch, capsys):
+    validated = iter([0.5, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1])
+    trained = iter([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
+
+    def results(_, prefix):
+        value = next(trained if prefix == "train" else validated)
+        return {f"{prefix}_{name}": value for name in ("loss", "mse", "bce", "accuracy")}
+
+    monkeypatch.setattr(train.EpochSums, "results", results)
+    options = ["--stage1_epochs=0", "--stage2_epochs=8", "--early_stop=2", "--batch_size=4"]
+    assert run(data, tmp_path / "run", *options) == 0
+    assert len(history(tmp_path / "run")) == 4
+    assert "stage 2 ends early: validation loss was lowest in its epoch 2" in capsys.readouterr().out
+
+
+def test_the_best_network_is_that_of_the_lowest_validation_loss(data, tmp_path, monkeypatch):
+    bce = iter([0.5, 0.3, 0.4])
+    states = []
+    results = train.EpochSums.results
+
+    def note(self, prefix):
+        found = results(self, prefix)
+        return {**found, "val_bce": next(bce)} if prefix == "val" else found
+
+    save_best = train.Training._save_best
+
+    def note_best(self, stage):
+        states.append({name: value.clone() for name, value in self.model.state_dict().items()})
+        save_best(self, stage)
+
+    monkeypatch.setattr(train.EpochSums, "results", note)
+    monkeypatch.setattr(train.Training, "_save_best", note_best)
+    assert run(data, tmp_path / "run", "--stage1_epochs=0", "--stage2_epochs=3", "--batch_size=4") == 0
+    assert_equal_weights(checkpoint.load(str(tmp_path / "run" / "best.pt"))["model"], states[1])
+
+
+@pytest.mark.parametrize("options", [("--compile",), ("--no_batch_norm",), ("--precision=bf16",), ("--mse_weight=7",)])
+def test_options_that_change_how_it_computes(data, tmp_path, monkeypatch, options):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    assert run(data, tmp_path / "run", "--stage1_epochs=1", "--stage2_epochs=1", "--batch_size=8", *options) == 0
+    records = history(tmp_path / "run")
+    assert all(np.isfinite(record["train_loss"]) for record in records)
+    assert len(compiled) == (2 if options == ("--compile",) else 0)
+    if options == ("--mse_weight=7",):
+        assert records[0]["train_loss"] == pytest.approx(7 * records[0]["train_mse"])
+
+
+def test_a_loss_that_is_no_number_ends_the_training(data, tmp_path, capsys):
+    assert run(data, tmp_path / "run", "--lr=1e30", "--no_batch_norm", "--batch_size=4") == 1
+    assert "the loss is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--data=nowhere"], "nowhere: no dataset.json, expected the folder of a finished run"),
+        (["--device=nothing"], "--device nothing: "),
+        (["--batch_size=100"], "no batch of 100 each; use a smaller --batch_size"),
+    ],
+)
+def test_what_can_t_be_used_is_told_in_one_line(data, tmp_path, capsys, options, what):
+    assert run(data, tmp_path / "run", *options) == 2
+    error = capsys.readouterr().err
+    assert what in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--lr=0",
+        "--channels=1,2",
+        "--smallest_crop=0",
+        "--batch_size=0",
+        "--early_stop=-1",
+        "--seed=x",
+        "--to=gs://bucket/run",
+        "--pad_channels=0",
+    ],
+)
+def test_bad_arguments_exit_with_2(data, tmp_path, option):
+    with pytest.raises(SystemExit) as caught:
+        run(data, tmp_path / "run", option)
+    assert caught.value.code == 2
+
+
+def test_a_training_of_no_epochs_is_refused(data, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(data, tmp_path / "run", "--baseline", "--stage2_epochs=0")
+    assert caught.value.code == 2
+    assert "no epochs" in capsys.readouterr().err
+
+
+def test_padded_channels_learn_the_same(data, tmp_path, uninterrupted):
+    assert run(data, tmp_path / "padded", *SHORT, "--pad_channels=8") == 0
+    padded = checkpoint.load(str(tmp_path / "padded" / "last.pt"))
+    assert padded["channels"] == [8, 8, 8, 8, 8]
+    for name, value in weights(uninterrupted).items():
+        inner = tuple(slice(size) for size in value.shape)
+        torch.testing.assert_close(padded["model"][name][inner], value, atol=1e-4, rtol=1e-3)
+        rest = padded["model"][name].clone()
+        rest[inner] = 0
+        assert not rest.any(), name
+    assert run(data, tmp_path / "padded", *SHORT) == 2
+
+
+def test_without_a_validation_split_the_last_network_is_the_best(tmp_path, capsys):
+    data = write_dataset(tmp_path / "data", {"train-000000": 8})
+    assert run(data, tmp_path / "run", "--stage1_epochs=0", "--stage2_epochs=2", "--batch_size=4") == 0
+    best = checkpoint.load(str(tmp_path / "run" / "best.pt"))["model"]
+    assert_equal_weights(best, weights(tmp_path / "run"))
+    assert run(data, tmp_path / "other", "--early_stop=2", "--batch_size=4") == 2
+    assert "no samples in split 'val', which --early_stop needs" in capsys.readouterr().err
+
+
+def test_skipped_samples_are_counted_in_the_metrics(tmp_path, capsys):
+    data = write_dataset(tmp_path / "data", {"train-000000": 8, "val-000000": 4})
+    path = tmp_path / "data" / "shards" / "train-000000.tar"
+    content = path.read_bytes()
+    path.write_bytes(content[:600] + b"\0" * 400 + content[1000:])
+    write_dataset_file(tmp_path / "data", {"train-000000": 8, "val-000000": 4})
+    options = ["--stage1_epochs=1", "--stage2_epochs=0", "--batch_size=4"]
+    assert run(data, tmp_path / "run", *options) == 2
+    assert "train-000000.tar: sample 's0000': jpg" in capsys.readouterr().err
+    assert run(data, tmp_path / "run", *options, "--skip_bad_samples") == 0
+    assert [record["skipped_samples"] for record in history(tmp_path / "run")] == [1]
+    assert "skipped 1 samples: " in capsys.readouterr().err
+
+
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path, data, capsys):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'evil'}",)
+
+    (tmp_path / "run").mkdir()
+    torch.save({"version": 1, "model": Evil()}, tmp_path / "run" / "last.pt")
+    assert run(data, tmp_path / "run", "--batch_size=4") == 2
+    assert "not a checkpoint of attparse-train" in capsys.readouterr().err
+    assert not (tmp_path / "evil").exists()
+
+
+def test_two_processes_train_together_and_resume_to_the_bit(data, tmp_path):
+    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*launch, "-m", "training.train", f"--data={data}", *THIN, *SHORT, "--batch_size=2"]
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    done = subprocess.run([*command, f"--to={whole}"], check=True, capture_output=True, text=True)
+    assert done.stdout.count("16 training images, 4 steps of 2 x 2") == 1
+    assert [record["stage"] for record in history(whole)] == [1, 1, 2, 2]
+    trained = load_model(str(whole / "last.pt"), torch.device("cpu"))
+    (batch,) = Loader(read_dataset(data), LoaderSettings("val", 6)).batches(0)
+    logits, _ = trained.model(prepare(batch, torch.device("cpu")).images)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.labels.float())
+    assert history(whole)[-1]["val_bce"] == pytest.approx(float(bce), rel=1e-4)
+
+    with subprocess.Popen(
+        [*command, f"--to={parts}", "--checkpoint_steps=1"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as process:
+        wait_for_stage(parts, 1, process)
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+    assert len(history(parts)) < 4
+    done = subprocess.run([*command, f"--to={parts}"], check=True, capture_output=True, text=True)
+    assert "resumed from" in done.stdout
+    assert_equal_weights(weights(parts), weights(whole))

@@ -1,0 +1,91 @@
+"""Reading files, local or remote (http(s)://, gs://, s3://), and writing local ones whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+from training.cli_common import DataError
+
+BUFFER = 1 << 20
+"""Bytes read at once: each small read would let another thread in, at a cost."""
+
+
+def is_remote(path: str) -> bool:
+    """Tell whether a path is a URL."""
+    return "://" in path
+
+
+def join(folder: str, *parts: str) -> str:
+    """Join a folder and the parts of a relative path."""
+    return "/".join([folder.rstrip("/"), *parts]) if is_remote(folder) else os.path.join(folder, *parts)
+
+
+def open_read(path: str) -> IO[bytes]:
+    """Open a file as a stream of bytes.
+
+    Raises
+    ------
+    DataError
+        If it can't be opened.
+    """
+    try:
+        if not is_remote(path):
+            return open(path, "rb", buffering=BUFFER)
+        import smart_open  # noqa: PLC0415 - takes a second, and most runs read local files
+
+        stream: IO[bytes] = smart_open.open(path, "rb", compression="disable")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    except ImportError:
+        raise DataError(f"{path}: nothing is installed that reads it: pip install 'smart_open[gcs,http,s3]'") from None
+    except Exception as error:  # each object store's client has exceptions of its own
+        raise DataError(f"{path}: {_one_line(error)}") from None
+    return stream
+
+
+def read_bytes(path: str) -> bytes:
+    """Read a whole file.
+
+    Raises
+    ------
+    DataError
+        If it can't be read.
+    """
+    with open_read(path) as stream:
+        try:
+            return stream.read()
+        except Exception as error:  # as above
+            raise DataError(f"{path}: {_one_line(error)}") from None
+
+
+@contextlib.contextmanager
+def create(path: str) -> Iterator[IO[bytes]]:
+    """Write a local file under a temporary name; it takes its own when the block ends, safe on disk."""
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with create(path) as stream:
+        stream.write(text.encode())
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
