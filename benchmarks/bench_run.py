@@ -1,8 +1,8 @@
 """What a run costs: milliseconds per stage, images per second by workers, peak memory, bytes per sample.
 
 Stages are timed in one thread of this process; whole runs in processes of their own, one with one
-worker, one with two, and one with a 64-megapixel picture among the images. Without options the
-pictures are the built-in sample, repeated.
+worker, one with two, and one with a 64-megapixel image among the images. Without options the
+images are the built-in sample, repeated.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 PAID_ANYHOW = ("decode", "detect")
 LARGE = (8984, 7122)
-"""Width and height of the largest picture, 64 megapixels, as CelebA has some."""
+"""Width and height of the largest image, 64 megapixels, as CelebA has some."""
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def repeated_sample(folder: Path, repeat: int) -> RunConfig:
-    """Return a run over copies of the pictures of the built-in sample that can be decoded."""
+    """Return a run over copies of the images of the built-in sample that can be decoded."""
     sample = make_sample(str(folder / "sample"), "")
     header, *rows = Path(sample.labels).read_text(encoding="utf-8").splitlines()[1:]
     copies = [row for row in rows if not row.startswith(("corrupt", "no_face"))]
@@ -158,9 +158,9 @@ def bench_workers(config: RunConfig, scratch: Path) -> None:
             f"{workers} workers, {mode}: {count / seconds:.1f} images/s, start included;"
             f" peak memory {peak:.0f} MB{' in the largest process' if mode == 'multi_processing' else ''}"
         )
-    with_large = add_large_pictures(config, scratch / "large")
+    with_large = add_large_images(config, scratch / "large")
     _, peak = timed_run(with_large, scratch / "workers_large", ["--direct_num_workers=2"], count)
-    print(f"2 workers, two pictures of {LARGE[0]}x{LARGE[1]} among the images: peak memory {peak:.0f} MB")
+    print(f"2 workers, two images of {LARGE[0]}x{LARGE[1]} among the images: peak memory {peak:.0f} MB")
 
 
 def timed_run(config: RunConfig, output: Path, options: list[str], count: int) -> tuple[float, float]:
@@ -178,7 +178,7 @@ def timed_run(config: RunConfig, output: Path, options: list[str], count: int) -
     return time.perf_counter() - start, usage.ru_maxrss / (1 if sys.platform == "linux" else 1024) / 1e3
 
 
-def add_large_pictures(config: RunConfig, folder: Path) -> RunConfig:
+def add_large_images(config: RunConfig, folder: Path) -> RunConfig:
     """Return a run over a copy of the images in which two, one for each worker, are very large."""
     shutil.copytree(config.images, folder)
     for image_id in read_labels(config.labels).image_ids[:2]:

@@ -100,7 +100,7 @@ def bench_loader(dataset: Dataset) -> None:
 
 
 def decoding_rate(pairs: list[tuple[bytes, bytes]]) -> float:
-    """Return samples per second of decoding pictures and masks, and nothing else."""
+    """Return samples per second of decoding images and masks, and nothing else."""
     cv2.setNumThreads(0)
     start = time.perf_counter()
     for jpeg, png in pairs:

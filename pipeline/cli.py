@@ -18,7 +18,7 @@ from pipeline.config import RunConfig
 from pipeline.demo import make_sample
 from pipeline.detection.model_files import MEDIAPIPE
 from pipeline.drawing.preview import write_preview
-from pipeline.handlabel.handlabel import Exported, Imported, export_rejects, import_labels
+from pipeline.handlabel.handlabel import ExportCounts, ImportCounts, export_rejects, import_labels
 from pipeline.records import InputError, RunError
 from pipeline.release.dataset_card import bytes_by_kind
 from pipeline.release.join import join, rejected_images
@@ -91,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
         "preview", help="draw a contact sheet", description="Draw regions and landmarks over samples of a run."
     )
     sheet.add_argument("output", metavar="OUT", help="folder of the run")
-    sheet.add_argument("--to", required=True, metavar="F.png", help="picture to write")
+    sheet.add_argument("--to", required=True, metavar="F.png", help="image to write")
     sheet.add_argument("--samples", type=_positive, metavar="N", default=24, help="number of faces (default: 24)")
     choice = sheet.add_mutually_exclusive_group()
     choice.add_argument("--region", metavar="NAME", help="draw one region instead of all")
@@ -154,20 +154,20 @@ def _add_handlabel(commands: Any) -> None:
     parser = commands.add_parser(
         "handlabel",
         help="place landmarks by hand",
-        description="Place the landmarks of rejected pictures by hand, with labelme.",
+        description="Place the landmarks of rejected images by hand, with labelme.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="export|import")
     export = actions.add_parser(
         "export",
         help="copy the rejects out, for labelme",
-        description="Copy the pictures without a usable face, each with a labelme file of 68 points to move.",
+        description="Copy the images without a usable face, each with a labelme file of 68 points to move.",
     )
     export.add_argument("output", metavar="OUT", help="folder of the run")
     export.add_argument("--to", required=True, metavar="DIR", help="folder to make")
     export.add_argument("--images", metavar="DIR", help="folder of the images, if no longer where the run found them")
     back = actions.add_parser(
         "import",
-        help="turn what was labelled into a CSV file",
+        help="turn what was labeled into a CSV file",
         description="Turn the files that were saved in labelme into a CSV file for attparse run --landmarks.",
     )
     back.add_argument("folder", metavar="DIR", help="folder that export made")
@@ -238,7 +238,7 @@ def _tell_result(document: dict[str, Any] | None, output: str, min_coverage: flo
         return DONE
     written, rejected = document["samples"], document["rejected"]
     print(f"{written + rejected} images = {written} written + {rejected} rejected")
-    for title, counts in (("written by", document["rungs"]), ("rejected as", document["rejects"])):
+    for title, counts in (("written by", document["landmark_sources"]), ("rejected as", document["rejects"])):
         for name, count in counts.items():
             print(f"  {title} {name}: {count}")
     print(f"{len(document['shards'])} shards in {output}; look at {os.path.join(output, 'report.html')}")
@@ -281,22 +281,22 @@ def _handlabel(options: argparse.Namespace, _: list[str]) -> int:
     return DONE
 
 
-def _tell_export(exported: Exported, to: str) -> None:
+def _tell_export(exported: ExportCounts, to: str) -> None:
     if exported.copied:
-        print(f"{sum(exported.copied.values())} pictures to label in {to}: {_counts(exported.copied)}")
+        print(f"{sum(exported.copied.values())} images to label in {to}: {_counts(exported.copied)}")
     else:
-        print("nothing to label: no picture was rejected for want of a usable face")
+        print("nothing to label: no image was rejected for want of a usable face")
     if exported.left_out:
         total = sum(exported.left_out.values())
-        print(f"{total} other rejects have no picture that could be labelled: {_counts(exported.left_out)}")
+        print(f"{total} other rejects have no image that could be labeled: {_counts(exported.left_out)}")
     if exported.copied:
         folder = shlex.quote(to)
         print(f"next: labelme {folder}; then: attparse handlabel import {folder} --to landmarks.csv")
 
 
-def _tell_import(imported: Imported, to: str) -> None:
+def _tell_import(imported: ImportCounts, to: str) -> None:
     absent = f", {imported.absent} no longer there" if imported.absent else ""
-    print(f"{imported.labelled} pictures labelled, {imported.untouched} not yet{absent}")
+    print(f"{imported.labeled} images labeled, {imported.untouched} not yet{absent}")
     print(f"next: attparse run ... --landmarks {shlex.quote(to)}, added to the options of the former run")
 
 

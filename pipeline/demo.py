@@ -1,4 +1,4 @@
-"""The built-in sample: about two dozen varied pictures in CelebA's layout, made from one photograph.
+"""The built-in sample: about two dozen varied images in CelebA's layout, made from one photograph.
 
 The photograph is scikit-image's copy of NASA's portrait of the astronaut Eileen Collins (public
 domain), which lies inside the scikit-image wheel.
@@ -22,7 +22,7 @@ from regions.attributes import load_packaged_table
 HEAD = (110, 0, 350, 270)
 """Head and shoulders in the photograph: x0, y0, x1, y1."""
 FIVE_POINTS = ((203, 101), (247, 104), (222, 125), (205, 143), (243, 145))
-"""Eye centres, nose tip and mouth corners in the photograph, marked by hand."""
+"""Eye centers, nose tip and mouth corners in the photograph, marked by hand."""
 FACE_BOX = (172, 62, 106, 122)
 """Face box in the photograph, marked by hand: x, y, width, height."""
 SPACE = (380, 120, 512, 300)
@@ -38,8 +38,8 @@ Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class DemoPicture:
-    """One picture of the sample.
+class DemoImage:
+    """One image of the sample.
 
     Attributes
     ----------
@@ -75,16 +75,16 @@ def make_sample(folder: str, output: str) -> RunConfig:
     InputError
         If scikit-image is not installed.
     """
-    pictures = demo_pictures()
-    images = Path(folder) / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    for picture in pictures:
-        (images / picture.name).write_bytes(picture.content)
+    images = demo_images()
+    image_folder = Path(folder) / "images"
+    image_folder.mkdir(parents=True, exist_ok=True)
+    for image in images:
+        (image_folder / image.name).write_bytes(image.content)
     names = list(load_packaged_table("celeba").attributes)
-    labels = [f"{p.name} {' '.join(_label(name, p) for name in names)}" for p in pictures]
-    boxes = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.box)}" for p in pictures if p.box]
-    points = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.points.ravel())}" for p in pictures if p.points is not None]
-    splits = [f"{p.name} {(0, 0, 0, 0, 1, 2)[i % 6]}" for i, p in enumerate(pictures)]
+    labels = [f"{p.name} {' '.join(_label(name, p) for name in names)}" for p in images]
+    boxes = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.box)}" for p in images if p.box]
+    points = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.points.ravel())}" for p in images if p.points is not None]
+    splits = [f"{p.name} {(0, 0, 0, 0, 1, 2)[i % 6]}" for i, p in enumerate(images)]
     point_names = [
         f"{part}_{axis}" for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
     ]
@@ -98,7 +98,7 @@ def make_sample(folder: str, output: str) -> RunConfig:
         (Path(folder) / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     labels_file, boxes_file, points_file, partition_file = (os.path.join(folder, name) for name in files)
     return RunConfig(
-        images=str(images),
+        images=str(image_folder),
         labels=labels_file,
         output=output,
         partition=partition_file,
@@ -109,43 +109,43 @@ def make_sample(folder: str, output: str) -> RunConfig:
     )
 
 
-def _label(name: str, picture: DemoPicture) -> str:
-    return "1" if name in PRESENT or (name == "Blurry" and picture.blurry) else "-1"
+def _label(name: str, image: DemoImage) -> str:
+    return "1" if name in PRESENT or (name == "Blurry" and image.blurry) else "-1"
 
 
-def demo_pictures() -> list[DemoPicture]:
-    """Return the pictures of the sample."""
+def demo_images() -> list[DemoImage]:
+    """Return the images of the sample."""
     photograph = load_photograph()
     portrait = photograph.crop(HEAD)
     points = np.array(FIVE_POINTS, dtype=np.float64) - HEAD[:2]
     box = (FACE_BOX[0] - HEAD[0], FACE_BOX[1] - HEAD[1], *FACE_BOX[2:])
     jpeg = _jpeg(portrait)
-    pictures = [
-        DemoPicture("portrait.jpg", jpeg, points, box),
-        DemoPicture("whole photograph.jpg", _jpeg(photograph)),
-        DemoPicture("mirrored.jpg", _jpeg(portrait.transpose(Image.Transpose.FLIP_LEFT_RIGHT))),
-        DemoPicture("dark.jpg", _jpeg(ImageEnhance.Brightness(portrait).enhance(0.25)), points, box),
-        DemoPicture("bright.jpg", _jpeg(ImageEnhance.Brightness(portrait).enhance(1.8))),
-        DemoPicture("low_contrast.jpg", _jpeg(ImageEnhance.Contrast(portrait).enhance(0.3))),
-        DemoPicture("gray.jpg", _jpeg(portrait.convert("L"))),
-        DemoPicture("blurred.jpg", _jpeg(portrait.filter(ImageFilter.GaussianBlur(4))), points, box, blurry=True),
-        DemoPicture("coarse.jpg", _jpeg(portrait, quality=8)),
-        DemoPicture("cmyk.jpg", _jpeg(portrait.convert("CMYK"))),
-        DemoPicture("turned_by_camera.jpg", _jpeg(portrait.transpose(Image.Transpose.ROTATE_90), orientation=6)),
-        DemoPicture("really_a_png.jpg", _encoded(portrait.convert("RGBA"), "PNG")),
-        DemoPicture("webp.webp", _encoded(portrait, "WEBP")),
-        DemoPicture("large.JPG", _jpeg(portrait.resize((1200, 1350), Image.Resampling.LANCZOS))),
+    images = [
+        DemoImage("portrait.jpg", jpeg, points, box),
+        DemoImage("whole photograph.jpg", _jpeg(photograph)),
+        DemoImage("mirrored.jpg", _jpeg(portrait.transpose(Image.Transpose.FLIP_LEFT_RIGHT))),
+        DemoImage("dark.jpg", _jpeg(ImageEnhance.Brightness(portrait).enhance(0.25)), points, box),
+        DemoImage("bright.jpg", _jpeg(ImageEnhance.Brightness(portrait).enhance(1.8))),
+        DemoImage("low_contrast.jpg", _jpeg(ImageEnhance.Contrast(portrait).enhance(0.3))),
+        DemoImage("gray.jpg", _jpeg(portrait.convert("L"))),
+        DemoImage("blurred.jpg", _jpeg(portrait.filter(ImageFilter.GaussianBlur(4))), points, box, blurry=True),
+        DemoImage("coarse.jpg", _jpeg(portrait, quality=8)),
+        DemoImage("cmyk.jpg", _jpeg(portrait.convert("CMYK"))),
+        DemoImage("rotated_by_camera.jpg", _jpeg(portrait.transpose(Image.Transpose.ROTATE_90), orientation=6)),
+        DemoImage("really_a_png.jpg", _encoded(portrait.convert("RGBA"), "PNG")),
+        DemoImage("webp.webp", _encoded(portrait, "WEBP")),
+        DemoImage("large.JPG", _jpeg(portrait.resize((1200, 1350), Image.Resampling.LANCZOS))),
         *(_tilted(portrait, points, angle) for angle in (-30, -15, 15, 30)),
         _placed("small_in_large.jpg", photograph.resize((420, 420), Image.Resampling.LANCZOS), (570, 320)),
         _placed("tiny_in_large.jpg", photograph.resize((160, 160), Image.Resampling.LANCZOS), (90, 510)),
-        DemoPicture("half_out_left.jpg", _jpeg(portrait.crop((105, 0, 240, 270)))),
-        DemoPicture("half_out_top.jpg", _jpeg(portrait.crop((0, 92, 240, 270)))),
-        DemoPicture("hidden_eyes.jpg", _jpeg(_with_bar(portrait, points)), points, box),
-        DemoPicture("noise_with_points.jpg", _jpeg(_noise(portrait.size)), points),
-        DemoPicture("no_face.jpg", _jpeg(photograph.crop(SPACE))),
-        DemoPicture("corrupt.jpg", jpeg[: len(jpeg) // 3]),
+        DemoImage("half_out_left.jpg", _jpeg(portrait.crop((105, 0, 240, 270)))),
+        DemoImage("half_out_top.jpg", _jpeg(portrait.crop((0, 92, 240, 270)))),
+        DemoImage("hidden_eyes.jpg", _jpeg(_with_bar(portrait, points)), points, box),
+        DemoImage("noise_with_points.jpg", _jpeg(_noise(portrait.size)), points),
+        DemoImage("no_face.jpg", _jpeg(photograph.crop(SPACE))),
+        DemoImage("corrupt.jpg", jpeg[: len(jpeg) // 3]),
     ]
-    return pictures
+    return images
 
 
 def load_photograph() -> Image.Image:
@@ -163,20 +163,20 @@ def load_photograph() -> Image.Image:
     return Image.fromarray(data.astronaut())
 
 
-def _tilted(portrait: Image.Image, points: Points, angle: int) -> DemoPicture:
+def _tilted(portrait: Image.Image, points: Points, angle: int) -> DemoImage:
     """Turn the portrait by `angle` degrees counter-clockwise; one way with points, the other without."""
     middle = np.array(portrait.size) / 2
     turned = portrait.rotate(angle, Image.Resampling.BICUBIC, fillcolor=(150, 140, 130))
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     moved = (points - middle) @ np.array([[cos, -sin], [sin, cos]]) + middle
-    return DemoPicture(f"tilted_{angle:+d}.jpg", _jpeg(turned), moved if angle > 0 else None)
+    return DemoImage(f"tilted_{angle:+d}.jpg", _jpeg(turned), moved if angle > 0 else None)
 
 
-def _placed(name: str, picture: Image.Image, place: tuple[int, int]) -> DemoPicture:
-    """Place a picture somewhere in a large gray one."""
+def _placed(name: str, image: Image.Image, place: tuple[int, int]) -> DemoImage:
+    """Place an image somewhere in a large gray one."""
     large = Image.new("RGB", (1024, 768), (120, 125, 120))
-    large.paste(picture, place)
-    return DemoPicture(name, _jpeg(large))
+    large.paste(image, place)
+    return DemoImage(name, _jpeg(large))
 
 
 def _with_bar(portrait: Image.Image, points: Points) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Decoding pictures of any kind to RGB pixels, in bounded memory."""
+"""Decoding images of any kind to RGB pixels, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ IMAGES_VERSION = 1
 """Raised whenever pixels of the same file change, so that shards built before are built again."""
 
 MAX_DECODED_PIXELS = 1 << 23
-"""Pictures are decoded at 1/2, 1/4 or 1/8 of their size where they have more pixels than this."""
+"""Images are decoded at 1/2, 1/4 or 1/8 of their size where they have more pixels than this."""
 MAX_JPEG_PIXELS = 1 << 27
 MAX_OTHER_PIXELS = 1 << 25
-"""Largest pictures that are decoded at all: only JPEG can be decoded at reduced size."""
+"""Largest images that are decoded at all: only JPEG can be decoded at reduced size."""
 REDUCTIONS = (1, 2, 4, 8)
 REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
 
-TURNS = {
+EXIF_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -32,15 +32,15 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How to turn a picture of each EXIF orientation; 5 and above swap width and height."""
+"""How to turn an image of each EXIF orientation; 5 and above swap width and height."""
 
-# Pictures are measured by their header before they are decoded (`_check_size`).
+# Images are measured by their header before they are decoded (`_check_size`).
 Image.MAX_IMAGE_PIXELS = None
-_one_large_picture_at_a_time = threading.Lock()
+_one_large_image_at_a_time = threading.Lock()
 
 
 class ImageError(Exception):
-    """A picture that can't be used: a reason of one word and what was found."""
+    """An image that can't be used: a reason of one word and what was found."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -49,15 +49,15 @@ class ImageError(Exception):
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded picture, as it is shown: turned as its EXIF orientation says.
+class DecodedImage:
+    """A decoded image, as it is shown: turned as its EXIF orientation says.
 
     Attributes
     ----------
     pixels : ndarray (rows, cols, 3) uint8
         RGB, smaller than the source where that is very large.
     height, width : int
-        Size of the source picture.
+        Size of the source image.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -71,8 +71,8 @@ class Picture:
         return np.array([cols / self.width, rows / self.height])
 
 
-def decode(content: bytes) -> Picture:
-    """Decode a picture file.
+def decode(content: bytes) -> DecodedImage:
+    """Decode an image file.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def decode(content: bytes) -> Picture:
         raise ImageError("not_an_image", f"file of {len(content)} bytes, starting {content[:4]!r}") from None
     _check_size(image)
     if image.width * image.height > MAX_DECODED_PIXELS:
-        with _one_large_picture_at_a_time:
+        with _one_large_image_at_a_time:
             return _load(image)
     return _load(image)
 
@@ -109,20 +109,20 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _is_jpeg(image: Image.Image) -> bool:
-    """Tell whether a picture is JPEG, MPO (a JPEG with more pictures behind it) included."""
+    """Tell whether an image is JPEG, MPO (a JPEG with more images behind it) included."""
     return image.format in ("JPEG", "MPO")
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a loaded picture (Pillow turns TIFF by itself, and says 1)."""
+    """Return the EXIF orientation of a loaded image (Pillow turns TIFF by itself, and says 1)."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # broken EXIF data says nothing of the pixels
         return 1
-    return orientation if orientation in TURNS else 1
+    return orientation if orientation in EXIF_TRANSPOSES else 1
 
 
-def _load(image: Image.Image) -> Picture:
+def _load(image: Image.Image) -> DecodedImage:
     width, height = image.size
     reduction = next((r for r in REDUCTIONS if width * height <= MAX_DECODED_PIXELS * r * r), REDUCTIONS[-1])
     try:
@@ -133,8 +133,8 @@ def _load(image: Image.Image) -> Picture:
         if max(image.size) * reduction > max(width, height) * 1.5:
             image = image if image.mode in REDUCIBLE_MODES else _to_rgb(image)
             image = image.reduce(reduction)
-        if orientation in TURNS:
-            image = image.transpose(TURNS[orientation])
+        if orientation in EXIF_TRANSPOSES:
+            image = image.transpose(EXIF_TRANSPOSES[orientation])
         pixels = np.asarray(_to_rgb(image))
     except MemoryError:
         raise
@@ -142,7 +142,7 @@ def _load(image: Image.Image) -> Picture:
         raise ImageError("corrupt", str(error) or type(error).__name__) from None
     if orientation >= 5:
         width, height = height, width
-    return Picture(pixels, height, width)
+    return DecodedImage(pixels, height, width)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -37,11 +37,11 @@ class ImageRow:
         Name of the sample in its shard.
     labels : ndarray (attributes,) bool
     box : ndarray (4,) float32 or None
-        Face box x, y, width, height in pixels of the source picture.
+        Face box x, y, width, height in pixels of the source image.
     points : ndarray (5, 2) float32 or None
-        Eye centres, nose tip, mouth corners in pixels of the source picture.
+        Eye centers, nose tip, mouth corners in pixels of the source image.
     landmarks : ndarray (68, 2) float32 or None
-        Given landmarks in pixels of the source picture.
+        Given landmarks in pixels of the source image.
     reason : str
         Why the image can't be used, if that is known already; else empty.
     """
@@ -197,9 +197,9 @@ class Crop:
     sha256 : str
         Of the source file.
     height, width : int
-        Size of the source picture.
+        Size of the source image.
     box : tuple of int
-        x0, y0, x1, y1 in pixels of the source picture; may reach outside of it.
+        x0, y0, x1, y1 in pixels of the source image; may reach outside of it.
     jpeg : bytes
         The encoded crop.
     """
@@ -212,20 +212,20 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
-class Annotated:
+class WrittenSample:
     """One image with all that goes into the shard.
 
     Attributes
     ----------
     row : ImageRow
-    rung : str
+    landmark_source : str
         How the landmarks were found.
     landmarks : ndarray (68, 2) float32
-        Pixels of the source picture, rounded to 1/64.
+        Pixels of the source image, rounded to 1/64.
     crop : tuple of int
-        x0, y0, x1, y1 in pixels of the source picture; may reach outside of it.
+        x0, y0, x1, y1 in pixels of the source image; may reach outside of it.
     height, width : int
-        Size of the source picture.
+        Size of the source image.
     sha256 : str
         Of the source file.
     jpeg, png : bytes
@@ -233,7 +233,7 @@ class Annotated:
     """
 
     row: ImageRow
-    rung: str
+    landmark_source: str
     landmarks: FloatRows
     crop: Box
     height: int
@@ -244,7 +244,7 @@ class Annotated:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedImage:
     """One image that could not be used, and why.
 
     Attributes
@@ -255,7 +255,7 @@ class Rejected:
     detail : str
         What was found, for people.
     height, width : int
-        Size of the source picture, 0 where unknown.
+        Size of the source image, 0 where unknown.
     sha256 : str
         Of the source file, empty where it could not be read.
     guess : ndarray (68, 2) float32 or None
@@ -284,8 +284,8 @@ class ShardSummary:
         Size of the tar file.
     sha256 : str
         Of the tar file.
-    rungs, reasons : dict of str to int
-        Samples by rung, rejects by reason.
+    landmark_sources, reasons : dict of str to int
+        Samples by landmark_source, rejects by reason.
     """
 
     name: str
@@ -295,5 +295,5 @@ class ShardSummary:
     rejected: int
     bytes: int
     sha256: str
-    rungs: dict[str, int] = field(default_factory=dict)
+    landmark_sources: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from pipeline import storage
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import REJECTED, WRITTEN, read_manifest, read_summary
-from pipeline.formats.samples import Sample, ShardError, decode_planes, read_samples, shard_path
+from pipeline.formats.samples import ShardError, StoredSample, decode_packed_masks, read_samples, shard_path
 from regions.landmarks import NUM_LANDMARKS
 from regions.masks import unpack_masks
 
-SAMPLE_FIELDS = ("image_id", "split", "labels", "landmarks", "crop", "rung")
+SAMPLE_FIELDS = ("image_id", "split", "labels", "landmarks", "crop", "landmark_source")
 
 
 def verify(output: str) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _check_totals(dataset: Mapping[str, Any]) -> Iterator[str]:
     for field in ("samples", "rejected"):
         of_shards = sum(shard[field] for shard in dataset["shards"])
         of_splits = sum(split[field] for split in dataset["splits"].values())
-        counts = sum(dataset["rungs" if field == "samples" else "rejects"].values())
+        counts = sum(dataset["landmark_sources" if field == "samples" else "rejects"].values())
         if not dataset[field] == of_shards == of_splits == counts:
             yield (
                 f"dataset.json: {dataset[field]} {field} in all, but {of_shards} in its shards,"
@@ -111,7 +111,7 @@ def _check_manifest(output: str, shard: Mapping[str, Any], keys: list[str]) -> I
         yield f"{name}: its rejected images are not {shard['rejected']}, as dataset.json says"
 
 
-def check_sample(sample: Sample, dataset: Mapping[str, Any], split: str) -> Iterator[str]:
+def check_sample(sample: StoredSample, dataset: Mapping[str, Any], split: str) -> Iterator[str]:
     """Check the three members of a sample against dataset.json; yield one line per problem."""
     height, width = dataset["image_size"]
     try:
@@ -136,10 +136,10 @@ def check_sample(sample: Sample, dataset: Mapping[str, Any], split: str) -> Iter
     yield from _check_masks(sample, dataset)
 
 
-def _check_masks(sample: Sample, dataset: Mapping[str, Any]) -> Iterator[str]:
+def _check_masks(sample: StoredSample, dataset: Mapping[str, Any]) -> Iterator[str]:
     attributes = dataset["attributes"]
     try:
-        planes = decode_planes(sample.png)
+        planes = decode_packed_masks(sample.png)
     except ValueError as error:
         yield str(error)
         return

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from regions.landmarks import FloatArray, eye_centres, face_size
+from regions.landmarks import FloatArray, eye_centers, face_size
 
 CROP_VERSION = 1
 """Raised whenever the crop changes, so that shards built before are built again."""
@@ -16,12 +16,12 @@ CROP_VERSION = 1
 IMAGE_HEIGHT, IMAGE_WIDTH = 218, 178
 
 EYES_X, EYES_Y = 0.50, 0.51
-"""Where the midpoint of the eyes lies in the crop, as in CelebA's official aligned pictures."""
+"""Where the midpoint of the eyes lies in the crop, as in CelebA's official aligned images."""
 EYE_DISTANCE = 39 / IMAGE_WIDTH
 """A frontal face's eye distance as a share of the crop's width."""
 
 Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels of the picture; may reach outside of it."""
+"""x0, y0, x1, y1 in pixels of the image; may reach outside of it."""
 
 
 def face_crop_box(landmarks: FloatArray) -> Box:
@@ -30,14 +30,14 @@ def face_crop_box(landmarks: FloatArray) -> Box:
     Parameters
     ----------
     landmarks : ndarray (68, 2)
-        In pixels of the picture.
+        In pixels of the image.
 
     Returns
     -------
     tuple of int
         x0, y0, x1, y1: whole pixels, at least one wide and high.
     """
-    left, right = eye_centres(landmarks)
+    left, right = eye_centers(landmarks)
     middle = (left + right) / 2
     width = face_size(landmarks) / EYE_DISTANCE
     height = width * IMAGE_HEIGHT / IMAGE_WIDTH
@@ -47,14 +47,14 @@ def face_crop_box(landmarks: FloatArray) -> Box:
 
 
 def cut(pixels: npt.NDArray[np.uint8], box: FloatArray) -> npt.NDArray[np.uint8]:
-    """Cut a box out of a picture and resize it, replicating the picture's edge beyond it.
+    """Cut a box out of an image and resize it, replicating the image's edge beyond it.
 
-    Where the picture shrinks, blocks of pixels are averaged first; the rest is bilinear.
+    Where the image shrinks, blocks of pixels are averaged first; the rest is bilinear.
 
     Parameters
     ----------
     pixels : ndarray (height, width, 3) uint8
-        The picture.
+        The image.
     box : ndarray (4,)
         x0, y0, x1, y1, in pixels of `pixels`; may reach outside.
 
@@ -77,7 +77,7 @@ def cut(pixels: npt.NDArray[np.uint8], box: FloatArray) -> npt.NDArray[np.uint8]
     part = pixels[top : top + rows * block, left : left + cols * block]
     if block > 1:
         part = np.asarray(cv2.resize(part, (cols, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    # Index i of the result has its centre at x0 + (i + 0.5) * step_x in the picture.
+    # Index i of the result has its center at x0 + (i + 0.5) * step_x in the image.
     to_part = np.array(
         [
             [step_x / block, 0, (x0 + 0.5 * step_x - left) / block - 0.5],
@@ -97,7 +97,7 @@ def cut(pixels: npt.NDArray[np.uint8], box: FloatArray) -> npt.NDArray[np.uint8]
 
 
 def _blocks(start: float, stop: float, size: int, block: int) -> tuple[int, int]:
-    """Return first pixel and number of the whole blocks that cover a range as far as it lies in the picture."""
+    """Return first pixel and number of the whole blocks that cover a range as far as it lies in the image."""
     first = min(max(math.floor(start) - block, 0), size - block)
     last = min(max(math.ceil(stop) + block, first + block), size)
     return first, (last - first) // block

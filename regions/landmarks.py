@@ -29,7 +29,7 @@ MIRROR = np.array(
     + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
     + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
 )
-"""Which landmark each one becomes in a mirrored picture; its own inverse."""
+"""Which landmark each one becomes in a mirrored image; its own inverse."""
 
 COORDINATE_STEP = 1 / 64
 """Landmarks are rounded to this many pixels, so that the last bits of a detector's arithmetic,
@@ -43,11 +43,11 @@ class FaceFrame:
     Attributes
     ----------
     origin : ndarray (2,)
-        Midpoint of the two eye centres, in pixels of the picture.
+        Midpoint of the two eye centers, in pixels of the image.
     right, down : ndarray (2,)
-        Unit vectors of the picture: along the eye line, and from the eyes towards the chin.
+        Unit vectors of the image: along the eye line, and from the eyes towards the chin.
     eye_distance : float
-        Distance between the eye centres, in pixels: the unit of length.
+        Distance between the eye centers, in pixels: the unit of length.
     """
 
     origin: FloatArray
@@ -56,12 +56,12 @@ class FaceFrame:
     eye_distance: float
 
     def to_face(self, points: FloatArray) -> FloatArray:
-        """Turn picture points ``(..., 2)`` into face coordinates, in eye distances."""
+        """Turn image points ``(..., 2)`` into face coordinates, in eye distances."""
         axes = np.stack([self.right, self.down], axis=1)
         return ((points - self.origin) @ axes) / self.eye_distance
 
-    def to_picture(self, points: FloatArray) -> FloatArray:
-        """Turn face coordinates ``(..., 2)`` into picture points, in pixels."""
+    def to_image(self, points: FloatArray) -> FloatArray:
+        """Turn face coordinates ``(..., 2)`` into image points, in pixels."""
         axes = np.stack([self.right, self.down], axis=0)
         return self.origin + (points * self.eye_distance) @ axes
 
@@ -94,7 +94,7 @@ def round_landmarks(landmarks: FloatArray) -> npt.NDArray[np.float32]:
     return np.asarray(steps * COORDINATE_STEP, dtype=np.float32)
 
 
-def eye_centres(landmarks: FloatArray) -> tuple[FloatArray, FloatArray]:
+def eye_centers(landmarks: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the means of the six points of the left and of the right eye, each ``(2,)``."""
     return landmarks[LEFT_EYE].sum(axis=0) / 6, landmarks[RIGHT_EYE].sum(axis=0) / 6
 
@@ -105,8 +105,8 @@ def outer_eye_distance(landmarks: FloatArray) -> float:
 
 
 def five_points(landmarks: FloatArray) -> FloatArray:
-    """Return eye centres, nose tip and mouth corners ``(5, 2)``, in the order of CelebA's file."""
-    left, right = eye_centres(landmarks)
+    """Return eye centers, nose tip and mouth corners ``(5, 2)``, in the order of CelebA's file."""
+    left, right = eye_centers(landmarks)
     corners = landmarks[[NOSE_TIP, LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER]]
     return np.vstack([left, right, corners])
 
@@ -123,7 +123,7 @@ def face_size(landmarks: FloatArray) -> float:
     The eye distance shrinks as the head turns sideways, the distance from the eyes to the mouth
     does not; so the larger of the two counts, the latter divided by `EYE_TO_MOUTH`.
     """
-    left, right = eye_centres(landmarks)
+    left, right = eye_centers(landmarks)
     mouth = (landmarks[LEFT_MOUTH_CORNER] + landmarks[RIGHT_MOUTH_CORNER]) / 2
     eye_to_mouth = math.hypot(*(mouth - (left + right) / 2))
     return max(math.hypot(*(right - left)), eye_to_mouth / EYE_TO_MOUTH)
@@ -148,7 +148,7 @@ def face_frame(landmarks: FloatArray) -> FaceFrame:
     scale_rotation, _ = fit_similarity(mean_shape(), landmarks)
     norm = math.hypot(*scale_rotation)
     right = scale_rotation / norm if norm > 0 else np.array([1.0, 0.0])
-    left_eye, right_eye = eye_centres(landmarks)
+    left_eye, right_eye = eye_centers(landmarks)
     size = face_size(landmarks)
     return FaceFrame(
         origin=(left_eye + right_eye) / 2,
@@ -191,7 +191,7 @@ def apply_similarity(points: FloatArray, scale_rotation: FloatArray, shift: Floa
 
 @functools.cache
 def mean_shape() -> npt.NDArray[np.float64]:
-    """Return the mean face ``(68, 2)``: eye centres at (-0.5, 0) and (0.5, 0), y down.
+    """Return the mean face ``(68, 2)``: eye centers at (-0.5, 0) and (0.5, 0), y down.
 
     Fitted by ``tools/fit_landmark_map.py`` on the HELEN training photographs with the 68 points
     of 300-W (for non-commercial research), left and right made equal.
@@ -208,7 +208,7 @@ def landmarks_from_five_points(points: FloatArray) -> npt.NDArray[np.float64]:
     Parameters
     ----------
     points : ndarray (5, 2)
-        Eye centres, nose tip, mouth corners, in pixels.
+        Eye centers, nose tip, mouth corners, in pixels.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Polygons to binary masks by the pixel-centre rule, and 40 masks packed into 5 planes."""
+"""Polygons to binary masks by the pixel-center rule, and 40 masks packed into 5 planes."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ RegionMap = npt.NDArray[np.uint64]
 """(height, width): bit i is set where region i covers the pixel."""
 
 
-def nearest_centres(source_size: int, target_size: int) -> FloatArray:
-    """Return the centres of the source pixels that nearest-neighbour resizing takes.
+def nearest_centers(source_size: int, target_size: int) -> FloatArray:
+    """Return the centers of the source pixels that nearest-neighbor resizing takes.
 
-    For each target pixel that is the source pixel whose cell contains the target pixel's centre.
+    For each target pixel that is the source pixel whose cell contains the target pixel's center.
 
     Returns
     -------
     ndarray (target_size,) float64
         In source pixels, ascending.
     """
-    target_centres = (np.arange(target_size) + 0.5) * source_size / target_size
-    centres: FloatArray = np.floor(target_centres) + 0.5
-    return centres
+    target_centers = (np.arange(target_size) + 0.5) * source_size / target_size
+    centers: FloatArray = np.floor(target_centers) + 0.5
+    return centers
 
 
 def sample_points(box: Box, height: int = MASK_HEIGHT, width: int = MASK_WIDTH) -> tuple[FloatArray, FloatArray]:
-    """Return where in the picture the pixels of a mask are looked up.
+    """Return where in the image the pixels of a mask are looked up.
 
     A mask is defined at the size of the crop, 218x178, and brought to its own size by nearest
-    neighbour; so each of its pixels stands for the centre of one pixel of the crop.
+    neighbor; so each of its pixels stands for the center of one pixel of the crop.
 
     Parameters
     ----------
     box : tuple of int
-        The crop x0, y0, x1, y1 in pixels of the picture.
+        The crop x0, y0, x1, y1 in pixels of the image.
     height, width : int
         Size of the mask.
 
@@ -58,11 +58,11 @@ def sample_points(box: Box, height: int = MASK_HEIGHT, width: int = MASK_WIDTH) 
     -------
     xs : ndarray (width,) float64
     ys : ndarray (height,) float64
-        Pixels of the picture, ascending.
+        Pixels of the image, ascending.
     """
     x0, y0, x1, y1 = box
-    xs = x0 + nearest_centres(IMAGE_WIDTH, width) * (x1 - x0) / IMAGE_WIDTH
-    ys = y0 + nearest_centres(IMAGE_HEIGHT, height) * (y1 - y0) / IMAGE_HEIGHT
+    xs = x0 + nearest_centers(IMAGE_WIDTH, width) * (x1 - x0) / IMAGE_WIDTH
+    ys = y0 + nearest_centers(IMAGE_HEIGHT, height) * (y1 - y0) / IMAGE_HEIGHT
     return xs, ys
 
 
@@ -101,24 +101,24 @@ def rasterize(polygons: GeometryArray, xs: FloatArray, ys: FloatArray) -> Region
 
 
 def clear_outside(region_map: RegionMap, xs: FloatArray, ys: FloatArray, width: float, height: float) -> None:
-    """Clear the bits of all points that lie outside of the picture, in place.
+    """Clear the bits of all points that lie outside of the image, in place.
 
-    It is what rasterising polygons clipped to the picture would give, for a fraction of the time.
+    It is what rasterizing polygons clipped to the image would give, for a fraction of the time.
 
     Parameters
     ----------
     region_map : ndarray (len(ys), len(xs)) uint64
     xs, ys : ndarray
-        Coordinates of the grid, in pixels of the picture.
+        Coordinates of the grid, in pixels of the image.
     width, height : float
-        Size of the picture.
+        Size of the image.
     """
     region_map[(ys < 0) | (ys >= height)] = 0
     region_map[:, (xs < 0) | (xs >= width)] = 0
 
 
 def clear_background(region_map: RegionMap, person: npt.NDArray[np.floating[Any]]) -> None:
-    """Clear the bits of crown, ears and neck where a picture shows its background, in place.
+    """Clear the bits of crown, ears and neck where an image shows its background, in place.
 
     Their outlines stand where hair, ears and necks usually are, and may reach beyond those of a person.
 
@@ -130,7 +130,7 @@ def clear_background(region_map: RegionMap, person: npt.NDArray[np.floating[Any]
         How surely each pixel of the crop shows a person, 0 to 1.
     """
     rows, cols = (
-        nearest_centres(size, target).astype(np.intp)
+        nearest_centers(size, target).astype(np.intp)
         for size, target in zip(person.shape, region_map.shape, strict=True)
     )
     region_map[person[np.ix_(rows, cols)] < MIN_PERSON] &= ~MAY_REACH_BACKGROUND

@@ -2,7 +2,7 @@
 
 Every outline is drawn in the face's own frame (`regions.landmarks.FaceFrame`), so the regions
 shift, scale and turn with the landmarks. Outlines after Thom & Hand, section 3, with the faults
-of the public rules left out: nothing depends on where the face lies in the picture, and nothing
+of the public rules left out: nothing depends on where the face lies in the image, and nothing
 is dropped because a vertex lies outside of it.
 """
 
@@ -120,14 +120,14 @@ def region_polygons(landmarks: FloatArray, further: FurtherRegions | None = None
     Parameters
     ----------
     landmarks : ndarray (68, 2)
-        In pixels of the picture; points may lie outside of it.
+        In pixels of the image; points may lie outside of it.
     further : mapping, optional
         More regions by name: for each its outlines, as lists of vertices.
 
     Returns
     -------
     ndarray (10 + len(further),) of shapely Polygon or MultiPolygon
-        In the order of `REGION_NAMES`, then that of `further`; pixels of the picture. A region
+        In the order of `REGION_NAMES`, then that of `further`; pixels of the image. A region
         without area (points on one line) is an empty polygon.
 
     Raises
@@ -139,7 +139,7 @@ def region_polygons(landmarks: FloatArray, further: FurtherRegions | None = None
     frame = face_frame(points)
     face = frame.to_face(points)
     outlines = [*_base_outlines(face), *_further_outlines(face, further or {})]
-    vertices = frame.to_picture(np.concatenate([ring for region in outlines for ring in region]))
+    vertices = frame.to_image(np.concatenate([ring for region in outlines for ring in region]))
     return _valid_regions(vertices, tuple(tuple(map(len, region)) for region in outlines))
 
 
@@ -333,14 +333,14 @@ def _areas_only(geometries: GeometryArray) -> GeometryArray:
 
 
 def clip_to_frame(polygons: GeometryArray, width: float, height: float) -> GeometryArray:
-    """Cut off what lies outside the picture.
+    """Cut off what lies outside the image.
 
     Parameters
     ----------
     polygons : ndarray of shapely geometries
-        In pixels of the picture.
+        In pixels of the image.
     width, height : float
-        Size of the picture, in pixels.
+        Size of the image, in pixels.
 
     Returns
     -------

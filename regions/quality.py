@@ -19,7 +19,7 @@ from regions.landmarks import (
     RIGHT_MOUTH_CORNER,
     FloatArray,
     apply_similarity,
-    eye_centres,
+    eye_centers,
     face_size,
     fit_similarity,
     five_points,
@@ -30,9 +30,9 @@ QUALITY_VERSION = 2
 """Raised whenever a check changes, so that shards built before are built again."""
 
 MIN_FACE_SIZE = 4.0
-"""Smallest face, as the distance between the eye centres seen from the front, in pixels."""
+"""Smallest face, as the distance between the eye centers seen from the front, in pixels."""
 MAX_FACE_SHARE = 1.0
-"""Largest face size as a share of the picture's longer side."""
+"""Largest face size as a share of the image's longer side."""
 MAX_DEVIATION = 4.0
 """Largest `ShapeFit.deviation`: true faces have up to 2.0, shuffled points from 10 on (`ShapeFit`)."""
 MAX_RESIDUAL = 0.35
@@ -131,11 +131,11 @@ def hint_distance(landmarks: FloatArray, box: FloatArray | None, points: FloatAr
     Parameters
     ----------
     landmarks : ndarray (68, 2)
-        In pixels of the picture.
+        In pixels of the image.
     box : ndarray (4,) or None
         The face box: x, y, width, height.
     points : ndarray (5, 2) or None
-        Eye centres, nose tip, mouth corners. Where given they decide, and the box is not asked.
+        Eye centers, nose tip, mouth corners. Where given they decide, and the box is not asked.
 
     Returns
     -------
@@ -155,15 +155,15 @@ def _box_distance(landmarks: FloatArray, box: FloatArray) -> float:
     return math.hypot(*(middle - box[:2] - box[2:] / 2)) / math.sqrt(float(box[2] * box[3]))
 
 
-def implausible(landmarks: FloatArray, width: float, height: float) -> str | None:
-    """Tell what speaks against 68 points being a face of a picture.
+def plausibility_problem(landmarks: FloatArray, width: float, height: float) -> str | None:
+    """Tell what speaks against 68 points being a face of an image.
 
     Parameters
     ----------
     landmarks : ndarray (68, 2)
-        In pixels of the picture.
+        In pixels of the image.
     width, height : float
-        Size of the picture, in pixels.
+        Size of the image, in pixels.
 
     Returns
     -------
@@ -174,11 +174,11 @@ def implausible(landmarks: FloatArray, width: float, height: float) -> str | Non
     if size < MIN_FACE_SIZE:
         return f"face of {size:.1f} pixels between the eyes, expected at least {MIN_FACE_SIZE:.0f}"
     if size > MAX_FACE_SHARE * max(width, height):
-        return f"face of {size:.0f} pixels between the eyes in a picture of {width:.0f}x{height:.0f}"
-    left, right = eye_centres(landmarks)
+        return f"face of {size:.0f} pixels between the eyes in an image of {width:.0f}x{height:.0f}"
+    left, right = eye_centers(landmarks)
     x, y = (left + right) / 2
     if not (-size < x < width + size and -size < y < height + size):
-        return f"eyes at ({x:.0f}, {y:.0f}), outside of the picture of {width:.0f}x{height:.0f}"
+        return f"eyes at ({x:.0f}, {y:.0f}), outside of the image of {width:.0f}x{height:.0f}"
     fit = fit_shape(landmarks)
     if fit.deviation > MAX_DEVIATION:
         return f"shape of no face: {fit.deviation:.1f} standard deviations, expected at most {MAX_DEVIATION:.0f}"
@@ -190,17 +190,17 @@ def implausible(landmarks: FloatArray, width: float, height: float) -> str | Non
     return None
 
 
-def disagrees(landmarks: FloatArray, box: FloatArray | None = None, points: FloatArray | None = None) -> str | None:
+def hint_mismatch(landmarks: FloatArray, box: FloatArray | None = None, points: FloatArray | None = None) -> str | None:
     """Tell where 68 points disagree with what the data set says of the face.
 
     Parameters
     ----------
     landmarks : ndarray (68, 2)
-        In pixels of the picture.
+        In pixels of the image.
     box : ndarray (4,), optional
         The face box: x, y, width, height.
     points : ndarray (5, 2), optional
-        Eye centres, nose tip, mouth corners. Where given they decide, and the box is not asked.
+        Eye centers, nose tip, mouth corners. Where given they decide, and the box is not asked.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Synthetic faces: the mean shape placed anywhere, deformed, and a catalogue of odd ones."""
+"""Synthetic faces: the mean shape placed anywhere, deformed, and a catalog of odd ones."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def profile() -> Points:
 
 ODD_FACES = {
     "plain": face(),
-    "off the picture": face(x=-500, y=-700),
+    "off the image": face(x=-500, y=-700),
     "half out": face(x=2, y=100),
     "upside down": face(angle=180),
     "on one line": np.stack([np.linspace(50, 300, 68), np.linspace(80, 200, 68)], axis=1),

@@ -1,6 +1,6 @@
-"""Detectors that are told where the faces of a picture are, and see those that are easy to see in what they are shown.
+"""Detectors that are told where the faces of an image are, and see those that are easy to see in what they are shown.
 
-The picture is a chart: its red and green say where each pixel is, so a view of it, however it was
+The image is a chart: its red and green say where each pixel is, so a view of it, however it was
 cut, enlarged or turned, says what it is of.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.detection.fallback_chain import Ladder
-from pipeline.images import Picture
+from pipeline.detection.fallback_chain import FallbackChain
+from pipeline.images import DecodedImage
 from pipeline.records import DetectorSettings, ImageRow
 from regions.landmarks import eye_line_angle, face_size, five_points
 from tests.faces import Points
@@ -23,19 +23,19 @@ from tests.synthetic import image_row
 Pixels = npt.NDArray[np.uint8]
 
 
-def chart(rows: int = 250, cols: int = 250, *, reduction: float = 1) -> Picture:
-    """Return a picture whose colours say where each pixel is, decoded at reduced size."""
+def chart(rows: int = 250, cols: int = 250, *, reduction: float = 1) -> DecodedImage:
+    """Return an image whose colors say where each pixel is, decoded at reduced size."""
     pixels = np.full((rows, cols, 3), 255, dtype=np.uint8)
     pixels[..., 0] = np.round(255 * (np.arange(cols) + 0.5) / cols)
     pixels[..., 1] = np.round(255 * (np.arange(rows) + 0.5) / rows)[:, None]
-    return Picture(pixels, round(rows * reduction), round(cols * reduction))
+    return DecodedImage(pixels, round(rows * reduction), round(cols * reduction))
 
 
-def place_of(pixels: Pixels, picture: Picture) -> Points:
-    """Return the matrix ``(2, 3)`` from pixels of a view of a chart to pixels of the source picture."""
+def place_of(pixels: Pixels, image: DecodedImage) -> Points:
+    """Return the matrix ``(2, 3)`` from pixels of a view of a chart to pixels of the source image."""
     rows, cols = np.nonzero(pixels[..., 2] == 255)
     at = np.stack([cols + 0.5, rows + 0.5, np.ones(len(rows))], axis=1)
-    source = pixels[rows, cols, :2] / 255 * (picture.width, picture.height)
+    source = pixels[rows, cols, :2] / 255 * (image.width, image.height)
     return np.linalg.lstsq(at, source, rcond=None)[0].T
 
 
@@ -49,7 +49,7 @@ class FakeMesh:
 
     Parameters
     ----------
-    picture : Picture
+    image : DecodedImage
         A chart.
     faces : sequence of ndarray (68, 2)
         In source pixels.
@@ -67,7 +67,7 @@ class FakeMesh:
 
     def __init__(
         self,
-        picture: Picture,
+        image: DecodedImage,
         faces: Sequence[Points],
         *,
         shares: tuple[float, float] = (0.1, 1.0),
@@ -76,7 +76,7 @@ class FakeMesh:
         tilt_error: float = 0,
         looks: int = 1000,
     ) -> None:
-        self._picture, self._faces, self._shares, self._tilt = picture, faces, shares, tilt
+        self._image, self._faces, self._shares, self._tilt = image, faces, shares, tilt
         self._wobble, self._tilt_error, self._looks = wobble, tilt_error, looks
         self.places: list[Points] = []
         """Of what was shown to it."""
@@ -84,7 +84,7 @@ class FakeMesh:
         self.closed = False
 
     def find(self, pixels: Pixels) -> list[Points]:
-        matrix = place_of(pixels, self._picture)
+        matrix = place_of(pixels, self._image)
         self.places.append(matrix)
         self.shapes.append(pixels.shape)
         seen = [self._see((face - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T, pixels) for face in self._faces]
@@ -108,13 +108,13 @@ class FakeMesh:
 class FakeFaces:
     """Sees the boxes of upright faces of at least so many pixels between the eyes."""
 
-    def __init__(self, picture: Picture, faces: Sequence[Points], *, smallest: float = 30, tilt: float = 25) -> None:
-        self._picture, self._faces, self._smallest, self._tilt = picture, faces, smallest, tilt
+    def __init__(self, image: DecodedImage, faces: Sequence[Points], *, smallest: float = 30, tilt: float = 25) -> None:
+        self._image, self._faces, self._smallest, self._tilt = image, faces, smallest, tilt
         self.places: list[Points] = []
         self.closed = False
 
     def find(self, pixels: Pixels) -> list[Points]:
-        matrix = place_of(pixels, self._picture)
+        matrix = place_of(pixels, self._image)
         self.places.append(matrix)
         boxes = []
         for face in self._faces:
@@ -131,7 +131,7 @@ class FakeFaces:
 
 
 class FakeDlib:
-    """Has the same answer to every picture, in decoded pixels."""
+    """Has the same answer to every image, in decoded pixels."""
 
     def __init__(self, *faces: Points) -> None:
         self._faces = list(faces)
@@ -146,14 +146,16 @@ class NotAsked:
     """Must not be asked."""
 
     def find(self, pixels: Pixels) -> list[Points]:
-        raise AssertionError("asked, though an earlier rung has found the face")
+        raise AssertionError("asked, though an earlier landmark_source has found the face")
 
 
-def ladder_of(mesh: Any = None, faces: Any = None, dlib: Any = None, names: Sequence[str] = ("mediapipe",)) -> Ladder:
-    """Return a ladder with other detectors put in the place of its own."""
-    ladder = Ladder(DetectorSettings(tuple(names)))
-    ladder._mesh, ladder._faces, ladder._dlib = (detector or NotAsked() for detector in (mesh, faces, dlib))
-    return ladder
+def chain_of(
+    mesh: Any = None, faces: Any = None, dlib: Any = None, names: Sequence[str] = ("mediapipe",)
+) -> FallbackChain:
+    """Return a fallback chain with other detectors put in the place of its own."""
+    chain = FallbackChain(DetectorSettings(tuple(names)))
+    chain._mesh, chain._faces, chain._dlib = (detector or NotAsked() for detector in (mesh, faces, dlib))
+    return chain
 
 
 def box_about(points: Points, margin: float = 0.1) -> Points:

@@ -32,7 +32,7 @@ def openface_csv(
     separator: str = ",",
     two_d: bool = True,
 ) -> str:
-    """Return the CSV file of one picture or sequence.
+    """Return the CSV file of one image or sequence.
 
     Parameters
     ----------

@@ -38,10 +38,10 @@ def distance(found: Points, expected: Points) -> float:
 
 
 def shift_when_enlarged(detector: Detector) -> Points:
-    """Return by how many pixels a face moves, right and down, when its picture is enlarged four times.
+    """Return by how many pixels a face moves, right and down, when its image is enlarged four times.
 
     It is zero if the detector counts pixels from the corner of the first one, and 0.375 if its
-    points lack half a pixel. The mean of several pictures, as each look is a little off.
+    points lack half a pixel. The mean of several images, as each look is a little off.
     """
     shifts = []
     for side in (120, 135, 150, 165):

@@ -14,21 +14,21 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline import storage
-from pipeline.building.annotate import encode_jpeg, encode_planes
+from pipeline.building.annotate import encode_jpeg, encode_packed_masks
 from pipeline.building.complete import describe_dataset
 from pipeline.building.shard import SampleWriter
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import dataset_path
 from pipeline.formats.samples import shard_path
 from pipeline.records import (
-    Annotated,
     BuildSettings,
     DetectorSettings,
     ImageRow,
     ImageTable,
-    Rejected,
+    RejectedImage,
     ShardPlan,
     ShardSummary,
+    WrittenSample,
 )
 from regions.attributes import AttributeTable, parse_table
 from regions.crop import cut, face_crop_box
@@ -46,7 +46,7 @@ Young = ["all"]
 """
 
 HEIGHT, WIDTH = 500, 400
-"""Size of a synthetic picture; `tests.faces.face` lies in its middle."""
+"""Size of a synthetic image; `tests.faces.face` lies in its middle."""
 
 
 def small_table() -> AttributeTable:
@@ -54,16 +54,16 @@ def small_table() -> AttributeTable:
     return parse_table(SMALL_TABLE, "small.toml")
 
 
-def picture(*, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> npt.NDArray[np.uint8]:
-    """Return a smooth colour picture ``(height, width, 3)``, another one for each seed."""
+def image(*, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> npt.NDArray[np.uint8]:
+    """Return a smooth color image ``(height, width, 3)``, another one for each seed."""
     coarse = np.random.default_rng(seed).integers(40, 216, (4, 3, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def jpeg_file(*, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> bytes:
-    """Return a synthetic picture as a JPEG file."""
+    """Return a synthetic image as a JPEG file."""
     stream = io.BytesIO()
-    Image.fromarray(picture(seed=seed, height=height, width=width)).save(stream, "JPEG")
+    Image.fromarray(image(seed=seed, height=height, width=width)).save(stream, "JPEG")
     return stream.getvalue()
 
 
@@ -80,21 +80,21 @@ def annotated(
     *,
     image_id: str = "a.jpg",
     labels: Sequence[int] = (1, 0, 1),
-    rung: str = "whole_picture",
+    landmark_source: str = "whole_image",
     points: Points | None = None,
     table: AttributeTable | None = None,
     five: Points | None = None,
-) -> Annotated:
-    """Return the sample that a picture with a face at `points` gives, `five` being the data set's five points."""
+) -> WrittenSample:
+    """Return the sample that an image with a face at `points` gives, `five` being the data set's five points."""
     table = table or small_table()
-    pixels = picture(seed=len(image_id))
+    pixels = image(seed=len(image_id))
     landmarks = round_landmarks(face() if points is None else points)
     box = face_crop_box(landmarks)
     polygons = clip_to_frame(region_polygons(landmarks, table.further_regions), WIDTH, HEIGHT)
     row = image_row(image_id=image_id, labels=labels, five=five)
     planes = AttributeMasks(table.region_bits())(rasterize(polygons, *sample_points(box)), row.labels)
-    jpeg, png = encode_jpeg(cut(pixels, np.array(box, dtype=np.float64))), encode_planes(planes)
-    return Annotated(row, rung, landmarks, box, HEIGHT, WIDTH, "0" * 64, jpeg, png)
+    jpeg, png = encode_jpeg(cut(pixels, np.array(box, dtype=np.float64))), encode_packed_masks(planes)
+    return WrittenSample(row, landmark_source, landmarks, box, HEIGHT, WIDTH, "0" * 64, jpeg, png)
 
 
 def rejected(
@@ -104,15 +104,15 @@ def rejected(
     detail: str = "",
     guess: Points | None = None,
     five: Points | None = None,
-) -> Rejected:
+) -> RejectedImage:
     """Return a rejected image, `guess` being its landmarks that failed, `five` the data set's five points."""
     landmarks = None if guess is None else guess.astype(np.float32)
-    return Rejected(image_row(image_id=image_id, five=five), reason, detail, guess=landmarks)
+    return RejectedImage(image_row(image_id=image_id, five=five), reason, detail, guess=landmarks)
 
 
 def write_output(
     folder: Path,
-    shards: Mapping[str, Sequence[Annotated | Rejected]],
+    shards: Mapping[str, Sequence[WrittenSample | RejectedImage]],
     *,
     table: AttributeTable | None = None,
     skipped: int = 0,
@@ -147,17 +147,17 @@ def write_output(
     return settings, document
 
 
-def _write_shard(settings: BuildSettings, name: str, results: Sequence[Annotated | Rejected]) -> ShardSummary:
+def _write_shard(settings: BuildSettings, name: str, results: Sequence[WrittenSample | RejectedImage]) -> ShardSummary:
     split = name.partition("-")[0]
     attributes = list(settings.table.attributes)
     with storage.create(shard_path(settings.output, name)) as stream:
         writer = SampleWriter(stream)
         for result in results:
-            if isinstance(result, Annotated):
+            if isinstance(result, WrittenSample):
                 writer.add(result, split, attributes)
         writer.close()
-    written = [result for result in results if isinstance(result, Annotated)]
-    failed = [result for result in results if isinstance(result, Rejected)]
+    written = [result for result in results if isinstance(result, WrittenSample)]
+    failed = [result for result in results if isinstance(result, RejectedImage)]
     summary = ShardSummary(
         name=name,
         split=split,
@@ -166,7 +166,7 @@ def _write_shard(settings: BuildSettings, name: str, results: Sequence[Annotated
         rejected=len(failed),
         bytes=writer.bytes,
         sha256=writer.sha256,
-        rungs=dict(Counter(result.rung for result in written)),
+        landmark_sources=dict(Counter(result.landmark_source for result in written)),
         reasons=dict(Counter(result.reason for result in failed)),
     )
     plan = ShardPlan(name, split, image_table([result.row for result in results]), "f")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline import cli
-from pipeline.formats.samples import decode_planes, read_samples
+from pipeline.formats.samples import decode_packed_masks, read_samples
 from regions.masks import unpack_masks
 from tests.training_data import THIN
 from training import dataset_json, evaluate, face_images, train
@@ -38,7 +38,7 @@ def test_every_sample_arrives_as_it_was_written(demo):
             for key, found, label in zip(batch.keys, masks, labels, strict=True):
                 sample = written.pop(key)
                 assert label.tolist() == list(sample.description["labels"].values())
-                np.testing.assert_array_equal(found.numpy(), unpack_masks(decode_planes(sample.png), 40))
+                np.testing.assert_array_equal(found.numpy(), unpack_masks(decode_packed_masks(sample.png), 40))
         assert not written
 
 
@@ -63,7 +63,7 @@ def test_a_network_is_trained_and_evaluated_on_the_built_in_sample(demo, tmp_pat
     assert "mean accuracy" in capsys.readouterr().out
 
 
-def test_a_picture_is_resized_as_the_pipeline_does_without_a_crop(sample, tmp_path):
+def test_a_image_is_resized_as_the_pipeline_does_without_a_crop(sample, tmp_path):
     output = str(tmp_path / "out")
     arguments = ["run", f"--images={sample.images}", f"--labels={sample.labels}", f"--output={output}", "--crop=none"]
     assert cli.main([*arguments, "--limit=2", "--min_coverage=0"]) in (0, 3)

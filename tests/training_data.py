@@ -1,4 +1,4 @@
-"""Shards to train on, made by tarfile and Pillow alone: each attribute is a coloured square in a place of its own."""
+"""Shards to train on, made by tarfile and Pillow alone: each attribute is a colored square in a place of its own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def masks_of(labels: Sequence[int]) -> npt.NDArray[np.uint8]:
 
 
 def face_of(index: int) -> npt.NDArray[np.uint8]:
-    """Return a picture ``(218, 178, 3)`` with a square of a bright colour for each of its attributes."""
+    """Return an image ``(218, 178, 3)`` with a square of a bright color for each of its attributes."""
     noise = np.random.default_rng(index).integers(90, 110, (218, 178, 3), dtype=np.uint8)
     masks = masks_of(labels_of(index)).transpose(1, 2, 0) * 255
     return np.maximum(noise, np.asarray(Image.fromarray(masks).resize((178, 218), Image.Resampling.NEAREST)))

@@ -1,4 +1,4 @@
-"""Draw the pictures of README.md and docs/ from the built-in sample, which is public domain."""
+"""Draw the images of README.md and docs/ from the built-in sample, which is public domain."""
 
 import json
 import tempfile
@@ -10,9 +10,9 @@ from PIL import Image
 
 from pipeline.cli import main as attparse
 from pipeline.demo import make_sample
-from pipeline.drawing.overlays import MASK_COLOUR, Tile, contact_sheet, display_name, draw_mask, draw_regions
+from pipeline.drawing.overlays import MASK_COLOR, Tile, contact_sheet, display_name, draw_mask, draw_regions
 from pipeline.drawing.preview import write_preview
-from pipeline.formats.samples import Sample, read_samples
+from pipeline.formats.samples import StoredSample, read_samples
 from regions.attributes import AttributeTable, load_packaged_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.polygons import REGION_NAMES
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def draw_varied_faces(folder: Path) -> None:
-    """Draw all regions over a dozen pictures of the sample."""
+    """Draw all regions over a dozen images of the sample."""
     large = folder / "regions.png"
     attparse(["demo", f"--output={folder}/run"])
     write_preview(f"{folder}/run", str(large), NUM_FACES)
@@ -52,8 +52,8 @@ def draw_varied_faces(folder: Path) -> None:
         save(sheet.convert("RGB").resize(size, Image.Resampling.LANCZOS), "regions")
 
 
-def sample_with_all_attributes(images: str, table: AttributeTable, folder: Path) -> Sample:
-    """Return the sample that a run makes of one picture whose labels are all set."""
+def sample_with_all_attributes(images: str, table: AttributeTable, folder: Path) -> StoredSample:
+    """Return the sample that a run makes of one image whose labels are all set."""
     labels = folder / "labels.txt"
     labels.write_text(f"1\n{' '.join(table.attributes)}\n{FACE} {'1 ' * len(table.attributes)}\n", encoding="utf-8")
     output = folder / table.name
@@ -65,20 +65,20 @@ def sample_with_all_attributes(images: str, table: AttributeTable, folder: Path)
     return next(read_samples(str(output / "shards" / f"{shard['name']}.tar")))
 
 
-def draw_each_region(sample: Sample) -> None:
+def draw_each_region(sample: StoredSample) -> None:
     """Draw each base region alone."""
     tiles = [tile(draw_regions(sample, only=region), region, "") for region in REGION_NAMES]
     save(contact_sheet(tiles, "The ten base regions", {}), "each_region")
 
 
-def draw_attributes(sample: Sample, table: AttributeTable, names: Sequence[str], title: str, to: str) -> None:
+def draw_attributes(sample: StoredSample, table: AttributeTable, names: Sequence[str], title: str, to: str) -> None:
     """Draw the masks of some attributes, as they are stored."""
     tiles = [
         tile(draw_mask(sample, index), name, ", ".join(map(display_name, regions_of(table, name))))
         for index, name in enumerate(table.attributes)
         if name in names
     ]
-    save(contact_sheet(tiles, title, {"mask where the label is 1": MASK_COLOUR}), to)
+    save(contact_sheet(tiles, title, {"mask where the label is 1": MASK_COLOR}), to)
 
 
 def regions_of(table: AttributeTable, attribute: str) -> tuple[str, ...]:
@@ -93,9 +93,9 @@ def tile(pixels: cv2.typing.MatLike, caption: str, note: str) -> Tile:
     return Tile(small, display_name(caption), note)
 
 
-def save(picture: Image.Image, name: str) -> None:
-    """Save a picture of docs/."""
-    picture.save(DOCS / f"{name}.jpg", quality=88)
+def save(image: Image.Image, name: str) -> None:
+    """Save an image of docs/."""
+    image.save(DOCS / f"{name}.jpg", quality=88)
 
 
 if __name__ == "__main__":

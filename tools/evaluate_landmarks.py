@@ -5,10 +5,10 @@
 reads a data set in CelebA's layout with the true landmarks (``images/``, ``landmarks.csv``,
 ``list_bbox_celeba.txt``, ``list_landmarks_celeba.txt``) and prints
 
-* with and without hints: faces reached, by each rung, and right ones (error under 10 %);
+* with and without hints: faces reached, by each landmark_source, and right ones (error under 10 %);
 * mirrored and turned copies: error by angle;
-* faces reduced in size and placed anywhere in a large picture, alone and among ten others;
-* hints swapped between pictures: how many of the wrong faces are noticed;
+* faces reduced in size and placed anywhere in a large image, alone and among ten others;
+* hints swapped between images: how many of the wrong faces are noticed;
 * nonsense shapes: how many the check of the shape notices.
 
 Errors are mean distances in % of the true outer eye distance. Where the photographs are those that
@@ -30,25 +30,25 @@ from tqdm import tqdm
 
 from pipeline import images, storage
 from pipeline.config import RunConfig
-from pipeline.detection.fallback_chain import FIVE_POINTS, Found, Ladder
+from pipeline.detection.fallback_chain import FIVE_POINTS, DetectedFace, FallbackChain
 from pipeline.detection.model_files import detector_settings
 from pipeline.inputs import text_tables
 from pipeline.inputs.landmark_files import read_landmark_csv
 from pipeline.records import ImageRow
 from regions.landmarks import MIRROR, PARTS, apply_similarity, fit_similarity, outer_eye_distance
-from regions.quality import implausible
+from regions.quality import plausibility_problem
 
 RIGHT = 10.0  # error of a right face, in %, at most
 HINTS = {"no hints": (), "box": ("box",), "box and points": ("box", "points")}
 ANGLES = (15, -15, 30, -30, 45, -45, 60, 90)
 SIZES = (60, 40, 24, 16, 12)  # outer eye distances, in pixels
 CANVAS = (800, 600)
-GRID = (4, 3)  # cells of a picture of many faces
+GRID = (4, 3)  # cells of an image of many faces
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture with what is true of its face: pixels (rows, cols, 3), truth (68, 2), box (4,), points (5, 2)."""
+    """An image with what is true of its face: pixels (rows, cols, 3), truth (68, 2), box (4,), points (5, 2)."""
 
     name: str
     pixels: np.ndarray
@@ -57,7 +57,7 @@ class Photograph:
     points: np.ndarray
 
     def moved(self, pixels: np.ndarray, scale_rotation: np.ndarray, shift: np.ndarray) -> Photograph:
-        """Return another picture of the face, which is where a similarity transform takes it."""
+        """Return another image of the face, which is where a similarity transform takes it."""
         truth, points = (apply_similarity(p, scale_rotation, shift) for p in (self.truth, self.points))
         old_low, old_high = self.truth.min(axis=0), self.truth.max(axis=0)
         low, high = truth.min(axis=0), truth.max(axis=0)
@@ -94,24 +94,26 @@ def row_of(photograph: Photograph, hints: Iterable[str]) -> ImageRow:
     return ImageRow(photograph.name, "key", np.zeros(1, dtype=np.bool_), landmarks=None, reason="", **given)
 
 
-def measure(title: str, ladder: Ladder, photographs: Iterable[Photograph], hints: Iterable[str], parts: bool) -> None:
-    """Print what the ladder finds."""
-    rungs: Counter[str] = Counter()
+def measure(
+    title: str, chain: FallbackChain, photographs: Iterable[Photograph], hints: Iterable[str], parts: bool
+) -> None:
+    """Print what the fallback chain finds."""
+    landmark_sources: Counter[str] = Counter()
     errors, seconds, number = [], 0.0, 0
     for photograph in photographs:
-        picture = images.Picture(photograph.pixels, *photograph.pixels.shape[:2])
+        image = images.DecodedImage(photograph.pixels, *photograph.pixels.shape[:2])
         start = time.perf_counter()
-        found = ladder.find(picture, row_of(photograph, hints))
+        found = chain.find(image, row_of(photograph, hints))
         seconds += time.perf_counter() - start
         number += 1
-        rungs[found.rung if isinstance(found, Found) else f"({found.reason})"] += 1
-        if isinstance(found, Found):
+        landmark_sources[found.landmark_source if isinstance(found, DetectedFace) else f"({found.reason})"] += 1
+        if isinstance(found, DetectedFace):
             errors.append(error(found.landmarks, photograph))
     table = np.array(errors).reshape(-1, 68)
     right = table[table.mean(axis=1) < RIGHT]
     reached = len(errors)
     line = f"{title:28} reached {reached:4} of {number}, right {len(right):4}, error of those {right.mean():5.2f} %"
-    print(f"{line}, {seconds / number * 1e3:6.1f} ms   {dict(rungs.most_common())}")
+    print(f"{line}, {seconds / number * 1e3:6.1f} ms   {dict(landmark_sources.most_common())}")
     if parts:
         shares = [f"{part} {right[:, indices].mean():.2f}" for part, indices in PARTS.items()]
         print(f"{'':28} {', '.join([f'all {right.mean():.2f}', *shares])}")
@@ -135,14 +137,14 @@ def mirrored(photograph: Photograph) -> Photograph:
 
 
 def turned(photograph: Photograph, angle: float) -> Photograph:
-    """Return a copy turned by an angle in degrees, clockwise, large enough to show all of the picture."""
+    """Return a copy turned by an angle in degrees, clockwise, large enough to show all of the image."""
     rows, cols = photograph.pixels.shape[:2]
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     size = np.array([abs(cos) * cols + abs(sin) * rows, abs(sin) * cols + abs(cos) * rows]).astype(int)
     scale_rotation = np.array([cos, sin])
     shift = size / 2 - apply_similarity(np.array([cols / 2, rows / 2]), scale_rotation, np.zeros(2))
     matrix = np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]]])
-    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the centre of the first pixel
+    matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the center of the first pixel
     pixels = cv2.warpAffine(photograph.pixels, matrix, size.tolist(), flags=cv2.INTER_LINEAR, borderValue=(128,) * 3)
     return photograph.moved(pixels, scale_rotation, shift)
 
@@ -162,10 +164,10 @@ def reduced(photograph: Photograph, size: float) -> Photograph:
 
 
 def scene(faces: list[Photograph], random: np.random.Generator) -> Photograph:
-    """Return the first face somewhere in a large picture without structure, each other one in a cell of its own."""
+    """Return the first face somewhere in a large image without structure, each other one in a cell of its own."""
     width, height = CANVAS
-    colours = random.uniform(60, 190, (4, 5, 3)).astype(np.float32)
-    canvas = np.clip(cv2.resize(colours, CANVAS, interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
+    colors = random.uniform(60, 190, (4, 5, 3)).astype(np.float32)
+    canvas = np.clip(cv2.resize(colors, CANVAS, interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
     columns, rows = GRID if len(faces) > 1 else (1, 1)
     cell = np.array([width // columns, height // rows])
     cells = random.permutation(columns * rows)
@@ -180,48 +182,50 @@ def scene(faces: list[Photograph], random: np.random.Generator) -> Photograph:
     return faces[0].moved(canvas, np.array([1.0, 0.0]), shift)
 
 
-def measure_sizes(ladder: Ladder, photographs: list[Photograph]) -> None:
+def measure_sizes(chain: FallbackChain, photographs: list[Photograph]) -> None:
     """Print what is found of small faces, alone and among ten others."""
     for size in SIZES:
         for hints, names in HINTS.items():
             random = np.random.default_rng(size)
             scenes = (scene([reduced(photograph, size)], random) for photograph in photographs)
-            measure(f"{size} px, {hints}", ladder, scenes, names, parts=False)
+            measure(f"{size} px, {hints}", chain, scenes, names, parts=False)
     for size in SIZES[1:3]:
         random = np.random.default_rng(size)
         crowds = (
             scene([reduced(photographs[(i + k) % len(photographs)], size) for k in range(11)], random)
             for i in range(len(photographs))
         )
-        measure(f"{size} px among ten, box", ladder, crowds, HINTS["box"], parts=False)
+        measure(f"{size} px among ten, box", chain, crowds, HINTS["box"], parts=False)
 
 
-def measure_mirrored(ladder: Ladder, photographs: list[Photograph]) -> None:
+def measure_mirrored(chain: FallbackChain, photographs: list[Photograph]) -> None:
     """Print how far landmarks of a mirror image are from the mirrored landmarks."""
     steps = []
     for photograph in photographs:
         landmarks = []
         for one in (photograph, mirrored(photograph)):
-            found = ladder.find(images.Picture(one.pixels, *one.pixels.shape[:2]), row_of(one, HINTS["box and points"]))
-            landmarks.append(found.landmarks if isinstance(found, Found) else np.full((68, 2), np.nan))
+            found = chain.find(
+                images.DecodedImage(one.pixels, *one.pixels.shape[:2]), row_of(one, HINTS["box and points"])
+            )
+            landmarks.append(found.landmarks if isinstance(found, DetectedFace) else np.full((68, 2), np.nan))
         back = (landmarks[1] * (-1, 1) + (photograph.pixels.shape[1], 0))[MIRROR]
         steps.append(100 * (landmarks[0] - back) / outer_eye_distance(photograph.truth))
     apart = np.linalg.norm(steps, axis=2)
     signed = np.linalg.norm(np.nanmean(steps, axis=0), axis=1)
-    print(f"landmarks of a picture and of its mirror image: {np.nanmean(apart):.2f} % apart,", end=" ")
-    print(f"{signed.mean():.2f} % by their mean over the pictures")
+    print(f"landmarks of an image and of its mirror image: {np.nanmean(apart):.2f} % apart,", end=" ")
+    print(f"{signed.mean():.2f} % by their mean over the images")
 
 
-def measure_swapped(ladder: Ladder, photographs: list[Photograph]) -> None:
-    """Print how often landmarks are accepted though the hints are those of another picture."""
+def measure_swapped(chain: FallbackChain, photographs: list[Photograph]) -> None:
+    """Print how often landmarks are accepted though the hints are those of another image."""
     others = photographs[1:] + photographs[:1]
     for hints, names in {"box": ("box",), "points": ("points",), "box and points": ("box", "points")}.items():
         accepted = 0
         for photograph, other in zip(photographs, others, strict=True):
-            picture = images.Picture(photograph.pixels, *photograph.pixels.shape[:2])
-            found = ladder.find(picture, row_of(replace(photograph, box=other.box, points=other.points), names))
-            accepted += isinstance(found, Found) and found.rung != FIVE_POINTS
-        print(f"hints of another picture, {hints:15} {accepted} of {len(photographs)} accepted")
+            image = images.DecodedImage(photograph.pixels, *photograph.pixels.shape[:2])
+            found = chain.find(image, row_of(replace(photograph, box=other.box, points=other.points), names))
+            accepted += isinstance(found, DetectedFace) and found.landmark_source != FIVE_POINTS
+        print(f"hints of another image, {hints:15} {accepted} of {len(photographs)} accepted")
 
 
 def measure_shapes(photographs: list[Photograph]) -> None:
@@ -256,7 +260,9 @@ def measure_shapes(photographs: list[Photograph]) -> None:
         "of two faces by turns": halves_of_two,
     }
     for kind, change in kinds.items():
-        passed = sum(implausible(change(p.truth), p.pixels.shape[1], p.pixels.shape[0]) is None for p in photographs)
+        passed = sum(
+            plausibility_problem(change(p.truth), p.pixels.shape[1], p.pixels.shape[0]) is None for p in photographs
+        )
         print(f"shape: {kind:28} {passed} of {len(photographs)} pass")
 
 
@@ -269,20 +275,20 @@ def main() -> None:
     parser.add_argument("--landmarker", metavar="F.task", help="as of attparse run")
     options = parser.parse_args()
     config = RunConfig("", "", "", detectors=options.detectors, landmarker=options.landmarker)
-    ladder = Ladder(detector_settings(config))
+    chain = FallbackChain(detector_settings(config))
     photographs = list(tqdm(read_photographs(options.data, options.every), desc="read", unit=" photographs"))
     for hints, names in HINTS.items():
-        measure(hints, ladder, photographs, names, parts=True)
+        measure(hints, chain, photographs, names, parts=True)
     for hints, names in HINTS.items():
-        measure(f"mirrored, {hints}", ladder, map(mirrored, photographs), names, parts=False)
+        measure(f"mirrored, {hints}", chain, map(mirrored, photographs), names, parts=False)
         for angle in ANGLES:
             copies = (turned(photograph, angle) for photograph in photographs)
-            measure(f"turned by {angle}, {hints}", ladder, copies, names, parts=False)
-    measure_mirrored(ladder, photographs)
-    measure_sizes(ladder, photographs)
-    measure_swapped(ladder, photographs)
+            measure(f"turned by {angle}, {hints}", chain, copies, names, parts=False)
+    measure_mirrored(chain, photographs)
+    measure_sizes(chain, photographs)
+    measure_swapped(chain, photographs)
     measure_shapes(photographs)
-    ladder.close()
+    chain.close()
 
 
 if __name__ == "__main__":

@@ -2,15 +2,15 @@
 
     python tools/evaluate_regions.py --images CelebA-HQ-img --masks CelebAMask-HQ-mask-anno --to OUT [--limit 1000]
 
-finds the face in each picture ``N.jpg``, draws its regions and compares seven of them with the parts that
+finds the face in each image ``N.jpg``, draws its regions and compares seven of them with the parts that
 people marked: CelebAMask-HQ's masks of single parts (``0/00000_hair.png``), or the label maps (``0.png``,
 values 0 to 18) that its ``g_mask.py`` makes of them. It prints for each region and rule set
 
-* IoU, precision P and recall R, each the mean over the pictures in which people marked the part (P over
+* IoU, precision P and recall R, each the mean over the images in which people marked the part (P over
   those in which the region is not empty);
-* pooled: the IoU of all these pictures' pixels together, so that large regions count more;
+* pooled: the IoU of all these images' pixels together, so that large regions count more;
 
-and writes all figures (``OUT/human.csv``) and a drawing of each picture (``OUT/N.jpg``).
+and writes all figures (``OUT/human.csv``) and a drawing of each image (``OUT/N.jpg``).
 
     python tools/evaluate_regions.py --photographs DIR --to OUT [--limit 200]
 
@@ -51,7 +51,7 @@ from region_agreement import (
     human_masks,
     mean,
     percentile,
-    pixel_centres,
+    pixel_centers,
     read_label_map,
     rule_sets,
     scores,
@@ -69,49 +69,49 @@ from region_stability import (
 )
 from tqdm import tqdm
 
-from pipeline import images, storage
+from pipeline import storage
 from pipeline.config import RunConfig
-from pipeline.detection.fallback_chain import Found, Ladder
+from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
 from pipeline.detection.model_files import detector_settings
 from pipeline.drawing.overlays import display_name
-from pipeline.images import ImageError, Picture
+from pipeline.images import DecodedImage, ImageError
 from pipeline.records import ImageRow, InputError
 from regions.landmarks import FloatArray, round_landmarks
 from regions.polygons import REGION_NAMES
 
-Finder = Callable[[Picture, ImageRow], "FloatArray | None"]
+Finder = Callable[[DecodedImage, ImageRow], "FloatArray | None"]
 NO_HINTS = ImageRow("", "", np.zeros(1, dtype=np.bool_), box=None, points=None, landmarks=None, reason="")
 
 
 @dataclass
 class HumanAgreement:
-    """Pixels counted in pictures that people marked, and pictures left out, each with the reason.
+    """Pixels counted in images that people marked, and images left out, each with the reason.
 
     Attributes
     ----------
-    pictures : list of str
+    images : list of str
     counts : list of ndarray (rule sets, 7, 3)
         As `region_agreement.count_pixels` gives them.
     left_out : list of str
     """
 
-    pictures: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     counts: list[np.ndarray] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
-def finder(ladder: Ladder) -> Finder:
+def finder(chain: FallbackChain) -> Finder:
     """Return a function that finds landmarks as a run does."""
 
-    def find(picture: Picture, row: ImageRow) -> FloatArray | None:
-        found = ladder.find(picture, row)
-        return round_landmarks(found.landmarks) if isinstance(found, Found) else None
+    def find(image: DecodedImage, row: ImageRow) -> FloatArray | None:
+        found = chain.find(image, row)
+        return round_landmarks(found.landmarks) if isinstance(found, DetectedFace) else None
 
     return find
 
 
-def marked_pictures(folder: str, masks: str) -> list[tuple[str, list[str]]]:
-    """Return the pictures ``N.jpg`` in a folder that have a label map, by number, each with the map's files.
+def marked_images(folder: str, masks: str) -> list[tuple[str, list[str]]]:
+    """Return the images ``N.jpg`` in a folder that have a label map, by number, each with the map's files.
 
     Raises
     ------
@@ -125,33 +125,33 @@ def marked_pictures(folder: str, masks: str) -> list[tuple[str, list[str]]]:
         if extension == ".jpg" and stem.isdecimal() and int(stem) in maps
     )
     if not numbers:
-        raise InputError(f"{folder}: no picture has a label map in {masks}, expected files such as {min(maps)}.jpg")
+        raise InputError(f"{folder}: no image has a label map in {masks}, expected files such as {min(maps)}.jpg")
     return [(f"{number}.jpg", maps[number]) for number in numbers]
 
 
 def compare_with_people(
-    folder: str, pictures: Sequence[tuple[str, list[str]]], sets: Sequence[RuleSet], find: Finder, to: str | None
+    folder: str, images: Sequence[tuple[str, list[str]]], sets: Sequence[RuleSet], find: Finder, to: str | None
 ) -> HumanAgreement:
-    """Compare regions with what people marked, and draw each picture; one picture is held at a time."""
+    """Compare regions with what people marked, and draw each image; one image is held at a time."""
     agreement = HumanAgreement()
-    for name, files in tqdm(pictures, desc="people's masks", unit=" pictures"):
+    for name, files in tqdm(images, desc="people's masks", unit=" images"):
         try:
-            picture = images.decode(storage.read_bytes(storage.join(folder, name)))
+            image = images.decode(storage.read_bytes(storage.join(folder, name)))
         except ImageError as error:
             agreement.left_out.append(f"{name} ({error})")
             continue
-        landmarks = find(picture, NO_HINTS)
+        landmarks = find(image, NO_HINTS)
         if landmarks is None:
             agreement.left_out.append(f"{name} (no face found)")
             continue
         human = human_masks(read_label_map(files))
-        grid = pixel_centres(picture, human.shape[1:])
-        masks = {rules.name: compared_masks(rules.masks(picture, landmarks, *grid)) for rules in sets}
+        grid = pixel_centers(image, human.shape[1:])
+        masks = {rules.name: compared_masks(rules.masks(image, landmarks, *grid)) for rules in sets}
         counts = np.array([count_pixels(regions, human) for regions in masks.values()])
-        agreement.pictures.append(name)
+        agreement.images.append(name)
         agreement.counts.append(counts)
         if to is not None:
-            draw_comparison(name, picture, human, masks, scores(counts)).save(os.path.join(to, name), quality=90)
+            draw_comparison(name, image, human, masks, scores(counts)).save(os.path.join(to, name), quality=90)
     return agreement
 
 
@@ -167,10 +167,10 @@ def print_agreement(agreement: HumanAgreement, sets: Sequence[RuleSet]) -> None:
     pooled = scores((counts * marked[:, None, :, None]).sum(axis=0))[:, :, :1]
     values = np.concatenate([means, pooled], axis=2)
     values = np.concatenate([values, mean(values.swapaxes(0, 1))[:, None]], axis=1)
-    print(f"\nagreement with people's masks, {len(counts)} pictures")
+    print(f"\nagreement with people's masks, {len(counts)} images")
     titles = [*MEASURES, "pooled"]
     print_table(
-        ["pictures", *titles * len(sets)],
+        ["images", *titles * len(sets)],
         {
             region: [number, *values[:, index].ravel()]
             for index, (region, number) in enumerate(
@@ -208,16 +208,16 @@ def print_table(titles: Sequence[str], rows: dict[str, Sequence[float]], groups:
 
 
 def write_csv(agreement: HumanAgreement, sets: Sequence[RuleSet], path: str) -> None:
-    """Write IoU, precision and recall of each picture, rule set and region; empty where there is no figure."""
+    """Write IoU, precision and recall of each image, rule set and region; empty where there is no figure."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["picture", "rules", "region", "iou", "precision", "recall"])
-        for picture, counts in zip(agreement.pictures, agreement.counts, strict=True):
+        writer.writerow(["image", "rules", "region", "iou", "precision", "recall"])
+        for image, counts in zip(agreement.images, agreement.counts, strict=True):
             for (rules, region), values in zip(
                 itertools.product(sets, COMPARED), scores(counts).reshape(-1, 3), strict=True
             ):
                 figures = [f"{value:.4f}" if np.isfinite(value) else "" for value in values]
-                writer.writerow([picture, rules.name, region, *figures])
+                writer.writerow([image, rules.name, region, *figures])
 
 
 def measure_photographs(data: str, limit: int | None, sets: Sequence[RuleSet], find: Finder) -> Stability:
@@ -225,9 +225,9 @@ def measure_photographs(data: str, limit: int | None, sets: Sequence[RuleSet], f
     stability = Stability()
     photographs = itertools.islice(read_photographs(data, 1), limit)
     for photograph in tqdm(photographs, desc="photographs", unit=" photographs"):
-        picture = Picture(photograph.pixels, *photograph.pixels.shape[:2])
-        found = find(picture, row_of(photograph, HINTS["box and points"]))
-        stability.add(photograph.name, picture, photograph.truth, found, sets)
+        image = DecodedImage(photograph.pixels, *photograph.pixels.shape[:2])
+        found = find(image, row_of(photograph, HINTS["box and points"]))
+        stability.add(photograph.name, image, photograph.truth, found, sets)
     return stability
 
 
@@ -278,12 +278,12 @@ def print_regions(titles: Sequence[str], values: np.ndarray, sets: Sequence[Rule
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", metavar="DIR", help="pictures N.jpg of CelebAMask-HQ")
+    parser.add_argument("--images", metavar="DIR", help="images N.jpg of CelebAMask-HQ")
     parser.add_argument("--masks", metavar="DIR", help="their masks of parts, or label maps N.png")
     parser.add_argument("--photographs", metavar="DIR", help="photographs with true landmarks, in CelebA's layout")
     parser.add_argument("--rules", nargs="+", default=[], metavar="MODULE:FUNCTION", help="further rules to compare")
     parser.add_argument("--to", metavar="DIR", help="write drawings and figures there")
-    parser.add_argument("--limit", type=int, metavar="N", help="take only the first n pictures")
+    parser.add_argument("--limit", type=int, metavar="N", help="take only the first n images")
     options = parser.parse_args(argv)
     if (options.images is None) != (options.masks is None):
         parser.error("--images and --masks go together")
@@ -298,8 +298,8 @@ def measure(options: argparse.Namespace, find: Finder) -> None:
     if options.to is not None:
         os.makedirs(options.to, exist_ok=True)
     if options.images is not None:
-        pictures = marked_pictures(options.images, options.masks)[: options.limit]
-        agreement = compare_with_people(options.images, pictures, sets, find, options.to)
+        images = marked_images(options.images, options.masks)[: options.limit]
+        agreement = compare_with_people(options.images, images, sets, find, options.to)
         print_agreement(agreement, sets)
         if options.to is not None:
             write_csv(agreement, sets, os.path.join(options.to, "human.csv"))
@@ -314,9 +314,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print all measurements."""
     options = parse_arguments(argv)
     try:
-        ladder = Ladder(detector_settings(RunConfig("", "", "")))
-        measure(options, finder(ladder))
-        ladder.close()
+        chain = FallbackChain(detector_settings(RunConfig("", "", "")))
+        measure(options, finder(chain))
+        chain.close()
     except InputError as error:
         print(f"evaluate_regions: {error}", file=sys.stderr)
         sys.exit(2)

@@ -10,7 +10,7 @@ MediaPipe's Face Landmarker (``landmarker_to_68.npz``), the mean shape and how s
 
 The map is a ridge regression in the eye frame of the mesh, on each photograph and its mirror image:
 FaceMesh itself does not treat left and right alike, it finds faces half a percent too far to the
-right, and this takes that out. After a first fit, pictures are weighted by the inverse of their
+right, and this takes that out. After a first fit, images are weighted by the inverse of their
 residual: the error to be small is a mean of distances, not of their squares.
 Needs the project itself and scipy.
 """
@@ -79,13 +79,13 @@ ENLARGEMENTS = (1.4, 1.7, 2.0)  # side of the square crop, in longer sides of th
 CONFIDENCE = 0.1  # of the face detector inside; the boxes are known to hold a face
 WRONG_FACE = 15.0  # a mesh this far off, in % of the outer eye distance, is of another face
 RIDGE_STRENGTHS = (3e-6, 1e-5, 3e-5, 1e-4, 3e-4)  # per sample, in squared eye distances
-NOISE_SHARE = 0.2  # of the covariance of FaceMesh's own noise: meshes of a picture less those of its mirror image
+NOISE_SHARE = 0.2  # of the covariance of FaceMesh's own noise: meshes of an image less those of its mirror image
 REWEIGHTINGS = 2
 SMALLEST_RESIDUAL = 0.005  # in eye distances; keeps the weights bounded
 FOLDS = 5
 SHAPE_COMPONENTS = 25  # more explain single misplaced points as well
 WEIGHT_STEP = 2.0**-18  # weights are rounded to this, which the last bits of the arithmetic don't reach
-LICENCE = (
+LICENSE = (
     "Fitted on the HELEN training photographs with the 68-point annotation of 300-W: "
     "data for non-commercial research only."
 )
@@ -93,7 +93,7 @@ LICENCE = (
 
 @dataclass(frozen=True)
 class Views:
-    """Meshes found in pictures, and the truth; what is in the eye frame is in that of the mesh."""
+    """Meshes found in images, and the truth; what is in the eye frame is in that of the mesh."""
 
     meshes: np.ndarray  # (n, 478, 2), in the eye frame
     truths: np.ndarray  # (n, 68, 2), in the eye frame
@@ -110,7 +110,7 @@ class Views:
 class Samples:
     """Photographs and their mirror images; one photograph gives up to one sample per enlargement."""
 
-    pictures: Views
+    images: Views
     mirror_images: Views  # x negated: the mirror image of the point (x, y) is (-x, y)
     photographs: np.ndarray  # (n,) number of the photograph
 
@@ -121,7 +121,7 @@ class Samples:
 
     def take(self, chosen: np.ndarray) -> Samples:
         """Return the chosen ones."""
-        return Samples(self.pictures.take(chosen), self.mirror_images.take(chosen), self.photographs[chosen])
+        return Samples(self.images.take(chosen), self.mirror_images.take(chosen), self.photographs[chosen])
 
 
 def read_truth(data: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -136,13 +136,13 @@ def read_truth(data: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def find_with_face_mesh() -> Finder:
-    """Return a function from a picture to a mesh (478, 2), in shares of the picture, or None."""
+    """Return a function from an image to a mesh (478, 2), in shares of the image, or None."""
     face_mesh = mediapipe.solutions.face_mesh.FaceMesh(
         static_image_mode=True, refine_landmarks=True, min_detection_confidence=CONFIDENCE
     )
 
-    def find(picture: np.ndarray) -> np.ndarray | None:
-        faces = face_mesh.process(picture).multi_face_landmarks
+    def find(image: np.ndarray) -> np.ndarray | None:
+        faces = face_mesh.process(image).multi_face_landmarks
         return np.array([(point.x, point.y) for point in faces[0].landmark]) if faces else None
 
     return find
@@ -155,20 +155,20 @@ def find_with_landmarker(model: Path) -> Finder:
     )
     landmarker = vision.FaceLandmarker.create_from_options(options)
 
-    def find(picture: np.ndarray) -> np.ndarray | None:
-        faces = landmarker.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, picture)).face_landmarks
+    def find(image: np.ndarray) -> np.ndarray | None:
+        faces = landmarker.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, image)).face_landmarks
         return np.array([(point.x, point.y) for point in faces[0]]) if faces else None
 
     return find
 
 
-def find_mesh(find: Finder, picture: np.ndarray, box: np.ndarray, enlargement: float) -> np.ndarray | None:
-    """Return the mesh (478, 2) found in a square about the box, in pixels of the picture."""
+def find_mesh(find: Finder, image: np.ndarray, box: np.ndarray, enlargement: float) -> np.ndarray | None:
+    """Return the mesh (478, 2) found in a square about the box, in pixels of the image."""
     x, y, width, height = box
     half = max(width, height) * enlargement / 2
     left, top = max(0, int(x + width / 2 - half)), max(0, int(y + height / 2 - half))
     right, bottom = int(x + width / 2 + half), int(y + height / 2 + half)
-    crop = np.ascontiguousarray(picture[top:bottom, left:right])
+    crop = np.ascontiguousarray(image[top:bottom, left:right])
     points = find(crop)
     if points is None:
         return None
@@ -180,22 +180,22 @@ def collect(data: Path, find: Finder) -> Samples:
     names, landmarks, boxes = read_truth(data)
     found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
     for number, (name, truth, box) in enumerate(zip(names, landmarks, boxes, strict=True)):
-        picture = cv2.cvtColor(cv2.imread(str(data / "images" / name)), cv2.COLOR_BGR2RGB)
-        width = picture.shape[1]
+        image = cv2.cvtColor(cv2.imread(str(data / "images" / name)), cv2.COLOR_BGR2RGB)
+        width = image.shape[1]
         mirror_box = np.array([width - box[0] - box[2], *box[1:]])
         unit = outer_eye_distance(truth) / 100
         for enlargement in ENLARGEMENTS:
-            mesh = find_mesh(find, picture, box, enlargement)
-            other = find_mesh(find, picture[:, ::-1], mirror_box, enlargement)
+            mesh = find_mesh(find, image, box, enlargement)
+            other = find_mesh(find, image[:, ::-1], mirror_box, enlargement)
             if mesh is None or other is None:
                 continue
             if np.linalg.norm(mesh[LOOK_UP_TABLE] - truth, axis=1).mean() / unit <= WRONG_FACE:
                 found.append((number, truth, mesh, other - (width, 0)))
     photographs = np.array([number for number, *_ in found])
     print(f"photographs: {len(names)}, the right face found in {len(set(photographs))}; samples: {len(found)}")
-    pictures = in_eye_frames([(mesh, truth) for _, truth, mesh, _ in found])
+    images = in_eye_frames([(mesh, truth) for _, truth, mesh, _ in found])
     mirror_images = in_eye_frames([(other, mirrored(truth, MIRROR)) for _, truth, _, other in found])
-    return Samples(pictures, mirror_images, photographs)
+    return Samples(images, mirror_images, photographs)
 
 
 def in_eye_frames(found: list[tuple[np.ndarray, np.ndarray]]) -> Views:
@@ -228,11 +228,11 @@ def mesh_mirror(meshes: np.ndarray) -> np.ndarray:
 
 def fit_ridge(samples: Samples, mirror: np.ndarray, strength: float) -> Map:
     """Fit weights (956, 136) and intercept (136,) to photographs and their mirror images alike."""
-    noise = samples.pictures.meshes - mirrored(samples.mirror_images.meshes, mirror)
+    noise = samples.images.meshes - mirrored(samples.mirror_images.meshes, mirror)
     noise = (noise - noise.mean(axis=0)).reshape(len(noise), -1)
     penalty = strength * np.eye(noise.shape[1]) + NOISE_SHARE * noise.T @ noise / len(noise)
-    x = np.concatenate([samples.pictures.meshes, samples.mirror_images.meshes]).reshape(2 * len(noise), -1)
-    y = np.concatenate([samples.pictures.truths, samples.mirror_images.truths]).reshape(2 * len(noise), -1)
+    x = np.concatenate([samples.images.meshes, samples.mirror_images.meshes]).reshape(2 * len(noise), -1)
+    y = np.concatenate([samples.images.truths, samples.mirror_images.truths]).reshape(2 * len(noise), -1)
     importance = np.full(len(x), 1 / len(x))
     for _ in range(1 + REWEIGHTINGS):
         x_mean, y_mean = importance @ x, importance @ y
@@ -260,27 +260,27 @@ def errors(predicted: np.ndarray, views: Views) -> np.ndarray:
 def cross_validate(samples: Samples, mirror: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the landmarks of all samples and of their mirror images by maps that did not see the photograph."""
     folds = (np.random.default_rng(0).permutation(samples.photographs.max() + 1) % FOLDS)[samples.photographs]
-    predicted, of_mirror_images = np.empty_like(samples.pictures.truths), np.empty_like(samples.pictures.truths)
+    predicted, of_mirror_images = np.empty_like(samples.images.truths), np.empty_like(samples.images.truths)
     for fold in range(FOLDS):
         fitted = fit_ridge(samples.take(folds != fold), mirror, strength)
         tested = samples.take(folds == fold)
-        predicted[folds == fold] = predict(tested.pictures, fitted)
+        predicted[folds == fold] = predict(tested.images, fitted)
         of_mirror_images[folds == fold] = predict(tested.mirror_images, fitted)
     return predicted, of_mirror_images
 
 
 def print_mirrored(samples: Samples, predicted: np.ndarray, of_mirror_images: np.ndarray) -> None:
-    """Print the error on mirror images, and how far their landmarks are from the picture's."""
+    """Print the error on mirror images, and how far their landmarks are from the image's."""
     print(f"mirror images: error {errors(of_mirror_images, samples.mirror_images)[samples.first].mean():.3f} %")
-    pairs = zip(samples.pictures.frames, predicted, samples.mirror_images.frames, of_mirror_images, strict=True)
-    apart = np.array([f.to_picture(p) - mirrored(g.to_picture(q), MIRROR) for f, p, g, q in pairs])
-    unit = np.array([np.linalg.norm(frame.axes[0]) for frame in samples.pictures.frames]) / samples.pictures.scales
+    pairs = zip(samples.images.frames, predicted, samples.mirror_images.frames, of_mirror_images, strict=True)
+    apart = np.array([f.to_image(p) - mirrored(g.to_image(q), MIRROR) for f, p, g, q in pairs])
+    unit = np.array([np.linalg.norm(frame.axes[0]) for frame in samples.images.frames]) / samples.images.scales
     apart = (apart / unit[:, None, None])[samples.first]
     signed = np.linalg.norm(apart.mean(axis=0), axis=1).mean()
     print(
-        f"landmarks of a picture and of its mirror image: {np.linalg.norm(apart, axis=2).mean():.2f} % apart,", end=" "
+        f"landmarks of an image and of its mirror image: {np.linalg.norm(apart, axis=2).mean():.2f} % apart,", end=" "
     )
-    print(f"{signed:.2f} % by their mean over the pictures")
+    print(f"{signed:.2f} % by their mean over the images")
 
 
 def fit_mean_shape(landmarks: np.ndarray) -> np.ndarray:
@@ -297,15 +297,15 @@ def fit_mean_shape(landmarks: np.ndarray) -> np.ndarray:
 
 def fit_map(samples: Samples, to: Path) -> None:
     """Print the cross-validated errors of several maps, fit the best one to all samples and write it."""
-    mirror = mesh_mirror(samples.pictures.meshes)
-    meshes, first = samples.pictures.meshes, samples.first
+    mirror = mesh_mirror(samples.images.meshes)
+    meshes, first = samples.images.meshes, samples.first
     print("mean error in % of the outer eye distance, the maps five-fold cross-validated")
     print(f"{'':14}" + "".join(f"{part:>7}" for part in COLUMNS))
     pairs = np.array([points if len(points) == 2 else points * 2 for points in TWO_POINT_TABLE])
-    print_errors("look-up table", errors(meshes[:, LOOK_UP_TABLE], samples.pictures)[first])
-    print_errors("two-point", errors(meshes[:, pairs].mean(axis=2), samples.pictures)[first])
+    print_errors("look-up table", errors(meshes[:, LOOK_UP_TABLE], samples.images)[first])
+    print_errors("two-point", errors(meshes[:, pairs].mean(axis=2), samples.images)[first])
     landmarks = {strength: cross_validate(samples, mirror, strength) for strength in RIDGE_STRENGTHS}
-    tables = {strength: errors(found, samples.pictures)[first] for strength, (found, _) in landmarks.items()}
+    tables = {strength: errors(found, samples.images)[first] for strength, (found, _) in landmarks.items()}
     for strength, table in tables.items():
         print_errors(f"ridge {strength:.0e}", table)
     best = min(RIDGE_STRENGTHS, key=lambda strength: float(tables[strength].mean()))
@@ -319,7 +319,7 @@ def fit_map(samples: Samples, to: Path) -> None:
         intercept=intercept.astype(np.float32),
         left_eye=MESH_LEFT_EYE,
         right_eye=MESH_RIGHT_EYE,
-        licence=LICENCE,
+        license=LICENSE,
     )
 
 
@@ -339,7 +339,7 @@ def fit_shape_model(landmarks: np.ndarray, to: Path) -> None:
         components=components[:SHAPE_COMPONENTS].astype(np.float32),
         spreads=(values[:SHAPE_COMPONENTS] / np.sqrt(len(laid))).astype(np.float32),
         mean=mean.astype(np.float32),
-        licence=LICENCE,
+        license=LICENSE,
     )
 
 

@@ -4,12 +4,12 @@ The code that the paper's authors published draws the ten regions by other rules
 (`regions.polygons`). They are written anew here from what that code does, its faults included:
 
 * landmarks are rounded to whole pixels;
-* all steps go along the axes of the picture, whatever the tilt of the head;
-* the height of the top of the head depends on where in the picture the face lies;
+* all steps go along the axes of the image, whatever the tilt of the head;
+* the height of the top of the head depends on where in the image the face lies;
 * ears narrower than 5 pixels are left out.
 
 One thing is not done here: the public code leaves a region out whole where a single vertex lies outside of
-the picture. So the outlines alone are compared; on tight pictures the masks of the public code are worse.
+the image. So the outlines alone are compared; on tight images the masks of the public code are worse.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def region_polygons(landmarks: FloatArray) -> GeometryArray:
     Parameters
     ----------
     landmarks : ndarray (68, 2)
-        In pixels of the picture.
+        In pixels of the image.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def _ear(jaw: FloatArray, brow_end: FloatArray) -> list[FloatArray]:
 
 
 def _top_of_head(points: FloatArray) -> FloatArray:
-    """Draw a box over the middles of the brows, of a height that depends on the distance from the picture's top."""
+    """Draw a box over the middles of the brows, of a height that depends on the distance from the image's top."""
     brows, chin, nose = points[[19, 24]], points[8, 1], points[33, 1]
     raised = brows - (0, int(1.1 * chin) - nose)
     if (raised[:, 1] < 0).any():

@@ -15,8 +15,8 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.detection.mediapipe_detectors import PersonSegmenter
-from pipeline.drawing.overlays import REGION_COLOURS, Tile, contact_sheet, display_name
-from pipeline.images import Picture
+from pipeline.drawing.overlays import REGION_COLORS, Tile, contact_sheet, display_name
+from pipeline.images import DecodedImage
 from pipeline.records import InputError
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, cut, face_crop_box
 from regions.landmarks import FloatArray
@@ -56,24 +56,24 @@ class RuleSet:
     polygons : callable
         From landmarks ``(68, 2)`` to polygons ``(10,)`` in the order of `REGION_NAMES`.
     background : callable, optional
-        From a picture, landmarks, and columns and rows of a grid to the points ``(rows, columns)`` that are not of
+        From an image, landmarks, and columns and rows of a grid to the points ``(rows, columns)`` that are not of
         the person; crown, ears and neck are cut off there.
     """
 
     name: str
     polygons: Callable[[FloatArray], np.ndarray]
-    background: Callable[[Picture, FloatArray, FloatArray, FloatArray], np.ndarray] | None = None
+    background: Callable[[DecodedImage, FloatArray, FloatArray, FloatArray], np.ndarray] | None = None
 
-    def masks(self, picture: Picture, landmarks: FloatArray, xs: FloatArray, ys: FloatArray) -> np.ndarray:
-        """Return which points of a grid belong to each region, those outside of the picture to none.
+    def masks(self, image: DecodedImage, landmarks: FloatArray, xs: FloatArray, ys: FloatArray) -> np.ndarray:
+        """Return which points of a grid belong to each region, those outside of the image to none.
 
         Parameters
         ----------
-        picture : Picture
+        image : DecodedImage
         landmarks : ndarray (68, 2)
         xs : ndarray (width,)
         ys : ndarray (height,)
-            Columns and rows of the grid, ascending, in pixels of the source picture.
+            Columns and rows of the grid, ascending, in pixels of the source image.
 
         Returns
         -------
@@ -83,9 +83,9 @@ class RuleSet:
         if len(polygons) != len(REGION_NAMES):
             raise InputError(f"{self.name} gives {len(polygons)} regions, expected {len(REGION_NAMES)}")
         region_map = rasterize(polygons, xs, ys)
-        clear_outside(region_map, xs, ys, picture.width, picture.height)
+        clear_outside(region_map, xs, ys, image.width, image.height)
         if self.background is not None:
-            region_map[self.background(picture, landmarks, xs, ys)] &= ~MAY_REACH_BACKGROUND
+            region_map[self.background(image, landmarks, xs, ys)] &= ~MAY_REACH_BACKGROUND
         return region_masks(region_map, len(polygons))
 
 
@@ -93,9 +93,9 @@ def refined_rules() -> RuleSet:
     """Return our rules with ``--refine segmentation``."""
     segmenter = PersonSegmenter()
 
-    def background(picture: Picture, landmarks: FloatArray, xs: FloatArray, ys: FloatArray) -> np.ndarray:
+    def background(image: DecodedImage, landmarks: FloatArray, xs: FloatArray, ys: FloatArray) -> np.ndarray:
         x0, y0, x1, y1 = box = face_crop_box(landmarks)
-        person = segmenter.find(cut(picture.pixels, np.multiply(box, np.tile(picture.scale, 2))))
+        person = segmenter.find(cut(image.pixels, np.multiply(box, np.tile(image.scale, 2))))
         cols, rows = (xs >= x0) & (xs < x1), (ys >= y0) & (ys < y1)
         source_cols = ((xs[cols] - x0) * IMAGE_WIDTH / (x1 - x0)).astype(int)
         source_rows = ((ys[rows] - y0) * IMAGE_HEIGHT / (y1 - y0)).astype(int)
@@ -128,17 +128,16 @@ def rule_sets(names: Iterable[str]) -> list[RuleSet]:
     return sets
 
 
-def pixel_centres(picture: Picture, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-    """Return where in a picture the pixels of an image of all of it lie: columns and rows, in pixels of the source."""
+def pixel_centers(image: DecodedImage, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+    """Return where in an image the pixels of an image of all of it lie: columns and rows, in pixels of the source."""
     ys, xs = (
-        (np.arange(count) + 0.5) * size / count
-        for count, size in zip(shape, (picture.height, picture.width), strict=True)
+        (np.arange(count) + 0.5) * size / count for count, size in zip(shape, (image.height, image.width), strict=True)
     )
     return xs, ys
 
 
 def find_label_maps(folder: str) -> dict[int, list[str]]:
-    """Return the files of each picture's label map, by the picture's number.
+    """Return the files of each image's label map, by the image's number.
 
     Parameters
     ----------
@@ -161,7 +160,7 @@ def find_label_maps(folder: str) -> dict[int, list[str]]:
 
 
 def read_label_map(files: Sequence[str]) -> np.ndarray:
-    """Read the label map ``(rows, cols)`` of one picture: 0, or 1 + the part's index in `PARTS`.
+    """Read the label map ``(rows, cols)`` of one image: 0, or 1 + the part's index in `PARTS`.
 
     Parameters
     ----------
@@ -190,7 +189,7 @@ def read_label_map(files: Sequence[str]) -> np.ndarray:
 
 
 def _read_gray(file: str) -> np.ndarray:
-    """Read an image as it is stored ``(rows, cols)``; of a coloured one the first channel."""
+    """Read an image as it is stored ``(rows, cols)``; of a colored one the first channel."""
     try:
         with Image.open(file) as image:
             pixels = np.asarray(image)
@@ -246,14 +245,14 @@ def percentile(values: np.ndarray, share: float) -> np.ndarray:
 
 
 def draw_comparison(
-    title: str, picture: Picture, human: np.ndarray, masks: Mapping[str, np.ndarray], values: np.ndarray
+    title: str, image: DecodedImage, human: np.ndarray, masks: Mapping[str, np.ndarray], values: np.ndarray
 ) -> Image.Image:
-    """Draw what people marked and each rule set's regions over a picture, side by side.
+    """Draw what people marked and each rule set's regions over an image, side by side.
 
     Parameters
     ----------
     title : str
-    picture : Picture
+    image : DecodedImage
     human : ndarray (7, rows, cols) bool
     masks : mapping of str to ndarray (7, rows, cols) bool
         By name of the rule set.
@@ -265,23 +264,23 @@ def draw_comparison(
     PIL.Image.Image
         RGB.
     """
-    small = cv2.resize(picture.pixels, human.shape[:0:-1], interpolation=cv2.INTER_AREA)
-    colours = {region: REGION_COLOURS[region] for region in COMPARED}
+    small = cv2.resize(image.pixels, human.shape[:0:-1], interpolation=cv2.INTER_AREA)
+    colors = {region: REGION_COLORS[region] for region in COMPARED}
     tiles = []
     for (name, regions), ious in zip(masks.items(), values[:, :, 0], strict=True):
         canvas = small.copy()
-        for mask, colour in zip(regions, colours.values(), strict=True):
-            canvas[mask] = np.round(canvas[mask] * (1 - FILL) + np.array(colour) * FILL)
-            _draw_outline(canvas, mask, colour, 2)
+        for mask, color in zip(regions, colors.values(), strict=True):
+            canvas[mask] = np.round(canvas[mask] * (1 - FILL) + np.array(color) * FILL)
+            _draw_outline(canvas, mask, color, 2)
         for mask in human:
             _draw_outline(canvas, mask, (0, 0, 0), 3)
             _draw_outline(canvas, mask, (255, 255, 255), 1)
         texts = [f"{display_name(region)} {iou:.2f}" for region, iou in zip(COMPARED, ious, strict=True)]
         texts.append(f"mean {mean(ious):.2f}")
         tiles.append(Tile(canvas, f"{name}: {', '.join(texts[:4])}", ", ".join(texts[4:])))
-    return contact_sheet(tiles, f"{title}: marked by people (white), and regions", colours)
+    return contact_sheet(tiles, f"{title}: marked by people (white), and regions", colors)
 
 
-def _draw_outline(canvas: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], thickness: int) -> None:
+def _draw_outline(canvas: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], thickness: int) -> None:
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, outlines, -1, colour, thickness)
+    cv2.drawContours(canvas, outlines, -1, color, thickness)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from region_agreement import RuleSet, count_pixels, scores
 
 from pipeline.drawing.overlays import display_name
-from pipeline.images import Picture
+from pipeline.images import DecodedImage
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, face_crop_box
 from regions.landmarks import MIRROR, FloatArray, face_frame, mean_shape
 from regions.masks import sample_points
@@ -45,7 +45,7 @@ CHEEKS = 0.15
 
 
 def estimate_yaw(landmarks: FloatArray) -> float:
-    """Return by how many degrees a head is turned, to the right of the picture if positive.
+    """Return by how many degrees a head is turned, to the right of the image if positive.
 
     Mean face and `DEPTH`, turned by an angle a, have x' = x cos a + z sin a; the two factors are fitted to all
     landmarks but the jaw, in the face frame.
@@ -77,7 +77,7 @@ def turn_head(landmarks: FloatArray, yaw: float) -> FloatArray:
     middle, half = (jaw + jaw[::-1]) / 2, (jaw - jaw[::-1]) / 2
     outline = middle * cos + DEPTH[:17] * sin + np.sign(half) * np.hypot(half * cos, (CHEEKS - DEPTH[:17]) * sin)
     x[:17] = np.where(half * sin > 0, outline, x[:17])
-    return frame.to_picture(np.column_stack([x, face[:, 1]]))
+    return frame.to_image(np.column_stack([x, face[:, 1]]))
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Stability:
     missed: list[str] = field(default_factory=list)
 
     def add(
-        self, name: str, picture: Picture, truth: FloatArray, found: FloatArray | None, sets: Sequence[RuleSet]
+        self, name: str, image: DecodedImage, truth: FloatArray, found: FloatArray | None, sets: Sequence[RuleSet]
     ) -> None:
         """Measure one photograph."""
         x0, y0, x1, y1 = box = face_crop_box(truth)
@@ -112,7 +112,7 @@ class Stability:
             self.missed.append(name)
             return
         xs, ys = sample_points(box, IMAGE_HEIGHT, IMAGE_WIDTH)
-        pairs = [[rules.masks(picture, points, xs, ys) for points in (found, truth)] for rules in sets]
+        pairs = [[rules.masks(image, points, xs, ys) for points in (found, truth)] for rules in sets]
         self.ious.append(np.array([scores(count_pixels(*pair))[:, 0] for pair in pairs]))
 
 

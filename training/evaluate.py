@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of ``attparse-evaluate``."""
     parser = make_command_parser(
         "attparse-evaluate",
-        "Measure how well networks tell attributes: on a split of a run, or on a folder of pictures with a label file."
+        "Measure how well networks tell attributes: on a split of a run, or on a folder of images with a label file."
         " Several checkpoints are shown side by side.",
     )
     add = parser.add_argument
@@ -61,13 +61,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder of a run; with several checkpoints one for all, or one for each, in their order",
     )
     add("--split", choices=("train", "val", "test"), default="test", help="split of --data (default: test)")
-    add("--images", metavar="DIR", help="instead of --data: pictures of faces, such as those of LFWA or UMD-AED")
+    add("--images", metavar="DIR", help="instead of --data: images of faces, such as those of LFWA or UMD-AED")
     add(
         "--labels",
         metavar="FILE",
         help="label file of --images: CelebA's layout or CSV; 0 beside -1, or nothing, is unknown",
     )
-    add("--to", required=True, type=local_path, metavar="DIR", help="folder for metrics.csv, metrics.json and pictures")
+    add("--to", required=True, type=local_path, metavar="DIR", help="folder for metrics.csv, metrics.json and images")
     add("--masks", action="store_true", help="read the masks too, and compare the maps with them")
     add("--batch_size", type=positive, metavar="N", default=64, help="(default: 64)")
     add(

@@ -22,7 +22,7 @@ from training.cli_common import TrainingError, local_path, make_command_parser, 
 from training.dataset_json import IMAGE_SIZE
 from training.model import AttParseNet
 from training.storage import create
-from training.transforms import normalise
+from training.transforms import normalize
 
 TOLERANCE = 1e-3
 """Largest difference of probabilities and maps that rounding explains."""
@@ -54,7 +54,7 @@ class _FromPixels(nn.Module):
         self.model = model
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, maps = self.model(normalise(pixels))
+        logits, maps = self.model(normalize(pixels))
         return logits.sigmoid(), maps
 
 

@@ -1,4 +1,4 @@
-"""Pictures from files, brought to the size that AttParseNet takes."""
+"""Images from files, brought to the size that AttParseNet takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.cli_common import DataError
 
 
 def read_face(path: str) -> npt.NDArray[np.uint8]:
-    """Read a picture of a face and resize it whole, as ``attparse run --crop none`` does.
+    """Read an image of a face and resize it whole, as ``attparse run --crop none`` does.
 
     Returns
     -------
@@ -31,13 +31,13 @@ def read_face(path: str) -> npt.NDArray[np.uint8]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a picture that can be read: {error}") from None
+        raise DataError(f"{path}: not an image that can be read: {error}") from None
     height, width = pixels.shape[:2]
     return cut(pixels, np.array([0, 0, width, height], dtype=np.float64))
 
 
 def faces_in_batches(paths: Iterable[str], size: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield pictures of faces in batches (at most `size`, 218, 178, 3)."""
+    """Yield images of faces in batches (at most `size`, 218, 178, 3)."""
     faces = []
     for path in paths:
         faces.append(read_face(path))

@@ -14,7 +14,7 @@ class Losses(NamedTuple):
     Attributes
     ----------
     total : Tensor ()
-        What is minimised.
+        What is minimized.
     mse, bce : Tensor ()
         Its terms, unweighted; `mse` is 0 without masks.
     """

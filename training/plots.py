@@ -1,4 +1,4 @@
-"""Pictures of a training: loss curves, accuracy per attribute, and maps laid over faces."""
+"""Images of a training: loss curves, accuracy per attribute, and maps laid over faces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from training.storage import create
 
 WARM = np.array([255, 60, 20], dtype=np.float32)
-"""Colour of the maps."""
+"""Color of the maps."""
 OPACITY = 0.65
 
 
@@ -99,13 +99,13 @@ def draw_localisation(faces: Sequence[Face], attributes: Sequence[str], path: st
     figure = Figure(figsize=(1.9 * (len(attributes) + 1), 2.75 * len(faces)), layout="constrained")
     grid = figure.subplots(len(faces), len(attributes) + 1, squeeze=False)
     for row, face in zip(grid, faces, strict=True):
-        pictures = [face.pixels, *(overlay(face.pixels, one) for one in face.maps)]
+        images = [face.pixels, *(overlay(face.pixels, one) for one in face.maps)]
         titles = [
             face.title,
             *(f"{n.replace('_', ' ')}\n{p:.2f}" for n, p in zip(attributes, face.probabilities, strict=True)),
         ]
-        for axes, picture, title in zip(row, pictures, titles, strict=True):
-            axes.imshow(picture)
+        for axes, image, title in zip(row, images, titles, strict=True):
+            axes.imshow(image)
             axes.set_title(title, fontsize=9)
             axes.axis("off")
     _save(figure, path)

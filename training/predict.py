@@ -1,4 +1,4 @@
-"""``attparse-predict``: which attributes faces have, and where; from the pictures alone."""
+"""``attparse-predict``: which attributes faces have, and where; from the images alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.checkpoint import Trained, load_model
 from training.cli_common import DataError, add_device, choose_device, local_path, make_command_parser, run_command
 from training.face_images import read_face
 from training.plots import Face, draw_localisation
-from training.transforms import normalise
+from training.transforms import normalize
 
 MAPS_SHOWN = 8
 
@@ -29,10 +29,10 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of ``attparse-predict``."""
     parser = make_command_parser(
         "attparse-predict",
-        "Tell the attributes of faces, and draw where they are. Pictures are resized whole: the face should fill them"
+        "Tell the attributes of faces, and draw where they are. Images are resized whole: the face should fill them"
         " as it does those of the training.",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture of a face")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image of a face")
     parser.add_argument("--checkpoint", required=True, metavar="F", help="best.pt of a training")
     parser.add_argument(
         "--to", type=local_path, metavar="DIR", default=".", help="folder for NAME.localisation.png (default: this one)"
@@ -43,19 +43,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Print the attributes of each picture and draw their maps.
+    """Print the attributes of each image and draw their maps.
 
     Raises
     ------
     DataError
-        If the checkpoint or a picture can't be read, or two pictures would be drawn to the same file.
+        If the checkpoint or an image can't be read, or two images would be drawn to the same file.
     """
     device = choose_device(options.device)
     trained = load_model(options.checkpoint, device)
     targets = [_target(options.to, path) for path in options.images]
     for path, target in zip(options.images, targets, strict=True):
         if targets.count(target) > 1:
-            raise DataError(f"{path}: another picture has the same name, both would be drawn to {target}")
+            raise DataError(f"{path}: another image has the same name, both would be drawn to {target}")
     for path, target in zip(options.images, targets, strict=True):
         face = predict_face(trained, path, device)
         print(path)
@@ -74,15 +74,15 @@ def _target(folder: str, path: str) -> str:
 
 @torch.inference_mode()
 def predict_face(trained: Trained, path: str, device: torch.device) -> Face:
-    """Return a picture with its maps and probabilities.
+    """Return an image with its maps and probabilities.
 
     Raises
     ------
     DataError
-        If the picture can't be read.
+        If the image can't be read.
     """
     pixels = read_face(path)
-    logits, maps = trained.model(normalise(torch.from_numpy(pixels[None]).to(device)))
+    logits, maps = trained.model(normalize(torch.from_numpy(pixels[None]).to(device)))
     return Face(os.path.basename(path), pixels, maps[0].cpu().numpy(), logits[0].sigmoid().cpu().numpy())
 
 

@@ -1,4 +1,4 @@
-"""The samples of a shard: reading its tar file, decoding pictures, masks and labels."""
+"""The samples of a shard: reading its tar file, decoding images, masks and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches made ready on the device: unpacked, normalised; in training flipped and cropped, image and masks alike."""
+"""Batches made ready on the device: unpacked, normalized; in training flipped and cropped, image and masks alike."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def prepare(batch: Batch, device: torch.device, *, label_repair: bool = False) -
     label_repair : bool
         Set labels to 0 whose mask is empty, as AttParseNet's public code does.
     """
-    images = normalise(batch.images.to(device, non_blocking=True))
+    images = normalize(batch.images.to(device, non_blocking=True))
     labels = batch.labels.to(device, non_blocking=True)
     if batch.planes is None:
         return Prepared(images, None, labels)
@@ -66,7 +66,7 @@ def prepare(batch: Batch, device: torch.device, *, label_repair: bool = False) -
     return Prepared(images, masks, labels)
 
 
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
+def normalize(pixels: torch.Tensor) -> torch.Tensor:
     """Turn pixels (batch, height, width, 3), 0 to 255, into images (batch, 3, height, width), -1 to 1."""
     return (pixels.float() / 127.5 - 1).permute(0, 3, 1, 2)
 
@@ -106,17 +106,17 @@ def augment(prepared: Prepared, augmentation: Augmentation, generator: torch.Gen
     side = -torch.ones_like(draws[0]) if augmentation.flip else torch.ones_like(draws[0])
     side = torch.where(draws[0] < 0.5, side, 1.0)
     scale = augmentation.smallest_crop + (1 - augmentation.smallest_crop) * draws[1]
-    # From a pixel of the result to where it lies in the picture; both from -1 to 1.
-    to_picture = torch.zeros((count, 2, 3), device=draws.device)
-    to_picture[:, 0, 0], to_picture[:, 1, 1] = side * scale, scale
-    to_picture[:, :, 2] = (2 * draws[2:].T - 1) * (1 - scale)[:, None]
-    masks = None if prepared.masks is None else _sample(prepared.masks.float(), to_picture, "nearest").to(torch.uint8)
-    return Prepared(_sample(prepared.images, to_picture, "bilinear"), masks, prepared.labels)
+    # From a pixel of the result to where it lies in the image; both from -1 to 1.
+    to_image = torch.zeros((count, 2, 3), device=draws.device)
+    to_image[:, 0, 0], to_image[:, 1, 1] = side * scale, scale
+    to_image[:, :, 2] = (2 * draws[2:].T - 1) * (1 - scale)[:, None]
+    masks = None if prepared.masks is None else _sample(prepared.masks.float(), to_image, "nearest").to(torch.uint8)
+    return Prepared(_sample(prepared.images, to_image, "bilinear"), masks, prepared.labels)
 
 
-def _sample(pictures: torch.Tensor, to_picture: torch.Tensor, mode: str) -> torch.Tensor:
-    grid = functional.affine_grid(to_picture, list(pictures.shape), align_corners=False)
-    sampled = functional.grid_sample(pictures, grid, mode=mode, padding_mode="border", align_corners=False)
+def _sample(images: torch.Tensor, to_image: torch.Tensor, mode: str) -> torch.Tensor:
+    grid = functional.affine_grid(to_image, list(images.shape), align_corners=False)
+    sampled = functional.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=False)
     return sampled.contiguous(memory_format=torch.channels_last)
 
 

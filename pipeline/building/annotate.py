@@ -17,14 +17,14 @@ from PIL import Image
 
 from pipeline import images, storage
 from pipeline.building.refine import Refiner
-from pipeline.detection.fallback_chain import GIVEN, Found, Ladder
-from pipeline.records import Annotated, BuildSettings, Crop, FloatRows, ImageRow, Rejected
+from pipeline.detection.fallback_chain import GIVEN, DetectedFace, FallbackChain
+from pipeline.records import BuildSettings, Crop, FloatRows, ImageRow, RejectedImage, WrittenSample
 from regions.attributes import AttributeTable
 from regions.crop import Box, cut, face_crop_box
 from regions.landmarks import FloatArray, round_landmarks
 from regions.masks import AttributeMasks, clear_outside, rasterize, sample_points
 from regions.polygons import region_polygons
-from regions.quality import implausible
+from regions.quality import plausibility_problem
 
 ENCODING_VERSION = 1
 """Raised whenever the encoding changes, so that shards built before are built again."""
@@ -82,21 +82,21 @@ class SampleMaker:
             self._refiner.close()
 
     def box(self, landmarks: FloatRows, width: int, height: int) -> Box:
-        """Return where the crop of a picture of this size lies."""
+        """Return where the crop of an image of this size lies."""
         return face_crop_box(landmarks) if self._crop == "face" else (0, 0, width, height)
 
-    def crop(self, picture: images.Picture, landmarks: FloatRows, sha256: str) -> Crop:
-        """Cut and encode the crop of a picture."""
-        box = self.box(landmarks, picture.width, picture.height)
+    def crop(self, image: images.DecodedImage, landmarks: FloatRows, sha256: str) -> Crop:
+        """Cut and encode the crop of an image."""
+        box = self.box(landmarks, image.width, image.height)
         with self._stopwatch.time("encode"):
-            decoded_box = np.multiply(box, np.tile(picture.scale, 2))
-            jpeg = encode_jpeg(cut(picture.pixels, decoded_box))
-        return Crop(sha256, picture.height, picture.width, box, jpeg)
+            decoded_box = np.multiply(box, np.tile(image.scale, 2))
+            jpeg = encode_jpeg(cut(image.pixels, decoded_box))
+        return Crop(sha256, image.height, image.width, box, jpeg)
 
-    def planes(
+    def packed_masks(
         self, landmarks: FloatRows, labels: npt.NDArray[np.bool_], crop: Crop, xs: FloatArray, ys: FloatArray
     ) -> npt.NDArray[np.uint8]:
-        """Draw the packed masks of a picture on a grid of points.
+        """Draw the packed masks of an image on a grid of points.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class SampleMaker:
         crop : Crop
             Of the same landmarks.
         xs, ys : ndarray
-            Coordinates of the grid's columns and rows, ascending, in pixels of the source picture.
+            Coordinates of the grid's columns and rows, ascending, in pixels of the source image.
 
         Returns
         -------
@@ -122,12 +122,14 @@ class SampleMaker:
         with self._stopwatch.time("masks"):
             return self._attribute_masks(region_map, labels)
 
-    def sample(self, row: ImageRow, rung: str, landmarks: FloatRows, crop: Crop) -> Annotated:
+    def sample(self, row: ImageRow, landmark_source: str, landmarks: FloatRows, crop: Crop) -> WrittenSample:
         """Draw the masks that go with a crop."""
-        planes = self.planes(landmarks, row.labels, crop, *sample_points(crop.box))
+        planes = self.packed_masks(landmarks, row.labels, crop, *sample_points(crop.box))
         with self._stopwatch.time("encode"):
-            png = encode_planes(planes)
-        return Annotated(row, rung, landmarks, crop.box, crop.height, crop.width, crop.sha256, crop.jpeg, png)
+            png = encode_packed_masks(planes)
+        return WrittenSample(
+            row, landmark_source, landmarks, crop.box, crop.height, crop.width, crop.sha256, crop.jpeg, png
+        )
 
 
 class Annotator:
@@ -144,15 +146,15 @@ class Annotator:
         cv2.setNumThreads(1)  # the workers are the threads
         self._settings = settings
         self._stopwatch = stopwatch
-        self._ladder = Ladder(settings.detectors)
+        self._chain = FallbackChain(settings.detectors)
         self._maker = SampleMaker(settings.table, settings.crop, settings.refine, stopwatch)
 
     def close(self) -> None:
         """Free the detectors."""
-        self._ladder.close()
+        self._chain.close()
         self._maker.close()
 
-    def annotate(self, row: ImageRow, kept: Crop | None = None) -> Annotated | Rejected:
+    def annotate(self, row: ImageRow, kept: Crop | None = None) -> WrittenSample | RejectedImage:
         """Make the sample of one image, or tell why there is none.
 
         Parameters
@@ -162,36 +164,36 @@ class Annotator:
             Of a former run; used if it is what would be made again.
         """
         if row.reason:
-            return Rejected(row, row.reason)
+            return RejectedImage(row, row.reason)
         try:
             with self._stopwatch.time("read"):
                 content = storage.read_bytes(storage.join(self._settings.images, row.image_id))
                 sha256 = hashlib.sha256(content).hexdigest()
         except OSError as error:
-            return Rejected(row, "unreadable", error.strerror or str(error))
+            return RejectedImage(row, "unreadable", error.strerror or str(error))
         if kept is not None and row.landmarks is not None:
             landmarks = round_landmarks(row.landmarks)
             if self._would_be_the_same(kept, landmarks, sha256):
                 return self._maker.sample(row, GIVEN, landmarks, kept)
         try:
             with self._stopwatch.time("decode"):
-                picture = images.decode(content)
+                image = images.decode(content)
         except images.ImageError as error:
-            return Rejected(row, error.reason, error.detail, sha256=sha256)
+            return RejectedImage(row, error.reason, error.detail, sha256=sha256)
         with self._stopwatch.time("detect"):
-            found = self._ladder.find(picture, row)
-        if not isinstance(found, Found):
+            found = self._chain.find(image, row)
+        if not isinstance(found, DetectedFace):
             guess = None if found.guess is None else round_landmarks(found.guess)
-            return Rejected(row, found.reason, found.detail, picture.height, picture.width, sha256, guess)
+            return RejectedImage(row, found.reason, found.detail, image.height, image.width, sha256, guess)
         landmarks = round_landmarks(found.landmarks)
-        return self._maker.sample(row, found.rung, landmarks, self._maker.crop(picture, landmarks, sha256))
+        return self._maker.sample(row, found.landmark_source, landmarks, self._maker.crop(image, landmarks, sha256))
 
     def _would_be_the_same(self, kept: Crop, landmarks: FloatRows, sha256: str) -> bool:
         """Tell whether a kept crop is of the same file and landmarks, and these pass the checks."""
         return (
             kept.sha256 == sha256
             and kept.box == self._maker.box(landmarks, kept.width, kept.height)
-            and implausible(landmarks.astype(np.float64), kept.width, kept.height) is None
+            and plausibility_problem(landmarks.astype(np.float64), kept.width, kept.height) is None
         )
 
 
@@ -201,7 +203,7 @@ def encode_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
-def encode_planes(planes: npt.NDArray[np.uint8]) -> bytes:
+def encode_packed_masks(planes: npt.NDArray[np.uint8]) -> bytes:
     """Encode packed masks ``(planes, rows, cols)`` as one gray PNG, the planes below each other."""
     stream = io.BytesIO()
     stacked = Image.fromarray(planes.reshape(-1, planes.shape[2]))

@@ -79,7 +79,7 @@ def describe_dataset(settings: BuildSettings, summaries: Sequence[ShardSummary])
             for split in SPLITS
             if (own := [summary for summary in summaries if summary.split == split])
         },
-        "rungs": _add_up(summary.rungs for summary in summaries),
+        "landmark_sources": _add_up(summary.landmark_sources for summary in summaries),
         "rejects": _add_up(summary.reasons for summary in summaries),
         "versions": versions(settings.detectors),
         "shards": [

@@ -63,7 +63,7 @@ class BuildShard(beam.DoFn):  # type: ignore[misc]
 
     def _count(self, summary: ShardSummary) -> None:
         Metrics.counter(METRICS, "shards").inc()
-        for kind, counts in (("written", summary.rungs), ("rejected", summary.reasons)):
+        for kind, counts in (("written", summary.landmark_sources), ("rejected", summary.reasons)):
             for name, count in counts.items():
                 Metrics.counter(METRICS, f"{kind}_{name}").inc(count)
         for stage in STAGES:

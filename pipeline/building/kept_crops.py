@@ -1,4 +1,4 @@
-"""The crops of a former run, where those of a new one would be the same: no need to decode the picture again."""
+"""The crops of a former run, where those of a new one would be the same: no need to decode the image again."""
 
 from __future__ import annotations
 

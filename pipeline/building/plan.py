@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.building.annotate import ENCODING_VERSION
-from pipeline.detection.fallback_chain import LADDER_VERSION
+from pipeline.detection.fallback_chain import DETECTION_VERSION
 from pipeline.detection.landmark_map import MAP_VERSION
 from pipeline.images import IMAGES_VERSION
 from pipeline.inputs.dataset import Dataset
@@ -43,7 +43,7 @@ def versions(detectors: DetectorSettings) -> dict[str, Any]:
         "quality": QUALITY_VERSION,
         "images": IMAGES_VERSION,
         "encoding": ENCODING_VERSION,
-        "detection": LADDER_VERSION,
+        "detection": DETECTION_VERSION,
         "landmark_map": MAP_VERSION,
         "detectors": ",".join(detectors.names),
         **detectors.versions,

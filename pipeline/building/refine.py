@@ -19,7 +19,7 @@ class Refiner:
     def refine(self, region_map: RegionMap, jpeg: bytes) -> None:
         """Clear the bits of crown, ears and neck where a crop shows the background, in place.
 
-        The stored crop is looked at, not the picture: so a crop that is kept from a former run gives the same masks.
+        The stored crop is looked at, not the image: so a crop that is kept from a former run gives the same masks.
 
         Parameters
         ----------

@@ -168,5 +168,5 @@ def _dry_run(pipeline: beam.Pipeline, dataset: Dataset, settings: BuildSettings,
     names = [plan.name for plan in plan_shards(dataset, settings, samples_per_shard)]
     add_graph(pipeline, settings, names, names)
     if on_dataflow(pipeline.options):
-        pipeline.building.run()
+        pipeline.run()
     log.info("%d images, %d shards", len(dataset.images), len(names))

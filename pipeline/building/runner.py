@@ -100,7 +100,7 @@ def run_pipeline(
     add_graph(pipeline, settings, list(images_of_shard), all_names)
     with progress.show(images_of_shard, settings.output, in_process=in_process), _beams_own_traceback() as printed:
         try:
-            result = pipeline.building.run()
+            result = pipeline.run()
             if on_dataflow(options):
                 cloud = options.view_as(GoogleCloudOptions)
                 log.info("%s/%s/%s?project=%s", CONSOLE, cloud.region, result.job_id(), cloud.project)

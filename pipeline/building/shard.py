@@ -17,7 +17,7 @@ from pipeline.building.kept_crops import KeptCrops
 from pipeline.building.plan import load_plan
 from pipeline.formats import manifest
 from pipeline.formats.samples import JPEG, JSON, MASKS, shard_path
-from pipeline.records import Annotated, BuildSettings, ShardSummary
+from pipeline.records import BuildSettings, ShardSummary, WrittenSample
 
 
 def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwatch: Stopwatch) -> ShardSummary:
@@ -48,11 +48,11 @@ def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwa
                 result = annotator.annotate(row, kept_crops.take(row.image_id))
             except Exception as error:
                 raise RuntimeError(f"image {row.image_id!r} of shard {name}: {error!r}") from error
-            if isinstance(result, Annotated):
+            if isinstance(result, WrittenSample):
                 with stopwatch.time("write"):
                     writer.add(result, plan.split, attributes)
             rows.append(manifest.manifest_row(result))
-            progress.image_done(written=isinstance(result, Annotated))
+            progress.image_done(written=isinstance(result, WrittenSample))
         writer.close()
     summary = summarize(plan.name, plan.split, plan.fingerprint, rows, writer)
     with stopwatch.time("write"):
@@ -64,17 +64,17 @@ def summarize(
     name: str, split: str, fingerprint: str, rows: list[manifest.ManifestRow], writer: SampleWriter
 ) -> ShardSummary:
     """Return what became of a shard whose tar file is complete."""
-    rungs = Counter(row.rung for row in rows if row.rung)
+    landmark_sources = Counter(row.landmark_source for row in rows if row.landmark_source)
     reasons = Counter(row.reason for row in rows if row.reason)
     return ShardSummary(
         name=name,
         split=split,
         fingerprint=fingerprint,
-        samples=sum(rungs.values()),
+        samples=sum(landmark_sources.values()),
         rejected=sum(reasons.values()),
         bytes=writer.bytes,
         sha256=writer.sha256,
-        rungs=dict(sorted(rungs.items())),
+        landmark_sources=dict(sorted(landmark_sources.items())),
         reasons=dict(sorted(reasons.items())),
     )
 
@@ -91,7 +91,7 @@ class SampleWriter:
         self._stream = storage.HashingWriter(stream)
         self._tar = tarfile.TarFile(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[arg-type]
 
-    def add(self, sample: Annotated, split: str, attributes: list[str]) -> None:
+    def add(self, sample: WrittenSample, split: str, attributes: list[str]) -> None:
         """Append the three members of a sample."""
         description = {
             "image_id": sample.row.image_id,
@@ -99,7 +99,7 @@ class SampleWriter:
             "labels": dict(zip(attributes, sample.row.labels.astype(int).tolist(), strict=True)),
             "landmarks": sample.landmarks.tolist(),
             "crop": list(sample.crop),
-            "rung": sample.rung,
+            "landmark_source": sample.landmark_source,
         }
         text = json.dumps(description, separators=(",", ":")).encode()
         self.add_members(sample.row.key, {JPEG: sample.jpeg, MASKS: sample.png, JSON: text})

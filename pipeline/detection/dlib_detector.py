@@ -11,13 +11,13 @@ from pipeline.records import InputError
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 PIXEL_OFFSET = 0.5
-"""What dlib's coordinates lack: it counts pixels from the centre of the first one."""
+"""What dlib's coordinates lack: it counts pixels from the center of the first one."""
 MAX_UPSAMPLED_PIXELS = 1 << 22
-"""Pictures with more pixels are not enlarged before faces are looked for in them."""
+"""Images with more pixels are not enlarged before faces are looked for in them."""
 
 
 class DlibLandmarks:
-    """dlib's face detector, run on the picture at twice its size, and its 68-point model.
+    """dlib's face detector, run on the image at twice its size, and its 68-point model.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class DlibLandmarks:
             raise InputError(f"{file}: model of {blank.num_parts} points, expected {NUM_LANDMARKS}")
 
     def find(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
-        """Find all faces of a picture.
+        """Find all faces of an image.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The ladder: ways to find a face's landmarks, tried in order until one passes the checks."""
+"""The chain: ways to find a face's landmarks, tried in order until one passes the checks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.detection.model_files import DLIB, MEDIAPIPE, check_installed
-from pipeline.detection.patches import View, box_view, tiles, turned_view, whole_view
-from pipeline.images import Picture
+from pipeline.detection.patches import Patch, box_patch, rotated_patch, tiles, whole_patch
+from pipeline.images import DecodedImage
 from pipeline.records import DetectorSettings, ImageRow
 from regions.landmarks import (
     FloatArray,
@@ -20,24 +20,24 @@ from regions.landmarks import (
     landmarks_from_five_points,
     landmarks_in_box,
 )
-from regions.quality import disagrees, hint_distance, implausible
+from regions.quality import hint_distance, hint_mismatch, plausibility_problem
 
 if TYPE_CHECKING:
     from pipeline.detection import dlib_detector, mediapipe_detectors
 
-LADDER_VERSION = 2
-"""Raised whenever the ladder finds other landmarks, so that shards built before are built again."""
+DETECTION_VERSION = 2
+"""Raised whenever the fallback chain finds other landmarks, so that shards built before are built again."""
 
 GIVEN = "given"
 HINTED_BOX = "hinted_box"
-WHOLE_PICTURE = "whole_picture"
+WHOLE_IMAGE = "whole_image"
 FACE_DETECTOR = "face_detector"
 TILES = "tiles"
-TURNED = "turned"
-DLIB_RUNG = "dlib"
+ROTATED = "rotated"
+DLIB_SOURCE = "dlib"
 FIVE_POINTS = "five_points"
-RUNGS = (GIVEN, HINTED_BOX, WHOLE_PICTURE, FACE_DETECTOR, TILES, TURNED, DLIB_RUNG, FIVE_POINTS)
-WEAK_RUNGS = (FIVE_POINTS,)
+LANDMARK_SOURCES = (GIVEN, HINTED_BOX, WHOLE_IMAGE, FACE_DETECTOR, TILES, ROTATED, DLIB_SOURCE, FIVE_POINTS)
+WEAK_SOURCES = (FIVE_POINTS,)
 """Rungs that only lay a mean face on a few points."""
 
 BOX_MARGINS = (0.25, 0.75)
@@ -45,17 +45,17 @@ BOX_MARGINS = (0.25, 0.75)
 BOX_OF_POINTS = 2.2
 """Side of the face box about five points, in multiples of the larger side of the box they span."""
 TILE_NUMBERS = (2, 4, 8)
-"""How many tiles' sides make the longer side of the picture, tried in order."""
+"""How many tiles' sides make the longer side of the image, tried in order."""
 SMALLEST_TILE = 96
-"""In pixels of the picture: smaller tiles show no face that could be used."""
-TURNS = (30, -30, 60, -60)
-"""By how many degrees pictures are turned, tried in order."""
+"""In pixels of the image: smaller tiles show no face that could be used."""
+ROTATIONS = (30, -30, 60, -60)
+"""By how many degrees images are turned, tried in order."""
 LARGE_TILT = 25
 """If the five points say that the face is tilted by more, in degrees, it is looked at upright."""
-TURNED_MARGIN = 0.2
-"""About a turned picture, in its longer sides: no corner is lost."""
+ROTATED_MARGIN = 0.2
+"""About a turned image, in its longer sides: no corner is lost."""
 SMALL_FACE = 0.12
-"""A face smaller than this share of the picture's longer side is doubtful where no hint tells of it."""
+"""A face smaller than this share of the image's longer side is doubtful where no hint tells of it."""
 MAX_CHANGE = 0.12
 """Largest mean distance between two finds of the same face, in face sizes.
 
@@ -64,23 +64,23 @@ looked at again; of what is found in noise, one in thirty does.
 """
 
 
-class Found(NamedTuple):
+class DetectedFace(NamedTuple):
     """Landmarks that passed the checks.
 
     Attributes
     ----------
-    rung : str
-        One of `RUNGS`.
+    landmark_source : str
+        One of `LANDMARK_SOURCES`.
     landmarks : ndarray (68, 2)
-        In pixels of the source picture.
+        In pixels of the source image.
     """
 
-    rung: str
+    landmark_source: str
     landmarks: FloatArray
 
 
-class NotFound(NamedTuple):
-    """No rung gave landmarks that pass the checks.
+class DetectionFailure(NamedTuple):
+    """No landmark_source gave landmarks that pass the checks.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class NotFound(NamedTuple):
     guess: FloatArray | None
 
 
-class Ladder:
+class FallbackChain:
     """Finds the landmarks of the face that is meant; opens each detector when it is first needed.
 
     Parameters
@@ -138,125 +138,125 @@ class Ladder:
             if self.__dict__.get(name) is not None:
                 getattr(self, name).close()
 
-    def find(self, picture: Picture, row: ImageRow) -> Found | NotFound:
-        """Try the rungs in order.
+    def find(self, image: DecodedImage, row: ImageRow) -> DetectedFace | DetectionFailure:
+        """Try the landmark_sources in order.
 
         Parameters
         ----------
-        picture : Picture
+        image : DecodedImage
         row : ImageRow
             With the hints and the given landmarks of the image, if any.
         """
         failures: list[str] = []
         failed: list[FloatArray] = []
-        for rung, candidates in self._rungs(picture, row):
+        for landmark_source, candidates in self._sources(image, row):
             passing = []
             for landmarks in candidates:
-                failure = _failure(rung, landmarks, picture, row)
+                failure = _failure(landmark_source, landmarks, image, row)
                 if failure is None:
                     passing.append(landmarks)
                 else:
-                    failures.append(f"{rung}: {failure}")
+                    failures.append(f"{landmark_source}: {failure}")
                     failed.append(landmarks)
             if len(passing) == 1:
-                return Found(rung, passing[0])
+                return DetectedFace(landmark_source, passing[0])
             if passing:
-                return Found(rung, max(passing, key=lambda face: _fitness(face, picture, row)))
+                return DetectedFace(landmark_source, max(passing, key=lambda face: _fitness(face, image, row)))
         box = hinted_box(row)
         guess = landmarks_in_box(box) if box is not None else next(iter(failed), None)
         if failures:
-            return NotFound("wrong_face", failures[0], guess)
-        return NotFound("no_face", "no detector found a face", guess)
+            return DetectionFailure("wrong_face", failures[0], guess)
+        return DetectionFailure("no_face", "no detector found a face", guess)
 
-    def _rungs(self, picture: Picture, row: ImageRow) -> Iterator[tuple[str, Iterable[FloatArray]]]:
-        """Yield each rung with the faces it finds, in source pixels; later rungs run only if asked for."""
+    def _sources(self, image: DecodedImage, row: ImageRow) -> Iterator[tuple[str, Iterable[FloatArray]]]:
+        """Yield each landmark source with the faces it finds, in source pixels; later ones run only on demand."""
         if row.landmarks is not None:
             yield GIVEN, [row.landmarks.astype(np.float64)]
         for detector in self._settings.names:
             if detector == MEDIAPIPE:
-                yield from self._mediapipe_rungs(picture, row)
+                yield from self._mediapipe_sources(image, row)
             if detector == DLIB:
-                yield DLIB_RUNG, [face / picture.scale for face in self._dlib.find(picture.pixels)]
+                yield DLIB_SOURCE, [face / image.scale for face in self._dlib.find(image.pixels)]
         if row.points is not None:
             yield FIVE_POINTS, [landmarks_from_five_points(row.points.astype(np.float64))]
 
-    def _mediapipe_rungs(self, picture: Picture, row: ImageRow) -> Iterator[tuple[str, Iterable[FloatArray]]]:
+    def _mediapipe_sources(self, image: DecodedImage, row: ImageRow) -> Iterator[tuple[str, Iterable[FloatArray]]]:
         box = hinted_box(row)
         if box is None:
-            yield from self._search(picture)
+            yield from self._search(image)
             return
         tilt = 0.0 if row.points is None else eye_line_angle(row.points)
         if abs(tilt) <= LARGE_TILT:
             for margin in BOX_MARGINS:
-                found = self._find(box_view(picture, box, margin))
-                yield HINTED_BOX, found if row.points is not None else self._upright(picture, found)
-        for turn in (tilt, *TURNS) if abs(tilt) > LARGE_TILT else TURNS:
-            yield TURNED, self._find(turned_view(picture, box, BOX_MARGINS[0], turn))
-        whole = whole_view(picture)
-        yield WHOLE_PICTURE, self._find(whole)
-        yield FACE_DETECTOR, self._find_in_boxes(picture, self._boxes(whole))
+                found = self._find(box_patch(image, box, margin))
+                yield HINTED_BOX, found if row.points is not None else self._upright(image, found)
+        for turn in (tilt, *ROTATIONS) if abs(tilt) > LARGE_TILT else ROTATIONS:
+            yield ROTATED, self._find(rotated_patch(image, box, BOX_MARGINS[0], turn))
+        whole = whole_patch(image)
+        yield WHOLE_IMAGE, self._find(whole)
+        yield FACE_DETECTOR, self._find_in_boxes(image, self._boxes(whole))
 
-    def _search(self, picture: Picture) -> Iterator[tuple[str, Iterable[FloatArray]]]:
-        """Look for faces all over a picture, harder and harder, but trust only what is found again."""
-        whole = whole_view(picture)
-        yield WHOLE_PICTURE, self._confirm_doubtful(picture, whole)
-        yield FACE_DETECTOR, self._confirm(picture, self._find_in_boxes(picture, self._boxes(whole)))
+    def _search(self, image: DecodedImage) -> Iterator[tuple[str, Iterable[FloatArray]]]:
+        """Look for faces all over an image, harder and harder, but trust only what is found again."""
+        whole = whole_patch(image)
+        yield WHOLE_IMAGE, self._confirm_doubtful(image, whole)
+        yield FACE_DETECTOR, self._confirm(image, self._find_in_boxes(image, self._boxes(whole)))
         for number in TILE_NUMBERS:
-            if max(picture.pixels.shape) >= number * SMALLEST_TILE:
-                boxes = [box for tile in tiles(picture, number) for box in self._boxes(tile)]
-                yield TILES, self._confirm(picture, self._find_in_boxes(picture, boxes))
-        for turn in TURNS:
-            view = turned_view(picture, np.array([0, 0, picture.width, picture.height]), TURNED_MARGIN, turn)
-            yield TURNED, self._confirm(picture, self._find(view))
+            if max(image.pixels.shape) >= number * SMALLEST_TILE:
+                boxes = [box for tile in tiles(image, number) for box in self._boxes(tile)]
+                yield TILES, self._confirm(image, self._find_in_boxes(image, boxes))
+        for turn in ROTATIONS:
+            patch = rotated_patch(image, np.array([0, 0, image.width, image.height]), ROTATED_MARGIN, turn)
+            yield ROTATED, self._confirm(image, self._find(patch))
 
-    def _find(self, view: View | None) -> list[FloatArray]:
-        """Return the faces that FaceMesh finds in a view, in source pixels."""
-        return [] if view is None else [view.to_source(face) for face in self._mesh.find(view.pixels)]
+    def _find(self, patch: Patch | None) -> list[FloatArray]:
+        """Return the faces that FaceMesh finds in a patch, in source pixels."""
+        return [] if patch is None else [patch.to_source(face) for face in self._mesh.find(patch.pixels)]
 
-    def _boxes(self, view: View) -> list[FloatArray]:
-        """Return the boxes of the faces in a view, in source pixels."""
+    def _boxes(self, patch: Patch) -> list[FloatArray]:
+        """Return the boxes of the faces in a patch, in source pixels."""
         if self._faces is None:
-            return [_box_about(face) for face in self._find(view)]
-        return [view.box_to_source(box) for box in self._faces.find(view.pixels)]
+            return [_box_about(face) for face in self._find(patch)]
+        return [patch.box_to_source(box) for box in self._faces.find(patch.pixels)]
 
-    def _find_in_boxes(self, picture: Picture, boxes: Iterable[FloatArray]) -> Iterator[FloatArray]:
+    def _find_in_boxes(self, image: DecodedImage, boxes: Iterable[FloatArray]) -> Iterator[FloatArray]:
         """Yield the faces that FaceMesh finds about boxes, those that several boxes show only once."""
         found: list[FloatArray] = []
         for box in boxes:
             for margin in BOX_MARGINS:
-                for face in self._find(box_view(picture, box, margin)):
+                for face in self._find(box_patch(image, box, margin)):
                     if not any(_change(face, other) <= MAX_CHANGE for other in found):
                         found.append(face)
                         yield face
 
-    def _upright(self, picture: Picture, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
+    def _upright(self, image: DecodedImage, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
         """Yield faces, tilted ones as they look upright: FaceMesh is surer of these."""
         for face in faces:
             tilted = abs(_tilt(face)) > LARGE_TILT
-            again = self._look_again(picture, face, BOX_MARGINS[0]) if tilted else None
+            again = self._look_again(image, face, BOX_MARGINS[0]) if tilted else None
             yield face if again is None else again
 
-    def _confirm_doubtful(self, picture: Picture, view: View) -> Iterator[FloatArray]:
-        """Yield the faces that FaceMesh finds in a view; small and tilted ones only if they are found again."""
-        for face in self._find(view):
-            share = face_size(face) / max(picture.width, picture.height)
+    def _confirm_doubtful(self, image: DecodedImage, patch: Patch) -> Iterator[FloatArray]:
+        """Yield the faces that FaceMesh finds in a patch; small and tilted ones only if they are found again."""
+        for face in self._find(patch):
+            share = face_size(face) / max(image.width, image.height)
             if share >= SMALL_FACE and abs(_tilt(face)) <= LARGE_TILT:
                 yield face
             else:
-                yield from self._confirm(picture, [face])
+                yield from self._confirm(image, [face])
 
-    def _confirm(self, picture: Picture, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
+    def _confirm(self, image: DecodedImage, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
         """Yield faces as they look upright and from near, those that look the same from a little farther."""
         for face in faces:
-            near = self._look_again(picture, face, BOX_MARGINS[0])
-            far = None if near is None else self._look_again(picture, near, BOX_MARGINS[1])
+            near = self._look_again(image, face, BOX_MARGINS[0])
+            far = None if near is None else self._look_again(image, near, BOX_MARGINS[1])
             if near is not None and far is not None and _change(near, far) <= MAX_CHANGE:
                 yield near
 
-    def _look_again(self, picture: Picture, face: FloatArray, margin: float) -> FloatArray | None:
-        """Return a face as FaceMesh finds it when it is upright and fills the view."""
-        view = turned_view(picture, _box_about(face), margin, _tilt(face))
-        return min(self._find(view), key=lambda other: _change(other, face), default=None)
+    def _look_again(self, image: DecodedImage, face: FloatArray, margin: float) -> FloatArray | None:
+        """Return a face as FaceMesh finds it when it is upright and fills the patch."""
+        patch = rotated_patch(image, _box_about(face), margin, _tilt(face))
+        return min(self._find(patch), key=lambda other: _change(other, face), default=None)
 
 
 def hinted_box(row: ImageRow) -> FloatArray | None:
@@ -284,26 +284,26 @@ def _change(one: FloatArray, other: FloatArray) -> float:
     return float(np.linalg.norm(one - other, axis=1).mean()) / max(face_size(one), 1e-9)
 
 
-def _failure(rung: str, landmarks: FloatArray, picture: Picture, row: ImageRow) -> str | None:
+def _failure(landmark_source: str, landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> str | None:
     """Tell why landmarks can't be used; given ones need not agree with the hints."""
-    failure = implausible(landmarks, picture.width, picture.height)
-    if failure is None and rung != GIVEN:
+    failure = plausibility_problem(landmarks, image.width, image.height)
+    if failure is None and landmark_source != GIVEN:
         box = None if row.box is None else row.box.astype(np.float64)
-        failure = disagrees(landmarks, box, row.points)
+        failure = hint_mismatch(landmarks, box, row.points)
     return failure
 
 
-def _fitness(landmarks: FloatArray, picture: Picture, row: ImageRow) -> float:
+def _fitness(landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> float:
     """Tell the meant face among several: nearest to the hint, else the most prominent."""
     distance = hint_distance(landmarks, row.box, row.points)
-    return prominence(landmarks, picture.width, picture.height) if distance is None else -distance
+    return prominence(landmarks, image.width, image.height) if distance is None else -distance
 
 
 def prominence(landmarks: FloatArray, width: int, height: int) -> float:
-    """Return how much a face is the subject of its picture: its size, less the farther it is from the middle.
+    """Return how much a face is the subject of its image: its size, less the farther it is from the middle.
 
-    A face at the edge of the picture counts half as much as one in the middle, and one that is cut
-    off counts by the square of the share of its landmarks that is in the picture.
+    A face at the edge of the image counts half as much as one in the middle, and one that is cut
+    off counts by the square of the share of its landmarks that is in the image.
     """
     size = np.array([width, height])
     inside = ((landmarks >= 0) & (landmarks <= size)).all(axis=1).mean()

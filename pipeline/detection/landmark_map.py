@@ -1,7 +1,7 @@
 """From the 478 points of a FaceMesh to the 68 iBUG landmarks, with a fitted linear map.
 
-The map works in the eye frame of the mesh: the midpoint of the two eye centres is the origin, the
-eye centres are at (-0.5, 0) and (0.5, 0), y points down. So the landmarks shift, scale and rotate
+The map works in the eye frame of the mesh: the midpoint of the two eye centers is the origin, the
+eye centers are at (-0.5, 0) and (0.5, 0), y points down. So the landmarks shift, scale and rotate
 with the mesh. ``tools/fit_landmark_map.py`` fits the map and writes the packaged table.
 """
 
@@ -25,9 +25,9 @@ FACE_MESH, LANDMARKER = "face_mesh_to_68", "landmarker_to_68"
 """The packaged maps: for FaceMesh as built into mediapipe, and for the model file of the Face Landmarker."""
 
 MESH_PIXEL_OFFSET = 0.5
-"""What FaceMesh's coordinates lack, in pixels: it counts from the centre of the top-left pixel.
+"""What FaceMesh's coordinates lack, in pixels: it counts from the center of the top-left pixel.
 
-Measured on 240 pictures against the same pictures enlarged four times: the smaller picture's
+Measured on 240 images against the same images enlarged four times: the smaller image's
 points come out 0.37 px too far left and up, where an offset of 0.5 px at either size means 0.375.
 """
 
@@ -45,9 +45,9 @@ class MeshMap:
     intercept : ndarray (136,), float32
         Added to the product, in eye distances.
     left_eye, right_eye : ndarray (6,)
-        Mesh indices about the eye on the left and on the right of the picture; the mean of each
-        six is that eye's centre.
-    licence : str
+        Mesh indices about the eye on the left and on the right of the image; the mean of each
+        six is that eye's center.
+    license : str
         What the map was fitted on, and the terms of that data.
     """
 
@@ -56,7 +56,7 @@ class MeshMap:
     intercept: npt.NDArray[np.float32]
     left_eye: IndexArray
     right_eye: IndexArray
-    licence: str
+    license: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +66,9 @@ class EyeFrame:
     Attributes
     ----------
     origin : ndarray (2,)
-        Midpoint of the two eye centres, in pixels.
+        Midpoint of the two eye centers, in pixels.
     axes : ndarray (2, 2)
-        Rows: the step from the left to the right eye centre, and the same turned towards the
+        Rows: the step from the left to the right eye center, and the same turned towards the
         chin, in pixels.
     """
 
@@ -80,7 +80,7 @@ class EyeFrame:
         framed: FloatArray = (points - self.origin) @ self.axes.T / (self.axes[0] @ self.axes[0])
         return framed
 
-    def to_picture(self, points: FloatArray) -> FloatArray:
+    def to_image(self, points: FloatArray) -> FloatArray:
         """Turn eye-frame coordinates ``(n, 2)`` into points in pixels."""
         return points @ self.axes + self.origin
 
@@ -93,29 +93,29 @@ def eye_frame(points: FloatArray, left_eye: IndexArray, right_eye: IndexArray) -
     points : ndarray (n, 2)
         Columns x and y, in pixels.
     left_eye, right_eye : ndarray (k,)
-        Indices of the points about the eye on the left and on the right of the picture.
+        Indices of the points about the eye on the left and on the right of the image.
 
     Raises
     ------
     ValueError
-        If both eye centres are the same point.
+        If both eye centers are the same point.
     """
     left, right = points[left_eye].mean(axis=0), points[right_eye].mean(axis=0)
     step = right - left
     if not step.any():
-        raise ValueError(f"both eye centres are at {left.tolist()}, expected two different points")
+        raise ValueError(f"both eye centers are at {left.tolist()}, expected two different points")
     return EyeFrame(origin=(left + right) / 2, axes=np.array([step, [-step[1], step[0]]]))
 
 
 def mesh_to_pixels(points: FloatArray, width: int, height: int) -> npt.NDArray[np.float64]:
-    """Turn FaceMesh's points, given as fractions of the picture, into pixels.
+    """Turn FaceMesh's points, given as fractions of the image, into pixels.
 
     Parameters
     ----------
     points : ndarray (478, 2)
-        FaceMesh's x and y, 0 to 1 over the picture it was given.
+        FaceMesh's x and y, 0 to 1 over the image it was given.
     width, height : int
-        Size of that picture, in pixels.
+        Size of that image, in pixels.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def mesh_to_landmarks(mesh: FloatArray, mesh_map: MeshMap) -> npt.NDArray[np.flo
 
     Notes
     -----
-    FaceMesh finds faces half a percent of the eye distance too far to the right, in a picture and in
+    FaceMesh finds faces half a percent of the eye distance too far to the right, in an image and in
     its mirror image; the map, fitted on both, takes that out. The ridge regression in an eye-line
     frame is this project's own; the order of the 68 points is that of Sagonas et al.,
     "300 Faces in-the-Wild Challenge" (2013).
@@ -163,7 +163,7 @@ def mesh_to_landmarks(mesh: FloatArray, mesh_map: MeshMap) -> npt.NDArray[np.flo
     # Not a BLAS product: its threads would contend with the workers', and its sums depend on their number.
     mapped = np.einsum("i,ij->j", frame.to_frame(points).reshape(-1).astype(np.float32), mesh_map.weights)
     mapped += mesh_map.intercept
-    return frame.to_picture(mapped.reshape(-1, 2)).astype(np.float32)
+    return frame.to_image(mapped.reshape(-1, 2)).astype(np.float32)
 
 
 @functools.cache
@@ -194,5 +194,5 @@ def load_mesh_map(name: str) -> MeshMap:
         intercept=arrays["intercept"],
         left_eye=arrays["left_eye"],
         right_eye=arrays["right_eye"],
-        licence=str(arrays["licence"]),
+        license=str(arrays["license"]),
     )

@@ -53,7 +53,7 @@ class MeshDetector(abc.ABC):
             self._run(np.zeros((64, 64, 3), dtype=np.uint8))
 
     def find(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
-        """Find all faces of a picture.
+        """Find all faces of an image.
 
         Parameters
         ----------
@@ -85,7 +85,7 @@ class MeshDetector(abc.ABC):
 
     @abc.abstractmethod
     def _run(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
-        """Return the mesh of each face: 478 points with x and y in shares of the picture."""
+        """Return the mesh of each face: 478 points with x and y in shares of the image."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -159,7 +159,7 @@ class FullRangeFaceDetector:
             self._detector.process(np.zeros((64, 64, 3), dtype=np.uint8))
 
     def find(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
-        """Find the boxes of all faces of a picture.
+        """Find the boxes of all faces of an image.
 
         Parameters
         ----------

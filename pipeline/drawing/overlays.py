@@ -15,20 +15,20 @@ import shapely
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline import images
-from pipeline.formats.samples import Sample, decode_planes
+from pipeline.formats.samples import StoredSample, decode_packed_masks
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.landmarks import FloatArray
 from regions.masks import unpack_masks
 from regions.polygons import FurtherRegions, clip_to_frame, region_polygons
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
 
 Pixels = npt.NDArray[np.uint8]
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-REGION_COLOURS: dict[str, Colour] = {
+REGION_COLORS: dict[str, Color] = {
     "below_chin": (47, 107, 255),
     "chin": (255, 138, 31),
     "cheeks": (240, 50, 230),
@@ -40,20 +40,20 @@ REGION_COLOURS: dict[str, Colour] = {
     "ears": (182, 255, 59),
     "top_of_head": (0, 133, 125),
 }
-MASK_COLOUR: Colour = (255, 40, 110)
-LANDMARK_COLOUR: Colour = (255, 255, 255)
-POINT_COLOUR: Colour = (255, 60, 0)
-DARK: Colour = (15, 15, 20)
+MASK_COLOR: Color = (255, 40, 110)
+LANDMARK_COLOR: Color = (255, 255, 255)
+POINT_COLOR: Color = (255, 60, 0)
+DARK: Color = (15, 15, 20)
 
-Rings = tuple[tuple[float, Colour], ...]
-"""A dot, from its edge to its middle: radii in pixels of the drawing, and colours."""
-LANDMARK_RINGS: Rings = ((2.3, DARK), (1.5, LANDMARK_COLOUR))
+Rings = tuple[tuple[float, Color], ...]
+"""A dot, from its edge to its middle: radii in pixels of the drawing, and colors."""
+LANDMARK_RINGS: Rings = ((2.3, DARK), (1.5, LANDMARK_COLOR))
 SMALL_RINGS: Rings = ((1.5, DARK), (0.9, (60, 255, 130)))
-"""Landmarks on a picture at a small size."""
+"""Landmarks on an image at a small size."""
 
 CROSS_ARM = 8.0
-CROSS_LINES: Rings = ((2.7, (255, 255, 255)), (1.4, POINT_COLOUR))
-"""The crosses of given points: half the lines' width in pixels of the drawing, and colours."""
+CROSS_LINES: Rings = ((2.7, (255, 255, 255)), (1.4, POINT_COLOR))
+"""The crosses of given points: half the lines' width in pixels of the drawing, and colors."""
 
 SCALE = 2
 """Drawings are this many times as large as the crop."""
@@ -88,31 +88,31 @@ class Tile(NamedTuple):
     flagged: bool = False
 
 
-def region_colours(names: Sequence[str]) -> dict[str, Colour]:
-    """Return a colour per region: those of `REGION_COLOURS`, and further hues for further regions."""
-    colours = {}
+def region_colors(names: Sequence[str]) -> dict[str, Color]:
+    """Return a color per region: those of `REGION_COLORS`, and further hues for further regions."""
+    colors = {}
     for index, name in enumerate(names):
         red, green, blue = colorsys.hsv_to_rgb(index * 0.618 % 1, 0.55, 0.95)
         further = (round(255 * red), round(255 * green), round(255 * blue))
-        colours[name] = REGION_COLOURS.get(name, further)
-    return colours
+        colors[name] = REGION_COLORS.get(name, further)
+    return colors
 
 
 def draw_regions(
-    sample: Sample,
+    sample: StoredSample,
     further: FurtherRegions | None = None,
-    picture_size: tuple[int, int] | None = None,
+    image_size: tuple[int, int] | None = None,
     only: str | None = None,
 ) -> Pixels:
     """Draw the regions and the 68 landmarks over the crop of a sample.
 
     Parameters
     ----------
-    sample : Sample
+    sample : StoredSample
     further : mapping, optional
         Regions beside the ten, as `regions.polygons.region_polygons` takes them.
-    picture_size : tuple of int, optional
-        Height and width of the source picture, in pixels: the regions are cut off at its edges,
+    image_size : tuple of int, optional
+        Height and width of the source image, in pixels: the regions are cut off at its edges,
         as they are in the masks.
     only : str, optional
         Draw this region alone.
@@ -124,14 +124,14 @@ def draw_regions(
     """
     landmarks = np.array(sample.description["landmarks"], dtype=np.float64)
     polygons = region_polygons(landmarks, further)
-    if picture_size is not None:
-        polygons = clip_to_frame(polygons, picture_size[1], picture_size[0])
+    if image_size is not None:
+        polygons = clip_to_frame(polygons, image_size[1], image_size[0])
     box = sample.description["crop"]
     canvas = enlarged_crop(sample)
-    colours = region_colours([*REGION_COLOURS, *(further or {})])
-    for polygon, (name, colour) in zip(polygons, colours.items(), strict=True):
+    colors = region_colors([*REGION_COLORS, *(further or {})])
+    for polygon, (name, color) in zip(polygons, colors.items(), strict=True):
         if only in (None, name):
-            _draw_polygon(canvas, _to_drawing(polygon, box), colour)
+            _draw_polygon(canvas, _to_drawing(polygon, box), color)
     draw_dots(canvas, shapely.get_coordinates(_to_drawing(shapely.points(landmarks), box)))
     return canvas
 
@@ -148,27 +148,27 @@ def draw_dots(canvas: Pixels, points: FloatArray, rings: Rings = LANDMARK_RINGS)
     rings : sequence of pairs of float and tuple of int
     """
     dots = shapely.points(_inside(canvas, points))
-    for radius, colour in rings:
-        _fill_each(canvas, shapely.buffer(dots, radius), colour)
+    for radius, color in rings:
+        _fill_each(canvas, shapely.buffer(dots, radius), color)
 
 
 def draw_crosses(canvas: Pixels, points: FloatArray, box: Sequence[int]) -> None:
-    """Mark points of the source picture by crosses on the drawing of a sample; those outside of it are left out.
+    """Mark points of the source image by crosses on the drawing of a sample; those outside of it are left out.
 
     Parameters
     ----------
     canvas : ndarray (436, 356, 3) uint8
         RGB; drawn on.
     points : ndarray (n, 2)
-        In pixels of the source picture.
+        In pixels of the source image.
     box : sequence of int
-        The crop: x0, y0, x1, y1, in pixels of the source picture.
+        The crop: x0, y0, x1, y1, in pixels of the source image.
     """
     inside = _inside(canvas, shapely.get_coordinates(_to_drawing(shapely.points(points), box)))
     arms = CROSS_ARM * math.sqrt(0.5) * np.array([[[-1, -1], [1, 1]], [[-1, 1], [1, -1]]])
     lines = shapely.linestrings(inside[:, None, None] + arms)
-    for half_width, colour in CROSS_LINES:
-        _fill_each(canvas, shapely.buffer(lines, half_width).ravel(), colour)
+    for half_width, color in CROSS_LINES:
+        _fill_each(canvas, shapely.buffer(lines, half_width).ravel(), color)
 
 
 def _inside(canvas: Pixels, points: FloatArray) -> FloatArray:
@@ -176,12 +176,12 @@ def _inside(canvas: Pixels, points: FloatArray) -> FloatArray:
     return kept
 
 
-def draw_mask(sample: Sample, attribute: int) -> Pixels:
+def draw_mask(sample: StoredSample, attribute: int) -> Pixels:
     """Draw the mask of one attribute over the crop of a sample, pixel by pixel as it is stored.
 
     Parameters
     ----------
-    sample : Sample
+    sample : StoredSample
     attribute : int
         Its index in the label file.
 
@@ -190,20 +190,20 @@ def draw_mask(sample: Sample, attribute: int) -> Pixels:
     ndarray (436, 356, 3) uint8
         RGB.
     """
-    mask = unpack_masks(decode_planes(sample.png), attribute + 1)[attribute]
+    mask = unpack_masks(decode_packed_masks(sample.png), attribute + 1)[attribute]
     canvas = enlarged_crop(sample)
     rows, cols = (
         ((np.arange(size) + 0.5) * mask_size / size).astype(int)
         for size, mask_size in zip(canvas.shape[:2], mask.shape, strict=True)
     )
     enlarged = np.ascontiguousarray(mask[np.ix_(rows, cols)])
-    _blend(canvas, enlarged * np.uint8(255), MASK_COLOUR, FILL + 0.1)
+    _blend(canvas, enlarged * np.uint8(255), MASK_COLOR, FILL + 0.1)
     outlines, _ = cv2.findContours(enlarged, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, outlines, -1, MASK_COLOUR, 2)
+    cv2.drawContours(canvas, outlines, -1, MASK_COLOR, 2)
     return canvas
 
 
-def enlarged_crop(sample: Sample) -> Pixels:
+def enlarged_crop(sample: StoredSample) -> Pixels:
     """Return the crop of a sample at the size of a drawing: ``(436, 356, 3)`` uint8, RGB."""
     crop = images.decode(sample.jpeg).pixels
     size = (SCALE * IMAGE_WIDTH, SCALE * IMAGE_HEIGHT)
@@ -211,50 +211,50 @@ def enlarged_crop(sample: Sample) -> Pixels:
 
 
 def _to_drawing(geometry: Any, box: Sequence[int]) -> Any:
-    """Map a geometry from pixels of the source picture to pixels of the drawing."""
+    """Map a geometry from pixels of the source image to pixels of the drawing."""
     low, high = np.array(box[:2]), np.array(box[2:])
     scale = SCALE * np.array([IMAGE_WIDTH, IMAGE_HEIGHT]) / (high - low)
     return shapely.transform(geometry, lambda points: (points - low) * scale)
 
 
 def _fixed_point(geometry: Any) -> npt.NDArray[np.int32]:
-    """Return the vertices as OpenCV takes them, which counts from the centre of the first pixel."""
+    """Return the vertices as OpenCV takes them, which counts from the center of the first pixel."""
     points: FloatArray = shapely.get_coordinates(geometry) - 0.5
     fixed: npt.NDArray[np.int32] = np.round(points * (1 << SUBPIXEL_BITS)).astype(np.int32)
     return fixed
 
 
-def _draw_polygon(canvas: Pixels, geometry: Any, colour: Colour) -> None:
+def _draw_polygon(canvas: Pixels, geometry: Any, color: Color) -> None:
     """Fill and outline a Polygon or MultiPolygon, its holes left out."""
     rings = [_fixed_point(ring) for ring in shapely.get_rings(shapely.get_parts(geometry))]
     if not rings:
         return
     coverage = np.zeros(canvas.shape[:2], dtype=np.uint8)
     _fill(coverage, rings, (255, 255, 255))
-    _blend(canvas, coverage, colour, FILL)
-    cv2.polylines(canvas, rings, True, colour, 2, cv2.LINE_AA, SUBPIXEL_BITS)
+    _blend(canvas, coverage, color, FILL)
+    cv2.polylines(canvas, rings, True, color, 2, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
-def _blend(canvas: Pixels, coverage: Pixels, colour: Colour, opacity: float) -> None:
-    """Lay a colour over the canvas where `coverage` (0 to 255) says."""
+def _blend(canvas: Pixels, coverage: Pixels, color: Color, opacity: float) -> None:
+    """Lay a color over the canvas where `coverage` (0 to 255) says."""
     x, y, width, height = cv2.boundingRect(coverage)
     window = (slice(y, y + height), slice(x, x + width))
     weight = coverage[window][:, :, None] * np.float32(opacity / 255)
-    canvas[window] = np.round(canvas[window] * (1 - weight) + np.array(colour, dtype=np.float32) * weight)
+    canvas[window] = np.round(canvas[window] * (1 - weight) + np.array(color, dtype=np.float32) * weight)
 
 
-def _fill(canvas: Pixels, rings: Sequence[npt.NDArray[np.int32]], colour: Colour) -> None:
-    cv2.fillPoly(canvas, rings, colour, cv2.LINE_AA, SUBPIXEL_BITS)
+def _fill(canvas: Pixels, rings: Sequence[npt.NDArray[np.int32]], color: Color) -> None:
+    cv2.fillPoly(canvas, rings, color, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
-def _fill_each(canvas: Pixels, polygons: Iterable[Any], colour: Colour) -> None:
+def _fill_each(canvas: Pixels, polygons: Iterable[Any], color: Color) -> None:
     """Fill polygons without holes one by one: filled at once, they would cancel out where two overlap."""
     for polygon in polygons:
-        _fill(canvas, [_fixed_point(polygon)], colour)
+        _fill(canvas, [_fixed_point(polygon)], color)
 
 
-def contact_sheet(tiles: Sequence[Tile], title: str, legend: Mapping[str, Colour]) -> Image.Image:
-    """Lay drawings out as a grid with captions, a title above and the meaning of the colours below.
+def contact_sheet(tiles: Sequence[Tile], title: str, legend: Mapping[str, Color]) -> Image.Image:
+    """Lay drawings out as a grid with captions, a title above and the meaning of the colors below.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def contact_sheet(tiles: Sequence[Tile], title: str, legend: Mapping[str, Colour
         At least one.
     title : str
     legend : mapping of str to tuple of int
-        Colours by name.
+        Colors by name.
 
     Returns
     -------
@@ -348,10 +348,10 @@ def _legend_rows(names: Sequence[str], width: int) -> list[list[str]]:
     return rows
 
 
-def _draw_legend_row(draw: ImageDraw.ImageDraw, y: int, names: Sequence[str], colours: Mapping[str, Colour]) -> None:
+def _draw_legend_row(draw: ImageDraw.ImageDraw, y: int, names: Sequence[str], colors: Mapping[str, Color]) -> None:
     x = MARGIN
     for name in names:
-        draw.rounded_rectangle((x, y, x + LINE, y + LINE), 5, colours[name])
+        draw.rounded_rectangle((x, y, x + LINE, y + LINE), 5, colors[name])
         draw.text((x + LINE + 8, y + LINE / 2), display_name(name), INK, _font(TEXT_SIZE), anchor="lm")
         x += _legend_entry_width(name)
 

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.detection.fallback_chain import WEAK_RUNGS
+from pipeline.detection.fallback_chain import WEAK_SOURCES
 from pipeline.drawing import overlays
-from pipeline.drawing.selection import Grouping, Pick, by_column, pick_images, read_picks, with_attribute
+from pipeline.drawing.selection import Grouping, SelectedImage, by_column, read_selected, select_images, with_attribute
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import WRITTEN
-from pipeline.formats.samples import Sample, ShardError
+from pipeline.formats.samples import ShardError, StoredSample
 from pipeline.records import InputError
 from regions.attributes import suggestion
 
@@ -76,36 +76,36 @@ def _tiles(
     group: Grouping = by_column("status") if attribute is None else with_attribute(attribute)
     name = WRITTEN if attribute is None else attribute
     shards = [shard["name"] for shard in dataset["shards"] if shard["samples"]]
-    picks = pick_images(output, shards, {name: count}, group)[name]
-    return [_tile(pick, sample, dataset, attribute, region) for pick, sample in read_picks(output, picks)]
+    selected = select_images(output, shards, {name: count}, group)[name]
+    return [_tile(chosen, sample, dataset, attribute, region) for chosen, sample in read_selected(output, selected)]
 
 
 def _tile(
-    pick: Pick, sample: Sample, dataset: Mapping[str, Any], attribute: str | None, region: str | None
+    chosen: SelectedImage, sample: StoredSample, dataset: Mapping[str, Any], attribute: str | None, region: str | None
 ) -> overlays.Tile:
-    rung = sample.description["rung"]
+    landmark_source = sample.description["landmark_source"]
     if attribute is not None:
         pixels = overlays.draw_mask(sample, dataset["attributes"].index(attribute))
     else:
         further = dataset["attribute_table"]["further_regions"]
-        pixels = overlays.draw_regions(sample, further, (pick.height, pick.width), region)
-    weak = rung in WEAK_RUNGS
-    note = f"{overlays.display_name(rung)} (weak)" if weak else overlays.display_name(rung)
-    return overlays.Tile(pixels, pick.image_id, note, weak)
+        pixels = overlays.draw_regions(sample, further, (chosen.height, chosen.width), region)
+    weak = landmark_source in WEAK_SOURCES
+    note = f"{overlays.display_name(landmark_source)} (weak)" if weak else overlays.display_name(landmark_source)
+    return overlays.Tile(pixels, chosen.image_id, note, weak)
 
 
 def _sheet(
     tiles: Sequence[overlays.Tile], dataset: Mapping[str, Any], attribute: str | None, region: str | None
 ) -> Any:
     if attribute is None:
-        colours = overlays.region_colours(dataset["regions"])
-        what = f"{len(colours)} regions" if region is None else overlays.display_name(region)
+        colors = overlays.region_colors(dataset["regions"])
+        what = f"{len(colors)} regions" if region is None else overlays.display_name(region)
         title = f"{what} and 68 landmarks, {len(tiles)} of {dataset['samples']:,} samples"
         if refined := dataset.get("refine"):
             title += f"; outlines before --refine {refined}"
-        return overlays.contact_sheet(tiles, title, colours if region is None else {region: colours[region]})
+        return overlays.contact_sheet(tiles, title, colors if region is None else {region: colors[region]})
     regions = dataset["attribute_table"]["attributes"][attribute]
     entry = f"mask of {attribute}: {', '.join(regions)}"
     return overlays.contact_sheet(
-        tiles, f"Mask of {attribute} over {len(tiles)} samples that have it", {entry: overlays.MASK_COLOUR}
+        tiles, f"Mask of {attribute} over {len(tiles)} samples that have it", {entry: overlays.MASK_COLOR}
     )

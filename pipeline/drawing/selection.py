@@ -12,18 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.formats.manifest import WRITTEN, read_manifest
-from pipeline.formats.samples import Sample, read_samples, shard_path
+from pipeline.formats.samples import StoredSample, read_samples, shard_path
 
 MAX_SPREAD = 24
 """Shards looked into even if fewer have enough images."""
 
-COLUMNS = ["image_id", "key", "status", "reason", "detail", "rung", "labels", "height", "width"]
+COLUMNS = ["image_id", "key", "status", "reason", "detail", "landmark_source", "labels", "height", "width"]
 
 Grouping = Callable[[pa.Table], Any]
 """From a manifest to the group of each row, null for rows of none: an array of strings."""
 
 
-class Pick(NamedTuple):
+class SelectedImage(NamedTuple):
     """One image out of a manifest.
 
     Attributes
@@ -33,9 +33,9 @@ class Pick(NamedTuple):
     detail : str
         Of a rejected image; else empty.
     height, width : int
-        Size of the source picture, 0 where unknown.
+        Size of the source image, 0 where unknown.
     landmarks : tuple of float
-        x and y of each of the 68, in pixels of the source picture, not a number where there are none;
+        x and y of each of the 68, in pixels of the source image, not a number where there are none;
         empty where they were not asked for.
     """
 
@@ -64,10 +64,10 @@ def with_attribute(name: str) -> Grouping:
     return group
 
 
-def pick_images(
+def select_images(
     output: str, shards: Sequence[str], quotas: Mapping[str, int], group: Grouping, *, landmarks: bool = False
-) -> dict[str, list[Pick]]:
-    """Pick images of each group, spread over the shards; always the same ones for the same run.
+) -> dict[str, list[SelectedImage]]:
+    """SelectedImage images of each group, spread over the shards; always the same ones for the same run.
 
     A few shards that are spread evenly are looked into, then one after the other until every
     group has its quota.
@@ -87,7 +87,7 @@ def pick_images(
 
     Returns
     -------
-    dict of str to list of Pick
+    dict of str to list of SelectedImage
         For each group at most its quota, in the order of the shards; fewer where there are no more.
 
     Raises
@@ -95,7 +95,7 @@ def pick_images(
     OSError, pyarrow.ArrowException
         If a manifest is missing or damaged.
     """
-    found: dict[str, dict[int, list[Pick]]] = {name: {} for name in quotas}
+    found: dict[str, dict[int, list[SelectedImage]]] = {name: {} for name in quotas}
     first = spread(len(shards), min(max(quotas.values(), default=0), MAX_SPREAD))
     for visited, index in enumerate([*first, *sorted(set(range(len(shards))) - set(first))], 1):
         table = read_manifest(output, shards[index], [*COLUMNS, "landmarks"] if landmarks else COLUMNS)
@@ -103,7 +103,7 @@ def pick_images(
         for name, quota in quotas.items():
             rows = table.filter(pc.fill_null(pc.equal(groups, name), False)).slice(0, quota)
             if len(rows):
-                found[name][index] = [_pick(shards[index], name, row) for row in rows.to_pylist()]
+                found[name][index] = [_selected_image(shards[index], name, row) for row in rows.to_pylist()]
         if visited >= len(first) and all(
             sum(map(len, found[name].values())) >= quota for name, quota in quotas.items()
         ):
@@ -121,8 +121,8 @@ def spread(size: int, count: int) -> list[int]:
     return [(2 * i + 1) * size // (2 * count) for i in range(count)]
 
 
-def _pick(shard: str, group: str, row: Mapping[str, Any]) -> Pick:
-    return Pick(
+def _selected_image(shard: str, group: str, row: Mapping[str, Any]) -> SelectedImage:
+    return SelectedImage(
         shard=shard,
         image_id=row["image_id"],
         key=row["key"],
@@ -134,15 +134,15 @@ def _pick(shard: str, group: str, row: Mapping[str, Any]) -> Pick:
     )
 
 
-def _take_in_turn(of_shard: Mapping[int, list[Pick]], quota: int) -> list[Pick]:
+def _take_in_turn(of_shard: Mapping[int, list[SelectedImage]], quota: int) -> list[SelectedImage]:
     """Take a first image from every shard, then a second one, and so on."""
     shards = [of_shard[index] for index in sorted(of_shard)]
     rounds = itertools.chain.from_iterable(itertools.zip_longest(*shards))
-    taken = set(itertools.islice((pick for pick in rounds if pick is not None), quota))
-    return [pick for shard in shards for pick in shard if pick in taken]
+    taken = set(itertools.islice((chosen for chosen in rounds if chosen is not None), quota))
+    return [chosen for shard in shards for chosen in shard if chosen in taken]
 
 
-def read_picks(output: str, picks: Sequence[Pick]) -> Iterator[tuple[Pick, Sample]]:
+def read_selected(output: str, selected: Sequence[SelectedImage]) -> Iterator[tuple[SelectedImage, StoredSample]]:
     """Yield the samples of picked images by shard; each shard is read up to its last picked image.
 
     Raises
@@ -150,9 +150,9 @@ def read_picks(output: str, picks: Sequence[Pick]) -> Iterator[tuple[Pick, Sampl
     ShardError
         If a shard can't be read.
     """
-    of_shard: dict[str, dict[str, Pick]] = defaultdict(dict)
-    for pick in picks:
-        of_shard[pick.shard][pick.key] = pick
+    of_shard: dict[str, dict[str, SelectedImage]] = defaultdict(dict)
+    for chosen in selected:
+        of_shard[chosen.shard][chosen.key] = chosen
     for shard, wanted in of_shard.items():
         with contextlib.closing(read_samples(shard_path(output, shard))) as samples:
             for sample in samples:
@@ -162,7 +162,7 @@ def read_picks(output: str, picks: Sequence[Pick]) -> Iterator[tuple[Pick, Sampl
                     break
 
 
-def first_samples(output: str, shards: Sequence[str], count: int) -> Iterator[Sample]:
+def first_samples(output: str, shards: Sequence[str], count: int) -> Iterator[StoredSample]:
     """Yield about `count` samples: the first ones of shards that are spread evenly.
 
     Raises
@@ -176,10 +176,10 @@ def first_samples(output: str, shards: Sequence[str], count: int) -> Iterator[Sa
             yield from itertools.islice(samples, -(-count // len(chosen)))
 
 
-def share_out(total: int, available: Mapping[str, int]) -> dict[str, int]:
+def split_quota(total: int, available: Mapping[str, int]) -> dict[str, int]:
     """Share out places among groups as evenly as what each has allows; every group gets one.
 
-    >>> share_out(10, {"a": 100, "b": 2, "c": 50})
+    >>> split_quota(10, {"a": 100, "b": 2, "c": 50})
     {'a': 4, 'b': 2, 'c': 4}
     """
     shares: dict[str, int] = {}

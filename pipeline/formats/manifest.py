@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.records import Annotated, FloatRows, Rejected, ShardSummary
+from pipeline.records import FloatRows, RejectedImage, ShardSummary, WrittenSample
 from regions.crop import Box
 from regions.landmarks import NUM_LANDMARKS
 
@@ -32,7 +32,7 @@ class ManifestRow(NamedTuple):
     status: str
     reason: str | None
     detail: str | None
-    rung: str | None
+    landmark_source: str | None
     landmarks: FloatRows | None
     points: FloatRows | None
     crop: Box | None
@@ -46,7 +46,7 @@ def manifest_path(output: str, name: str) -> str:
     return storage.join(output, MANIFEST_FOLDER, name + MANIFEST_SUFFIX)
 
 
-def manifest_row(result: Annotated | Rejected) -> ManifestRow:
+def manifest_row(result: WrittenSample | RejectedImage) -> ManifestRow:
     """Return what is kept of an image."""
     row = result.row
     kept = ManifestRow(
@@ -55,7 +55,7 @@ def manifest_row(result: Annotated | Rejected) -> ManifestRow:
         status=WRITTEN,
         reason=None,
         detail=None,
-        rung=None,
+        landmark_source=None,
         landmarks=None,
         points=row.points,
         crop=None,
@@ -63,9 +63,9 @@ def manifest_row(result: Annotated | Rejected) -> ManifestRow:
         width=result.width,
         sha256=result.sha256,
     )
-    if isinstance(result, Rejected):
+    if isinstance(result, RejectedImage):
         return kept._replace(status=REJECTED, reason=result.reason, detail=result.detail, landmarks=result.guess)
-    return kept._replace(rung=result.rung, landmarks=result.landmarks, crop=result.crop)
+    return kept._replace(landmark_source=result.landmark_source, landmarks=result.landmarks, crop=result.crop)
 
 
 def write_manifest(
@@ -110,7 +110,7 @@ def _table(
             "status": pa.array([row.status for row in rows], pa.string()),
             "reason": pa.array([row.reason for row in rows], pa.string()),
             "detail": pa.array([row.detail for row in rows], pa.string()),
-            "rung": pa.array([row.rung for row in rows], pa.string()),
+            "landmark_source": pa.array([row.landmark_source for row in rows], pa.string()),
             "landmarks": pa.FixedSizeListArray.from_arrays(_landmarks(rows).ravel(), 2 * NUM_LANDMARKS),
             "points": pa.array([None if row.points is None else row.points.ravel() for row in rows], POINTS_TYPE),
             "crop": pa.array([row.crop for row in rows], pa.list_(pa.int32())),

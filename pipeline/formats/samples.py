@@ -25,7 +25,7 @@ def shard_path(output: str, name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Sample:
+class StoredSample:
     """A sample as it is read back.
 
     Attributes
@@ -46,7 +46,7 @@ class ShardError(Exception):
     """A shard that can't be read; the message names the shard and the sample."""
 
 
-def read_samples(path: str) -> Generator[Sample, None, None]:
+def read_samples(path: str) -> Generator[StoredSample, None, None]:
     """Yield the samples of a tar file in order.
 
     Raises
@@ -55,7 +55,7 @@ def read_samples(path: str) -> Generator[Sample, None, None]:
         If the file is no tar file, or a sample lacks a member or has an unknown one.
     """
     for key, members in read_members(path, (JPEG, MASKS, JSON)):
-        yield Sample(key, members[JPEG], members[MASKS], parse_description(path, key, members[JSON]))
+        yield StoredSample(key, members[JPEG], members[MASKS], parse_description(path, key, members[JSON]))
 
 
 def read_members(path: str, endings: Sequence[str]) -> Generator[tuple[str, dict[str, bytes]], None, None]:
@@ -115,7 +115,7 @@ def parse_description(path: str, key: str, text: bytes) -> dict[str, Any]:
         raise ShardError(f"{path}: sample {key!r}: {JSON} is not valid JSON") from None
 
 
-def decode_planes(png: bytes, size: tuple[int, int] = (MASK_HEIGHT, MASK_WIDTH)) -> npt.NDArray[np.uint8]:
+def decode_packed_masks(png: bytes, size: tuple[int, int] = (MASK_HEIGHT, MASK_WIDTH)) -> npt.NDArray[np.uint8]:
     """Decode the packed masks of a sample: ``(planes, height, width)`` uint8.
 
     Parameters

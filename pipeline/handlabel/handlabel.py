@@ -1,4 +1,4 @@
-"""``attparse handlabel``: rejected pictures out to labelme, landmarks placed by hand back as a CSV file."""
+"""``attparse handlabel``: rejected images out to labelme, landmarks placed by hand back as a CSV file."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ from pipeline.records import InputError
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 LABELLED_REASONS = ("no_face", "wrong_face")
-"""Rejects that landmarks placed by hand can save: the picture itself is good."""
+"""Rejects that landmarks placed by hand can save: the image itself is good."""
 
 INDEX_FILE = "images.csv"
 INDEX_COLUMNS = ["file", "image_id", "reason", "sha256"]
 FILE_NAME = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z]+")
-"""Names of the pictures in the folder: the sample's key and an ending."""
+"""Names of the images in the folder: the sample's key and an ending."""
 SUFFIX_OF_FORMAT = {"PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
 
 log = logging.getLogger("attparse")
 
 
 class Reject(NamedTuple):
-    """A rejected image that can be labelled.
+    """A rejected image that can be labeled.
 
     Attributes
     ----------
     image_id, key, reason : str
     landmarks : ndarray (68, 2) float64
-        Where to start, in pixels of the source picture; not a number where nothing is known.
+        Where to start, in pixels of the source image; not a number where nothing is known.
     height, width : int
-        Size of the source picture, as it is shown.
+        Size of the source image, as it is shown.
     sha256 : str
         Of the source file.
     """
@@ -66,7 +66,7 @@ class Reject(NamedTuple):
 
 
 class IndexRow(NamedTuple):
-    """A row of the index file: the picture's name in the folder, its image, the hash of the exported labels."""
+    """A row of the index file: the image's name in the folder, its image, the hash of the exported labels."""
 
     file: str
     image_id: str
@@ -74,42 +74,42 @@ class IndexRow(NamedTuple):
     sha256: str
 
 
-class Exported(NamedTuple):
-    """What an export did: images by reason, those copied and those that can't be labelled."""
+class ExportCounts(NamedTuple):
+    """What an export did: images by reason, those copied and those that can't be labeled."""
 
     copied: dict[str, int]
     left_out: dict[str, int]
 
 
-class Imported(NamedTuple):
-    """What an import found: files labelled, files as they were exported, files no longer there."""
+class ImportCounts(NamedTuple):
+    """What an import found: files labeled, files as they were exported, files no longer there."""
 
-    labelled: int
+    labeled: int
     untouched: int
     absent: int
 
 
-def export_rejects(output: str, to: str, image_folder: str | None = None) -> Exported:
-    """Copy the rejected pictures that can be labelled into a new folder, each with a labelme file.
+def export_rejects(output: str, to: str, image_folder: str | None = None) -> ExportCounts:
+    """Copy the rejected images that can be labeled into a new folder, each with a labelme file.
 
     Parameters
     ----------
     output : str
         Folder of a finished run, local or remote.
     to : str
-        Local folder to make. It appears when it is complete; if nothing can be labelled, it is not made.
+        Local folder to make. It appears when it is complete; if nothing can be labeled, it is not made.
     image_folder : str, optional
-        Where the pictures are, if no longer where the run found them.
+        Where the images are, if no longer where the run found them.
 
     Raises
     ------
     InputError
-        If the run can't be read, a picture is not the one that the run saw, or the folder is there
-        already: what was labelled by hand is never overwritten.
+        If the run can't be read, an image is not the one that the run saw, or the folder is there
+        already: what was labeled by hand is never overwritten.
     """
     dataset = read_dataset_file(output)
     rejects: Mapping[str, int] = dataset["rejects"]
-    exported = Exported(
+    exported = ExportCounts(
         {reason: count for reason, count in rejects.items() if reason in LABELLED_REASONS},
         {reason: count for reason, count in rejects.items() if reason not in LABELLED_REASONS},
     )
@@ -122,7 +122,7 @@ def export_rejects(output: str, to: str, image_folder: str | None = None) -> Exp
     total = sum(exported.copied.values())
     shards = [shard["name"] for shard in dataset["shards"] if shard["rejected"]]
     with _made_at_once(to) as folder:
-        with tqdm(_read_rejects(output, shards), total=total, unit=" pictures", desc="export") as bar:
+        with tqdm(_read_rejects(output, shards), total=total, unit=" images", desc="export") as bar:
             rows = [_export(reject, source, folder) for reject in bar]
         if len(rows) != total:
             raise InputError(
@@ -160,7 +160,7 @@ def _made_at_once(to: str) -> Iterator[str]:
 
 
 def _read_rejects(output: str, shards: Sequence[str]) -> Iterator[Reject]:
-    """Yield the images that can be labelled, holding the manifest of one shard at a time."""
+    """Yield the images that can be labeled, holding the manifest of one shard at a time."""
     for shard in shards:
         try:
             table = read_manifest(output, shard, list(Reject._fields))
@@ -175,8 +175,8 @@ def _read_rejects(output: str, shards: Sequence[str]) -> Iterator[Reject]:
 
 
 def _export(reject: Reject, source: str, folder: str) -> IndexRow:
-    """Copy one picture, write its labelme file, and return its row of the index."""
-    content = _read_picture(reject, source)
+    """Copy one image, write its labelme file, and return its row of the index."""
+    content = _read_image(reject, source)
     file = reject.key + _suffix(reject.image_id, content)
     if not FILE_NAME.fullmatch(file):
         raise InputError(f"image {reject.image_id!r}: key {reject.key!r}, expected letters, digits, - and _")
@@ -187,11 +187,11 @@ def _export(reject: Reject, source: str, folder: str) -> IndexRow:
             with open(os.path.join(folder, name), "xb") as stream:
                 stream.write(data)
         except FileExistsError:
-            raise InputError(f"image {reject.image_id!r}: another one's picture is named {name!r}, too") from None
+            raise InputError(f"image {reject.image_id!r}: another one's image is named {name!r}, too") from None
     return IndexRow(file, reject.image_id, reject.reason, hashlib.sha256(labels).hexdigest())
 
 
-def _read_picture(reject: Reject, source: str) -> bytes:
+def _read_image(reject: Reject, source: str) -> bytes:
     if is_unsafe(reject.image_id):
         raise InputError(f"image {reject.image_id!r}: expected a plain path below the image folder")
     path = storage.join(source, reject.image_id)
@@ -199,16 +199,16 @@ def _read_picture(reject: Reject, source: str) -> bytes:
         content = storage.read_bytes(path)
     except OSError as error:
         raise InputError(
-            f"{path}: {error.strerror or error}, expected the picture that the run saw"
+            f"{path}: {error.strerror or error}, expected the image that the run saw"
             " (where the image folder has moved, --images names it)"
         ) from None
     if hashlib.sha256(content).hexdigest() != reject.sha256:
-        raise InputError(f"{path}: not the picture that the run saw (its sha256 differs): run again before exporting")
+        raise InputError(f"{path}: not the image that the run saw (its sha256 differs): run again before exporting")
     return content
 
 
 def _suffix(image_id: str, content: bytes) -> str:
-    """Return the ending of an image's name; where it is none of a picture's, one that fits the content."""
+    """Return the ending of an image's name; where it is none of an image's, one that fits the content."""
     suffix = os.path.splitext(image_id)[1]
     if suffix.lower() in IMAGE_SUFFIXES:
         return suffix
@@ -220,8 +220,8 @@ def _labels_name(file: str) -> str:
     return os.path.splitext(file)[0] + ".json"
 
 
-def import_labels(folder: str, to: str) -> Imported:
-    """Turn the labelled files of an exported folder into a CSV file for ``attparse run --landmarks``.
+def import_labels(folder: str, to: str) -> ImportCounts:
+    """Turn the labeled files of an exported folder into a CSV file for ``attparse run --landmarks``.
 
     Files that nobody has saved since the export are left out. A file that can't be used is named in
     the log; then nothing is written.
@@ -231,12 +231,12 @@ def import_labels(folder: str, to: str) -> Imported:
     folder : str
         Local folder that `export_rejects` made.
     to : str
-        CSV file to write: image_name, x_0 to x_67, y_0 to y_67, in pixels of the source picture.
+        CSV file to write: image_name, x_0 to x_67, y_0 to y_67, in pixels of the source image.
 
     Raises
     ------
     InputError
-        If a labelled file can't be used, nothing is labelled yet, or the CSV file can't be written.
+        If a labeled file can't be used, nothing is labeled yet, or the CSV file can't be written.
     """
     index = os.path.join(folder, INDEX_FILE)
     if not to.lower().endswith(".csv") or os.path.realpath(to) == os.path.realpath(index):
@@ -253,21 +253,21 @@ def import_labels(folder: str, to: str) -> Imported:
             elif hashlib.sha256(content).hexdigest() == row.sha256:
                 untouched += 1
             else:
-                landmarks = labelled_landmarks(content, row.file, _picture_size(folder, row.file))
+                landmarks = labelled_landmarks(content, row.file, _image_size(folder, row.file))
                 lines.append([row.image_id, *(f"{value:.3f}" for value in landmarks.T.ravel())])
         except LabelError as error:
             log.error("%s: %s", path, error)
             bad += 1
     if bad:
-        raise InputError(f"{folder}: {bad} of {bad + len(lines)} labelled files can't be used, nothing was written")
+        raise InputError(f"{folder}: {bad} of {bad + len(lines)} labeled files can't be used, nothing was written")
     if not lines:
         missing = f", {absent} are not there" if absent else ""
-        raise InputError(f"{folder}: nothing labelled yet: {untouched} files are as they were exported{missing}")
+        raise InputError(f"{folder}: nothing labeled yet: {untouched} files are as they were exported{missing}")
     try:
         storage.write_bytes(to, _csv([["image_name", *LANDMARK_COLUMNS], *lines]))
     except OSError as error:
         raise InputError(f"{to}: can't write: {error.strerror or error}") from None
-    return Imported(len(lines), untouched, absent)
+    return ImportCounts(len(lines), untouched, absent)
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> bytes:
@@ -314,12 +314,12 @@ def _read_labels(path: str) -> bytes | None:
         raise LabelError(error.strerror) from None
 
 
-def _picture_size(folder: str, file: str) -> tuple[int, int]:
-    """Return height and width of a picture as it is shown."""
+def _image_size(folder: str, file: str) -> tuple[int, int]:
+    """Return height and width of an image as it is shown."""
     try:
-        picture = images.decode(storage.read_bytes(os.path.join(folder, file)))
+        image = images.decode(storage.read_bytes(os.path.join(folder, file)))
     except OSError as error:
-        raise LabelError(f"its picture {file}: {error.strerror}") from None
+        raise LabelError(f"its image {file}: {error.strerror}") from None
     except images.ImageError as error:
-        raise LabelError(f"its picture {file}: {error}") from None
-    return picture.height, picture.width
+        raise LabelError(f"its image {file}: {error}") from None
+    return image.height, image.width

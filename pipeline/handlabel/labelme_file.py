@@ -11,19 +11,19 @@ import numpy as np
 
 from pipeline.inputs.text_tables import MAX_NUMBER
 from regions.landmarks import NUM_LANDMARKS, FloatArray, landmarks_in_box
-from regions.quality import implausible
+from regions.quality import plausibility_problem
 
 LABELME_VERSION = "5.5.0"
 LABELS = [str(index) for index in range(NUM_LANDMARKS)]
 START_SHARE = 0.6
-"""Size of the mean face that is placed where there is no guess, as a share of the picture's shorter side."""
+"""Size of the mean face that is placed where there is no guess, as a share of the image's shorter side."""
 EDGE = 1.0
-"""Points are placed at least this far inside of the picture, in pixels: labelme shows none beyond its edge."""
+"""Points are placed at least this far inside of the image, in pixels: labelme shows none beyond its edge."""
 MAX_NAMED = 10
 
 
 class LabelError(Exception):
-    """A labelled file that can't be used; the message tells what was found and what was expected."""
+    """A labeled file that can't be used; the message tells what was found and what was expected."""
 
 
 def start_landmarks(guess: FloatArray, size: tuple[int, int]) -> FloatArray:
@@ -32,15 +32,15 @@ def start_landmarks(guess: FloatArray, size: tuple[int, int]) -> FloatArray:
     Parameters
     ----------
     guess : ndarray (68, 2)
-        In pixels of the picture; may be not a number.
+        In pixels of the image; may be not a number.
     size : tuple of int
-        Height and width of the picture, in pixels.
+        Height and width of the image, in pixels.
 
     Returns
     -------
     ndarray (68, 2)
-        The guess, or the mean face in the middle of the picture where the guess is unknown or lies
-        wholly outside; points outside of the picture are moved to just inside.
+        The guess, or the mean face in the middle of the image where the guess is unknown or lies
+        wholly outside; points outside of the image are moved to just inside.
     """
     high = np.array(size[::-1], dtype=np.float64)
     inside = ((guess >= 0) & (guess <= high)).all(axis=1)
@@ -50,17 +50,17 @@ def start_landmarks(guess: FloatArray, size: tuple[int, int]) -> FloatArray:
     return np.clip(guess, EDGE, np.maximum(high - EDGE, EDGE))
 
 
-def labelme_file(picture: str, landmarks: FloatArray, size: tuple[int, int]) -> bytes:
-    """Return a file that labelme opens: a picture and 68 points labelled 0 to 67.
+def labelme_file(image: str, landmarks: FloatArray, size: tuple[int, int]) -> bytes:
+    """Return a file that labelme opens: an image and 68 points labeled 0 to 67.
 
     Parameters
     ----------
-    picture : str
-        Name of the picture, in the same folder.
+    image : str
+        Name of the image, in the same folder.
     landmarks : ndarray (68, 2)
-        In pixels of the picture.
+        In pixels of the image.
     size : tuple of int
-        Height and width of the picture, in pixels.
+        Height and width of the image, in pixels.
     """
     height, width = size
     shapes: list[dict[str, Any]] = [
@@ -79,7 +79,7 @@ def labelme_file(picture: str, landmarks: FloatArray, size: tuple[int, int]) -> 
         "version": LABELME_VERSION,
         "flags": {},
         "shapes": shapes,
-        "imagePath": picture,
+        "imagePath": image,
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
@@ -87,42 +87,42 @@ def labelme_file(picture: str, landmarks: FloatArray, size: tuple[int, int]) -> 
     return json.dumps(document, indent=2).encode()
 
 
-def labelled_landmarks(content: bytes, picture: str, size: tuple[int, int]) -> FloatArray:
+def labelled_landmarks(content: bytes, image: str, size: tuple[int, int]) -> FloatArray:
     """Return the landmarks of a file that labelme has saved.
 
     Parameters
     ----------
     content : bytes
         The file.
-    picture : str
-        Name of the picture it must be of.
+    image : str
+        Name of the image it must be of.
     size : tuple of int
-        Height and width of the picture, in pixels.
+        Height and width of the image, in pixels.
 
     Returns
     -------
     ndarray (68, 2)
-        In pixels of the picture.
+        In pixels of the image.
 
     Raises
     ------
     LabelError
-        If they are not 68 points in that picture that look like a face.
+        If they are not 68 points in that image that look like a face.
     """
     height, width = size
     document = _parse(content)
     named = str(document.get("imagePath")).replace("\\", "/").rpartition("/")[2]
-    if named != picture:
-        raise LabelError(f"imagePath is {named[-60:]!r}, expected {picture!r}: the labels are another picture's")
+    if named != image:
+        raise LabelError(f"imagePath is {named[-60:]!r}, expected {image!r}: the labels are another image's")
     found = document.get("imageHeight"), document.get("imageWidth")
     if found != size:
-        raise LabelError(f"imageHeight and imageWidth are {str(found)[:60]}, expected {size}, as {picture} is shown")
+        raise LabelError(f"imageHeight and imageWidth are {str(found)[:60]}, expected {size}, as {image} is shown")
     landmarks = _points(document["shapes"])
     outside = np.flatnonzero(((landmarks < 0) | (landmarks > (width, height))).any(axis=1))
     if len(outside):
         x, y = landmarks[outside[0]]
-        raise LabelError(f"landmark {outside[0]} at ({x:.1f}, {y:.1f}), outside of the picture of {width}x{height}")
-    failure = implausible(landmarks, width, height)
+        raise LabelError(f"landmark {outside[0]} at ({x:.1f}, {y:.1f}), outside of the image of {width}x{height}")
+    failure = plausibility_problem(landmarks, width, height)
     if failure:
         raise LabelError(failure)
     return landmarks
@@ -140,11 +140,11 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 
 def _points(shapes: Sequence[Mapping[str, Any]]) -> FloatArray:
-    """Return the points of shapes labelled 0 to 67 as ``(68, 2)``."""
+    """Return the points of shapes labeled 0 to 67 as ``(68, 2)``."""
     labels = [shape.get("label") for shape in shapes]
     others = [repr(label)[:40] for label in labels if label not in LABELS]
     if others:
-        raise LabelError(f"labelled {_listed(others)}, expected 0 to {NUM_LANDMARKS - 1} once each and nothing else")
+        raise LabelError(f"labeled {_listed(others)}, expected 0 to {NUM_LANDMARKS - 1} once each and nothing else")
     counts = Counter(labels)
     wrong = {"missing": [x for x in LABELS if not counts[x]], "doubled": [x for x in LABELS if counts[x] > 1]}
     problems = [

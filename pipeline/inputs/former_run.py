@@ -9,7 +9,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.detection.fallback_chain import WEAK_RUNGS
+from pipeline.detection.fallback_chain import WEAK_SOURCES
 from pipeline.formats.manifest import MANIFEST_FOLDER, MANIFEST_SUFFIX, WRITTEN, landmark_rows, read_manifest_file
 from pipeline.records import FloatRows, InputError
 from regions.landmarks import NUM_LANDMARKS
@@ -17,7 +17,7 @@ from regions.landmarks import NUM_LANDMARKS
 COLUMN_TYPES = {
     "image_id": pa.string(),
     "status": pa.string(),
-    "rung": pa.string(),
+    "landmark_source": pa.string(),
     "landmarks": pa.list_(pa.float32(), 2 * NUM_LANDMARKS),
 }
 """The columns of a manifest that are read here."""
@@ -33,7 +33,7 @@ def manifests_among(names: Sequence[str]) -> list[str]:
 def read_former_landmarks(folder: str, names: Sequence[str]) -> Iterator[tuple[str, FloatRows]]:
     """Yield image ids and landmarks ``(68, 2)`` out of the manifests of a run.
 
-    Images that were rejected are left out, and those with landmarks of a weak rung: both are tried again.
+    Images that were rejected are left out, and those with landmarks of a weak landmark_source: both are tried again.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def read_former_landmarks(folder: str, names: Sequence[str]) -> Iterator[tuple[s
             raise InputError(f"{path}: {str(error).splitlines()[0]}, expected a manifest of attparse") from None
         if {field.name: field.type for field in table.schema} != COLUMN_TYPES:
             raise InputError(f"{path}: columns {str(table.schema.names)[:60]}, expected a manifest of attparse")
-        columns = (table[name].to_pylist() for name in ("image_id", "status", "rung"))
-        for image_id, status, rung, found in zip(*columns, landmark_rows(table), strict=True):
-            if status == WRITTEN and rung not in WEAK_RUNGS:
+        columns = (table[name].to_pylist() for name in ("image_id", "status", "landmark_source"))
+        for image_id, status, landmark_source, found in zip(*columns, landmark_rows(table), strict=True):
+            if status == WRITTEN and landmark_source not in WEAK_SOURCES:
                 yield image_id, found

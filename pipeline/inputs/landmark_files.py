@@ -69,9 +69,9 @@ def read_landmarks(
         Files or folders, local or remote.
     image_ids : sequence of str
     boxes : ndarray (n, 4)
-        Face boxes x, y, width, height in pixels of the source picture; not a number where unknown.
+        Face boxes x, y, width, height in pixels of the source image; not a number where unknown.
     points : ndarray (n, 5, 2)
-        Five points in pixels of the source picture; not a number where unknown.
+        Five points in pixels of the source image; not a number where unknown.
     label_ids : sequence of str, optional
         All ids of the label file, where `image_ids` is only a part of them: tells landmarks of
         images that are left out from landmarks of other data.
@@ -79,7 +79,7 @@ def read_landmarks(
     Returns
     -------
     ndarray (n, 68, 2) float32
-        In pixels of the source picture; not a number where not given. Without paths (n, 0, 2).
+        In pixels of the source image; not a number where not given. Without paths (n, 0, 2).
 
     Raises
     ------
@@ -220,11 +220,11 @@ def _of_labelled(
     path: str, rows: Iterable[tuple[str, FloatArray]], images: _Images
 ) -> Iterator[tuple[str, FloatArray]]:
     """Yield the rows of the run's images; tell how many are of no image of the label file."""
-    labelled = set(images.label_ids)
+    labeled = set(images.label_ids)
     num_rows, others = 0, []
     for image_id, landmarks in rows:
         num_rows += 1
-        if image_id not in labelled:
+        if image_id not in labeled:
             others.append(image_id)
         elif image_id in images.rows:
             yield image_id, landmarks

@@ -1,4 +1,4 @@
-"""The CSV files of OpenFace: for each picture one file, with one row for each face."""
+"""The CSV files of OpenFace: for each image one file, with one row for each face."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.inputs import text_tables
 from pipeline.records import InputError
 from regions.landmarks import NUM_LANDMARKS, FloatArray
-from regions.quality import disagrees, hint_distance
+from regions.quality import hint_distance, hint_mismatch
 
 LANDMARK_COLUMNS = [f"{axis}_{index}" for axis in "xy" for index in range(NUM_LANDMARKS)]
 """Of the 2-D landmarks; AttParseNet's authors kept these names in their table of all images."""
@@ -20,12 +20,12 @@ FIRST_COLUMNS = ("face", "frame")
 
 
 class Faces(NamedTuple):
-    """The faces that OpenFace found in a picture.
+    """The faces that OpenFace found in an image.
 
     Attributes
     ----------
     landmarks : ndarray (n, 68, 2) float64
-        As OpenFace wrote them, in pixels of the picture.
+        As OpenFace wrote them, in pixels of the image.
     confidences : list of float
         From 0 to 1.
     """
@@ -40,12 +40,12 @@ def is_openface(header: str) -> bool:
 
 
 def parse_faces(text: str, path: str) -> Faces:
-    """Read the faces of one picture; rows that OpenFace marks as failures are left out.
+    """Read the faces of one image; rows that OpenFace marks as failures are left out.
 
     Parameters
     ----------
     text : str
-        What FaceLandmarkImg wrote for a picture, or FeatureExtraction for a single frame.
+        What FaceLandmarkImg wrote for an image, or FeatureExtraction for a single frame.
     path : str
         For messages.
 
@@ -66,7 +66,7 @@ def parse_faces(text: str, path: str) -> Faces:
             if frame not in (None, row_frame):
                 raise InputError(
                     f"{path}:{row.line}: frame {row_frame!r} behind frame {frame!r}: of a video or an image sequence,"
-                    " which names no pictures; expected the output of FaceLandmarkImg, one CSV file for each picture"
+                    " which names no images; expected the output of FaceLandmarkImg, one CSV file for each image"
                 )
             frame = row_frame
         if "success" in columns and text_tables.numbers(table, row, [columns["success"]]) == [0.0]:
@@ -94,7 +94,7 @@ def choose_face(faces: Faces, box: FloatArray | None, points: FloatArray | None)
         Of the faces that agree with the five points or the box, the nearest; without either, the
         face of the highest confidence. None if no face agrees.
     """
-    agreeing = [i for i, face in enumerate(faces.landmarks) if disagrees(face, box, points) is None]
+    agreeing = [i for i, face in enumerate(faces.landmarks) if hint_mismatch(face, box, points) is None]
     if not agreeing:
         return None
 

@@ -29,7 +29,7 @@ def parse_pts(text: str, path: str) -> FloatArray:
     Returns
     -------
     ndarray (68, 2) float64
-        In pixels of the picture, from the top-left corner of its first pixel: what the file says,
+        In pixels of the image, from the top-left corner of its first pixel: what the file says,
         less half a pixel.
 
     Raises

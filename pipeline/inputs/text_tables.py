@@ -164,7 +164,7 @@ def numbers(table: Table, row: Row, columns: list[int] | None = None) -> list[fl
     Raises
     ------
     InputError
-        At a value that is not a number, or too large for any picture.
+        At a value that is not a number, or too large for any image.
     """
     values = row.values if columns is None else [row.values[i] for i in columns]
     try:

@@ -18,7 +18,7 @@ from pipeline.release.dataset_card import (
     release_name,
     source_name,
 )
-from pipeline.release.release_json import CONTACT_SHEET, LANDMARKS, LICENCE, REJECTS, TABLE
+from pipeline.release.release_json import CONTACT_SHEET, LANDMARKS, LICENSE, REJECTS, TABLE
 from regions.landmarks import NUM_LANDMARKS
 
 CONTEXT = {
@@ -137,8 +137,8 @@ def _file_object(name: str, file: Mapping[str, Any]) -> dict[str, Any]:
         LANDMARKS: "GeoParquet: landmarks, crop box and region polygons of each image.",
         REJECTS: "Images for which nothing could be made, and why.",
         TABLE: "Which regions each attribute is seen in.",
-        LICENCE: "On what terms the release may be used.",
-        CONTACT_SHEET: "The ten regions, drawn over a picture in the public domain.",
+        LICENSE: "On what terms the release may be used.",
+        CONTACT_SHEET: "The ten regions, drawn over an image in the public domain.",
     }
     return {
         "@type": "cr:FileObject",
@@ -200,7 +200,7 @@ def _landmarks(dataset: Mapping[str, Any]) -> dict[str, Any]:
         ("key", TEXT, "Name of its sample in the mask shards.", None),
         ("split", TEXT, "train, val or test.", None),
         ("shard", TEXT, "The shard that it lies in.", None),
-        ("rung", TEXT, "How the landmarks were found; five_points is weak.", None),
+        ("landmark_source", TEXT, "How the landmarks were found; five_points is weak.", None),
         ("landmarks", FLOAT, "68 iBUG landmarks x, y, in pixels of the source image.", str(2 * NUM_LANDMARKS)),
         ("crop", INTEGER, "x0, y0, x1, y1 of the face crop, in pixels of the source image.", "4"),
         ("height", INTEGER, "Of the source image, in pixels.", None),
@@ -250,7 +250,9 @@ def _of_shards() -> list[dict[str, Any]]:
     ]
     descriptions = [
         member("descriptions", "key", "json-files", TEXT, key),
-        member("descriptions", "json", "json-files", TEXT, "Labels, landmarks, crop, split and rung, as JSON."),
+        member(
+            "descriptions", "json", "json-files", TEXT, "Labels, landmarks, crop, split and landmark_source, as JSON."
+        ),
     ]
     return [
         _record_set("masks", "Packed attribute masks of each image.", masks, "key"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from string import Template
 from typing import Any
 
-from pipeline.detection.fallback_chain import WEAK_RUNGS
+from pipeline.detection.fallback_chain import WEAK_SOURCES
 from regions.attributes import load_packaged_table
 
 SOURCE_URL = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -28,13 +28,13 @@ PROTOCOL = (
 BIASES = [
     "The labels are the source's, with their errors and their annotators' views of terms such as Attractive.",
     "The source shows celebrities: ages, origins and styles are not those of any population.",
-    "The landmark detector is less exact on profiles, dark pictures and hidden faces.",
+    "The landmark detector is less exact on profiles, dark images and hidden faces.",
 ]
 LIMITATIONS = [
     "The masks are weak labels: they follow the face's geometry, not the pixels.",
     "The crown and the ears are where hair and ears usually are: hats, short hair and covered ears are missed.",
-    "Landmarks of the rung five_points are a mean face laid on five points.",
-    "A mask is empty where the label is 0, whatever the picture shows.",
+    "Landmarks of the landmark_source five_points are a mean face laid on five points.",
+    "A mask is empty where the label is 0, whatever the image shows.",
 ]
 USES = ["Training and testing face-attribute models that also say where an attribute is."]
 SENSITIVE = ["Gender", "Age", "Facial appearance of identifiable persons: landmarks are biometric measurements"]
@@ -51,7 +51,7 @@ def release_name(dataset: Mapping[str, Any]) -> str:
     return "celeba-weak-attribute-segments" if source_name(dataset) == "CelebA" else "weak-attribute-segments"
 
 
-def write_licence(dataset: Mapping[str, Any]) -> bytes:
+def write_license(dataset: Mapping[str, Any]) -> bytes:
     """Return the content of LICENSE.md."""
     return _fill("release_license.md", {"source": source_name(dataset), "source_url": SOURCE_URL}).encode()
 
@@ -92,9 +92,13 @@ def write_card(
         "masks": _masks(resolution, without_labels),
         "labels_option": " --labels LABELS" if without_labels else "",
         "splits": _rows((split, own["samples"], own["rejected"]) for split, own in dataset["splits"].items()),
-        "rungs": _rows(
-            (f"{rung} (weak)" if rung in WEAK_RUNGS else rung, count, f"{count / samples:.2%}")
-            for rung, count in dataset["rungs"].items()
+        "landmark_sources": _rows(
+            (
+                f"{landmark_source} (weak)" if landmark_source in WEAK_SOURCES else landmark_source,
+                count,
+                f"{count / samples:.2%}",
+            )
+            for landmark_source, count in dataset["landmark_sources"].items()
         ),
         "rejects": _rows(dataset["rejects"].items()) or "| none | 0 |",
         "files": _rows(
@@ -105,7 +109,7 @@ def write_card(
         else "The background was cut out of crown, ears and neck by a person segmentation, so there the masks are"
         " smaller than the polygons."
         if dataset.get("refine")
-        else "The masks are the polygons, at the pixels' centres.",
+        else "The masks are the polygons, at the pixels' centers.",
         "protocol": PROTOCOL,
         "biases": _list(BIASES),
         "limitations": _list(LIMITATIONS),
@@ -149,8 +153,8 @@ def _masks(resolution: str, without_labels: bool) -> str:
     return (
         f"The masks ({size}, height x width) lie in `masks/*.tar`, as WebDataset: `KEY.masks.png` has eight masks to a"
         " plane, the first attribute in the highest bit, the planes below each other in one 8-bit gray PNG; `KEY.json`"
-        " has image id, split, labels, landmarks, crop and rung. A mask is empty where the label is 0: so the masks"
-        " tell the labels."
+        " has image id, split, labels, landmarks, crop and landmark_source. A mask is empty where the label is 0, so"
+        " the masks reveal the labels."
     )
 
 

@@ -15,7 +15,7 @@ from regions.attributes import AttributeTable
 from regions.landmarks import NUM_LANDMARKS
 from regions.polygons import clip_to_frame, region_polygons
 
-COLUMNS = ("image_id", "key", "split", "shard", "rung", "landmarks", "crop", "height", "width", "sha256")
+COLUMNS = ("image_id", "key", "split", "shard", "landmark_source", "landmarks", "crop", "height", "width", "sha256")
 """Columns beside the polygons."""
 
 
@@ -26,7 +26,7 @@ def landmark_schema(region_names: Sequence[str]) -> pa.Schema:
         ("key", pa.string()),
         ("split", pa.string()),
         ("shard", pa.string()),
-        ("rung", pa.string()),
+        ("landmark_source", pa.string()),
         ("landmarks", pa.list_(pa.float32(), 2 * NUM_LANDMARKS)),
         ("crop", pa.list_(pa.int32(), 4)),
         ("height", pa.int32()),
@@ -55,7 +55,7 @@ def landmark_table(rows: pa.Table, table: AttributeTable) -> pa.Table:
     rows : pyarrow.Table
         Written images of a manifest, with `COLUMNS`.
     table : AttributeTable
-        Whose regions are drawn, clipped to the picture, in pixels of the source picture; one without area is
+        Whose regions are drawn, clipped to the image, in pixels of the source image; one without area is
         an empty polygon.
     """
     schema = landmark_schema(table.region_names)

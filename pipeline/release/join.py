@@ -30,13 +30,13 @@ from pipeline.formats.dataset_json import dataset_path, read_dataset_file
 from pipeline.formats.samples import JSON, MASKS, ShardError, parse_description, read_members, shard_path
 from pipeline.inputs.dataset import MISSING, UNLABELLED, UNSAFE_ID, is_unsafe, read_labels
 from pipeline.records import (
-    Annotated,
     BuildSettings,
     DetectorSettings,
     FloatRows,
     ImageRow,
     InputError,
-    Rejected,
+    RejectedImage,
+    WrittenSample,
 )
 from pipeline.release.geoparquet import COLUMNS
 from pipeline.release.release_json import (
@@ -223,35 +223,35 @@ def _build(release: Release, name: str, fingerprint: str) -> None:
                 result = _join_image(settings.images, maker, published)
             except Exception as error:
                 raise RuntimeError(f"image {published.row.image_id!r} of shard {name}: {error!r}") from error
-            if isinstance(result, Annotated):
+            if isinstance(result, WrittenSample):
                 writer.add(result, split, attributes)
             rows.append(manifest.manifest_row(result))
             labels.append(published.row.labels)
-            progress.image_done(written=isinstance(result, Annotated))
+            progress.image_done(written=isinstance(result, WrittenSample))
         writer.close()
     of_rows = np.array(labels, dtype=np.bool_).reshape(len(rows), len(attributes))
     summary = summarize(name, split, fingerprint, rows, writer)
     manifest.write_manifest(settings.output, rows, of_rows, attributes, summary)
 
 
-class Published(NamedTuple):
+class ReleasedImage(NamedTuple):
     """What a release holds of an image."""
 
     row: ImageRow
-    rung: str
+    landmark_source: str
     landmarks: FloatRows
     sha256: str
     png: bytes | None
     """The masks; None where they must be drawn again."""
 
 
-def _published(release: Release, name: str) -> Iterator[Published]:
+def _published(release: Release, name: str) -> Iterator[ReleasedImage]:
     """Yield the images of a shard, in order."""
     rows = _read_rows(release, name)
-    columns = (rows[column].to_pylist() for column in ("image_id", "key", "rung", "sha256"))
+    columns = (rows[column].to_pylist() for column in ("image_id", "key", "landmark_source", "sha256"))
     landmarks = manifest.landmark_rows(rows)
     samples = _released_samples(release, name) if release.labels is None and len(rows) else None
-    for image_id, key, rung, sha256, points in zip(*columns, landmarks, strict=True):
+    for image_id, key, landmark_source, sha256, points in zip(*columns, landmarks, strict=True):
         reason, png = UNSAFE_ID if is_unsafe(image_id) else "", None
         if samples is not None:
             labels, png = next(samples)
@@ -261,7 +261,7 @@ def _published(release: Release, name: str) -> Iterator[Published]:
             reason = reason or UNLABELLED
             labels = np.zeros(len(release.settings.table.attributes), dtype=np.bool_)
         row = ImageRow(image_id, key, labels, box=None, points=None, landmarks=None, reason=reason)
-        yield Published(row, rung, points, sha256, png if release.has_masks else None)
+        yield ReleasedImage(row, landmark_source, points, sha256, png if release.has_masks else None)
 
 
 def _released_samples(release: Release, name: str) -> Iterator[tuple[npt.NDArray[np.bool_], bytes]]:
@@ -277,35 +277,37 @@ def _released_samples(release: Release, name: str) -> Iterator[tuple[npt.NDArray
         raise InputError(str(error)) from None
 
 
-def _join_image(folder: str, maker: SampleMaker, published: Published) -> Annotated | Rejected:
+def _join_image(folder: str, maker: SampleMaker, published: ReleasedImage) -> WrittenSample | RejectedImage:
     """Make the sample of an image from the reader's copy, or tell why there is none."""
-    row, rung, landmarks, sha256, png = published
-    picture = _read_picture(folder, published)
-    if isinstance(picture, Rejected):
-        return picture
-    crop = maker.crop(picture, landmarks, sha256)
+    row, landmark_source, landmarks, sha256, png = published
+    image = _read_image(folder, published)
+    if isinstance(image, RejectedImage):
+        return image
+    crop = maker.crop(image, landmarks, sha256)
     if png is None:
-        return maker.sample(row, rung, landmarks, crop)
-    return Annotated(row, rung, landmarks, crop.box, crop.height, crop.width, sha256, crop.jpeg, png)
+        return maker.sample(row, landmark_source, landmarks, crop)
+    return WrittenSample(row, landmark_source, landmarks, crop.box, crop.height, crop.width, sha256, crop.jpeg, png)
 
 
-def _read_picture(folder: str, published: Published) -> images.Picture | Rejected:
+def _read_image(folder: str, published: ReleasedImage) -> images.DecodedImage | RejectedImage:
     """Read an image if it is the one that the release was made from."""
     row = published.row
     if row.reason:
-        return Rejected(row, row.reason)
+        return RejectedImage(row, row.reason)
     try:
         content = storage.read_bytes(storage.join(folder, row.image_id))
     except OSError as error:
         reason = MISSING if isinstance(error, FileNotFoundError) else "unreadable"
-        return Rejected(row, reason, error.strerror or str(error))
+        return RejectedImage(row, reason, error.strerror or str(error))
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != published.sha256:
-        return Rejected(row, DIFFERS, f"sha256 {sha256}, the release was made from {published.sha256}", sha256=sha256)
+        return RejectedImage(
+            row, DIFFERS, f"sha256 {sha256}, the release was made from {published.sha256}", sha256=sha256
+        )
     try:
         return images.decode(content)
     except images.ImageError as error:
-        return Rejected(row, error.reason, error.detail, sha256=sha256)
+        return RejectedImage(row, error.reason, error.detail, sha256=sha256)
 
 
 def _count_equal(release: Release) -> int:

@@ -1,4 +1,4 @@
-"""``attparse release``: what a run made, without any picture, for others to join with their own images."""
+"""``attparse release``: what a run made, without any image, for others to join with their own images."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.building.annotate import SampleMaker, Stopwatch, encode_planes
+from pipeline.building.annotate import SampleMaker, Stopwatch, encode_packed_masks
 from pipeline.building.run import run
 from pipeline.building.shard import SampleWriter
 from pipeline.demo import make_sample
 from pipeline.drawing.preview import write_preview
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import REJECTED, WRITTEN, landmark_rows, read_manifest
-from pipeline.formats.samples import JSON, MASKS, Sample, read_samples, shard_path
+from pipeline.formats.samples import JSON, MASKS, StoredSample, read_samples, shard_path
 from pipeline.records import Crop, FloatRows, InputError
 from pipeline.release.croissant import describe_croissant
-from pipeline.release.dataset_card import write_card, write_licence
+from pipeline.release.dataset_card import write_card, write_license
 from pipeline.release.geoparquet import COLUMNS, landmark_schema, landmark_table
 from pipeline.release.release_json import (
     CARD,
     CONTACT_SHEET,
     CROISSANT,
     LANDMARKS,
-    LICENCE,
+    LICENSE,
     REJECTS,
     RELEASE_FILE,
     RELEASE_VERSION,
@@ -122,7 +122,7 @@ def release(config: ReleaseConfig) -> dict[str, dict[str, Any]]:
         _write_rejects(config.output, dataset, files)
         files.write(TABLE, table_as_toml(dataset["attribute_table"]).encode())
         files.write(CONTACT_SHEET, _draw_contact_sheet())
-        files.write(LICENCE, write_licence(dataset))
+        files.write(LICENSE, write_license(dataset))
         files.write(CARD, write_card(dataset, files.known, config.resolution, config.without_labels))
         files.write(CROISSANT, describe_croissant(dataset, files.known, config.url, config.creator))
         description = {
@@ -205,20 +205,22 @@ def _write_masks(
         ):
             png = sample.png
             if config.resolution != RESOLUTIONS[0]:
-                png = encode_planes(_larger_planes(maker, sample, (height, width), landmarks, config.resolution))
+                png = encode_packed_masks(
+                    _larger_packed_masks(maker, sample, (height, width), landmarks, config.resolution)
+                )
             text = json.dumps(sample.description, separators=(",", ":")).encode()
             tar.add_members(sample.key, {MASKS: png, JSON: text})
         tar.close()
 
 
-def _larger_planes(
-    maker: SampleMaker, sample: Sample, size: tuple[int, int], landmarks: FloatRows, resolution: str
+def _larger_packed_masks(
+    maker: SampleMaker, sample: StoredSample, size: tuple[int, int], landmarks: FloatRows, resolution: str
 ) -> npt.NDArray[np.uint8]:
-    """Draw the packed masks of a sample at the crop's size in the training set, or in the source picture."""
+    """Draw the packed masks of a sample at the crop's size in the training set, or in the source image."""
     x0, y0, x1, y1 = sample.description["crop"]
     labels = np.array(list(sample.description["labels"].values()), dtype=np.bool_)
     crop = Crop("", *size, (x0, y0, x1, y1), sample.jpeg)
-    return maker.planes(landmarks, labels, crop, *_grid(crop.box, resolution))
+    return maker.packed_masks(landmarks, labels, crop, *_grid(crop.box, resolution))
 
 
 def _grid(box: Box, resolution: str) -> tuple[FloatArray, FloatArray]:

@@ -15,7 +15,7 @@ RESOLUTIONS = ("96x76", "218x178", "source")
 """Height and width of the masks: as in the shards, as the crops in them, as the crop in the source image."""
 RELEASE_FILE, SUMS = "release.json", "SHA256SUMS"
 LANDMARKS, REJECTS, TABLE = "landmarks.parquet", "rejects.csv", "attribute_table.toml"
-CARD, LICENCE, CROISSANT, CONTACT_SHEET = "README.md", "LICENSE.md", "croissant.json", "contact_sheet.png"
+CARD, LICENSE, CROISSANT, CONTACT_SHEET = "README.md", "LICENSE.md", "croissant.json", "contact_sheet.png"
 
 
 def mask_shard(name: str) -> str:

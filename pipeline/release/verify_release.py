@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.formats.samples import JSON, MASKS, ShardError, decode_planes, parse_description, read_members
+from pipeline.formats.samples import JSON, MASKS, ShardError, decode_packed_masks, parse_description, read_members
 from pipeline.records import InputError
 from pipeline.release.release_json import LANDMARKS, RELEASE_FILE, SUMS, mask_shard, mask_size, read_release_file
 from regions.masks import unpack_masks
@@ -120,7 +120,7 @@ def _check_masks(path: str, release: Mapping[str, Any], shard: Mapping[str, Any]
             if list(labels) != attributes:
                 yield f"{path}: sample {key!r}: labels are not those of {RELEASE_FILE}"
                 continue
-            planes = decode_planes(members[MASKS], mask_size(release["resolution"], description["crop"]))
+            planes = decode_packed_masks(members[MASKS], mask_size(release["resolution"], description["crop"]))
             covered = unpack_masks(planes, len(attributes)).any(axis=(1, 2))
             for attribute, has_mask in zip(attributes, covered, strict=True):
                 if has_mask and not labels[attribute]:

@@ -13,31 +13,31 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.detection.fallback_chain import WEAK_RUNGS
-from pipeline.drawing.selection import Pick
+from pipeline.detection.fallback_chain import WEAK_SOURCES
+from pipeline.drawing.selection import SelectedImage
 from pipeline.formats.manifest import WRITTEN, read_manifest
 from pipeline.records import FloatRows
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 from regions.quality import points_errors
 
 MAX_WORST = 12
-COLUMNS = ["image_id", "key", "status", "rung", "landmarks", "points", "height", "width"]
+COLUMNS = ["image_id", "key", "status", "landmark_source", "landmarks", "points", "height", "width"]
 
 
-class Misfit(NamedTuple):
+class HintDisagreement(NamedTuple):
     """An image whose landmarks lie far from its five points.
 
     Attributes
     ----------
-    pick : Pick
-        Its group is the rung.
+    chosen : SelectedImage
+        Its group is the landmark_source.
     points : ndarray (5, 2) float32
-        The given points, in pixels of the source picture.
+        The given points, in pixels of the source image.
     error : float
         Mean distance to them, in eye distances.
     """
 
-    pick: Pick
+    chosen: SelectedImage
     points: FloatRows
     error: float
 
@@ -51,19 +51,19 @@ class Agreement:
     Attributes
     ----------
     errors : mapping of str to ndarray (n,) float32
-        By rung.
-    worst : sequence of Misfit
-        Those with the largest errors, the largest first. Weak rungs are left out: they are laid on
+        By landmark_source.
+    worst : sequence of HintDisagreement
+        Those with the largest errors, the largest first. Weak landmark_sources are left out: they are laid on
         those very points.
     """
 
     errors: Mapping[str, FloatRows]
-    worst: Sequence[Misfit]
+    worst: Sequence[HintDisagreement]
 
     @property
     def meaningful(self) -> FloatRows:
-        """The errors of all but the weak rungs ``(n,)``."""
-        kept = [errors for rung, errors in self.errors.items() if rung not in WEAK_RUNGS]
+        """The errors of all but the weak landmark_sources ``(n,)``."""
+        kept = [errors for landmark_source, errors in self.errors.items() if landmark_source not in WEAK_SOURCES]
         return np.concatenate(kept) if kept else np.zeros(0, dtype=np.float32)
 
 
@@ -119,7 +119,7 @@ def measure_agreement(output: str, shards: Sequence[str]) -> Agreement | None:
         If a manifest is missing or damaged.
     """
     parts: dict[str, list[FloatRows]] = defaultdict(list)
-    worst: list[Misfit] = []
+    worst: list[HintDisagreement] = []
     for shard in shards:
         table = read_manifest(output, shard, COLUMNS)
         table = table.filter(pc.and_(pc.equal(table["status"], WRITTEN), pc.is_valid(table["points"])))
@@ -127,14 +127,14 @@ def measure_agreement(output: str, shards: Sequence[str]) -> Agreement | None:
             continue
         points = _coordinates(table["points"], 5)
         errors = points_errors(_coordinates(table["landmarks"], NUM_LANDMARKS), points).astype(np.float32)
-        rungs = table["rung"].to_numpy()
-        for rung in np.unique(rungs):
-            parts[rung].append(errors[rungs == rung])
-        own = _worst(shard, table, points, np.where(np.isin(rungs, WEAK_RUNGS), -1, errors))
-        worst = heapq.nlargest(MAX_WORST, [*worst, *own], key=lambda misfit: misfit.error)
+        landmark_sources = table["landmark_source"].to_numpy()
+        for landmark_source in np.unique(landmark_sources):
+            parts[landmark_source].append(errors[landmark_sources == landmark_source])
+        own = _worst(shard, table, points, np.where(np.isin(landmark_sources, WEAK_SOURCES), -1, errors))
+        worst = heapq.nlargest(MAX_WORST, [*worst, *own], key=lambda disagreement: disagreement.error)
     if not parts:
         return None
-    return Agreement({rung: np.concatenate(errors) for rung, errors in parts.items()}, worst)
+    return Agreement({landmark_source: np.concatenate(errors) for landmark_source, errors in parts.items()}, worst)
 
 
 def _coordinates(column: pa.ChunkedArray, count: int) -> npt.NDArray[np.float64]:
@@ -142,14 +142,14 @@ def _coordinates(column: pa.ChunkedArray, count: int) -> npt.NDArray[np.float64]
     return np.asarray(pc.list_flatten(column).to_numpy(), dtype=np.float64).reshape(-1, count, 2)
 
 
-def _worst(shard: str, table: pa.Table, points: FloatArray, errors: FloatArray) -> list[Misfit]:
+def _worst(shard: str, table: pa.Table, points: FloatArray, errors: FloatArray) -> list[HintDisagreement]:
     """Return the images with the largest errors ``(n,)`` of a shard; those below 0 are left out."""
     largest = np.argsort(-errors, kind="stable")[:MAX_WORST]
     chosen = largest[errors[largest] >= 0]
-    rows = table.select(["image_id", "key", "rung", "height", "width"]).take(chosen).to_pylist()
+    rows = table.select(["image_id", "key", "landmark_source", "height", "width"]).take(chosen).to_pylist()
     return [
-        Misfit(
-            Pick(shard, row["image_id"], row["key"], row["rung"], "", row["height"], row["width"]),
+        HintDisagreement(
+            SelectedImage(shard, row["image_id"], row["key"], row["landmark_source"], "", row["height"], row["width"]),
             points[index].astype(np.float32),
             float(errors[index]),
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pipeline.detection.fallback_chain import RUNGS, WEAK_RUNGS
-from pipeline.drawing.overlays import LANDMARK_COLOUR, POINT_COLOUR, display_name
+from pipeline.detection.fallback_chain import LANDMARK_SOURCES, WEAK_SOURCES
+from pipeline.drawing.overlays import LANDMARK_COLOR, POINT_COLOR, display_name
 from pipeline.records import FloatRows
 from pipeline.report.agreement import Agreement, error_figures, error_histogram
-from pipeline.report.parts import Shown, cards, chip, figure, html_table, plural, section
+from pipeline.report.parts import ReportImage, cards, chip, figure, html_table, plural, section
 from regions.quality import MAX_POINTS_ERROR
 
 BIN = 0.01
@@ -19,7 +19,7 @@ LABELLED_BARS = 5
 """Every so many bars, the lower end of the bar is told."""
 
 MEANING = (
-    "<p>The mean distance between the five points that the data set gives (eye centres, nose tip, mouth corners) and"
+    "<p>The mean distance between the five points that the data set gives (eye centers, nose tip, mouth corners) and"
     " the same points of the 68 landmarks, in % of the eye distance. That is the eye distance as it would be seen from"
     " the front, so that a turned head does not count more.</p>"
     "<p>The data set's points are placed by hand and defined slightly differently, so some percent remain even for"
@@ -37,7 +37,7 @@ def in_percent(error: float) -> str:
     return f"{100 * error:.1f} %"
 
 
-def agreement_section(agreement: Agreement, samples: int, worst: Sequence[Shown]) -> str:
+def agreement_section(agreement: Agreement, samples: int, worst: Sequence[ReportImage]) -> str:
     """Return the section.
 
     Parameters
@@ -45,7 +45,7 @@ def agreement_section(agreement: Agreement, samples: int, worst: Sequence[Shown]
     agreement : Agreement
     samples : int
         Samples of the run, those without given points included.
-    worst : sequence of Shown
+    worst : sequence of ReportImage
         Drawings of ``agreement.worst``, in that order.
     """
     errors = agreement.meaningful
@@ -54,14 +54,12 @@ def agreement_section(agreement: Agreement, samples: int, worst: Sequence[Shown]
         count, mean, median, percentile_95, largest = error_figures(errors)
         values = {"mean": mean, "median": median, "95th percentile": percentile_95, "largest": largest}
         parts.append(cards([("samples", f"{count:,}"), *((name, in_percent(value)) for name, value in values.items())]))
-    parts.append(_by_rung(agreement))
+    parts.append(_by_source(agreement))
     if len(errors):
         parts.append(_histogram(errors))
-        legend = chip("five points of the data set", POINT_COLOUR, "cross") + chip(
-            "68 landmarks", LANDMARK_COLOUR, "dot"
-        )
-        pictures = "".join(map(figure, worst))
-        parts.append(f'<h3>Largest errors</h3><p class="legend">{legend}</p><div class="grid">{pictures}</div>')
+        legend = chip("five points of the data set", POINT_COLOR, "cross") + chip("68 landmarks", LANDMARK_COLOR, "dot")
+        images = "".join(map(figure, worst))
+        parts.append(f'<h3>Largest errors</h3><p class="legend">{legend}</p><div class="grid">{images}</div>')
     return section("agreement", "Agreement with the five points", *parts)
 
 
@@ -72,22 +70,27 @@ def _which(agreement: Agreement, samples: int) -> str:
     measured = f"all {samples:,} samples" if compared == samples else f"{compared:,} of {samples:,} samples"
     text = f"The data set gives five points for {measured}."
     if weak:
-        names = " and ".join(display_name(rung) for rung in WEAK_RUNGS)
+        names = " and ".join(display_name(landmark_source) for landmark_source in WEAK_SOURCES)
         text += (
-            f" The {weak:,} of the weak rung “{names}” are in the table only: their landmarks are laid on those very"
-            " points, so that their error says nothing."
+            f" The {weak:,} of the weak source “{names}” are in the table only: their landmarks are fitted to those"
+            " very points, so their error is not informative."
         )
     return f"<p>{text}</p>"
 
 
-def _by_rung(agreement: Agreement) -> str:
-    rungs = sorted(agreement.errors, key=lambda rung: RUNGS.index(rung) if rung in RUNGS else len(RUNGS))
+def _by_source(agreement: Agreement) -> str:
+    landmark_sources = sorted(
+        agreement.errors,
+        key=lambda landmark_source: (
+            LANDMARK_SOURCES.index(landmark_source) if landmark_source in LANDMARK_SOURCES else len(LANDMARK_SOURCES)
+        ),
+    )
     rows = []
-    for rung in rungs:
-        count, mean, _, percentile_95, largest = error_figures(agreement.errors[rung])
-        name = display_name(rung) + (" (weak)" if rung in WEAK_RUNGS else "")
+    for landmark_source in landmark_sources:
+        count, mean, _, percentile_95, largest = error_figures(agreement.errors[landmark_source])
+        name = display_name(landmark_source) + (" (weak)" if landmark_source in WEAK_SOURCES else "")
         rows.append([name, f"{count:,}", *map(in_percent, (mean, percentile_95, largest))])
-    return html_table(["rung", "samples", "mean", "95th percentile", "largest"], rows, numbers=True)
+    return html_table(["landmark_source", "samples", "mean", "95th percentile", "largest"], rows, numbers=True)
 
 
 def _histogram(errors: FloatRows) -> str:

@@ -12,14 +12,21 @@ from PIL import Image
 
 from pipeline import images, storage
 from pipeline.drawing import overlays
-from pipeline.drawing.selection import Pick, by_column, first_samples, pick_images, read_picks, share_out
-from pipeline.formats.samples import Sample, decode_planes
+from pipeline.drawing.selection import (
+    SelectedImage,
+    by_column,
+    first_samples,
+    read_selected,
+    select_images,
+    split_quota,
+)
+from pipeline.formats.samples import StoredSample, decode_packed_masks
 from pipeline.inputs.dataset import MISSING, UNLABELLED
 from pipeline.records import BuildSettings
-from pipeline.report.agreement import Misfit, measure_agreement
+from pipeline.report.agreement import HintDisagreement, measure_agreement
 from pipeline.report.agreement_section import in_percent
 from pipeline.report.page import AttributeArea, ReportContent, render_page
-from pipeline.report.parts import Shown
+from pipeline.report.parts import ReportImage
 from regions.landmarks import NUM_LANDMARKS
 from regions.masks import unpack_masks
 
@@ -30,15 +37,15 @@ AREA_SAMPLES = 480
 """Samples over which mask areas are averaged."""
 
 THUMBNAIL_SIDE = 180
-"""Longer side of a rejected picture's thumbnail, in pixels."""
-WITH_PICTURE = (UNLABELLED, "no_face", "wrong_face")
+"""Longer side of a rejected image's thumbnail, in pixels."""
+WITH_IMAGE = (UNLABELLED, "no_face", "wrong_face")
 """Reasons of rejected images that can be decoded and lie in the image folder."""
 
 
 def write_report(settings: BuildSettings, document: dict[str, Any]) -> None:
     """Write report.html of a run whose shards and manifests are all there.
 
-    All manifests are read one by one, but only a bounded number of samples and rejected pictures,
+    All manifests are read one by one, but only a bounded number of samples and rejected images,
     however large the run.
 
     Parameters
@@ -62,69 +69,76 @@ def collect(settings: BuildSettings, document: dict[str, Any]) -> ReportContent:
     """
     with_samples = [shard["name"] for shard in document["shards"] if shard["samples"]]
     with_rejects = [shard["name"] for shard in document["shards"] if shard["rejected"]]
-    overlays = pick_images(settings.output, with_samples, share_out(MAX_OVERLAYS, document["rungs"]), by_column("rung"))
+    overlays = select_images(
+        settings.output,
+        with_samples,
+        split_quota(MAX_OVERLAYS, document["landmark_sources"]),
+        by_column("landmark_source"),
+    )
     counts = document["rejects"]
-    quotas = share_out(MAX_REJECTS, {reason: count for reason, count in counts.items() if reason != MISSING})
+    quotas = split_quota(MAX_REJECTS, {reason: count for reason, count in counts.items() if reason != MISSING})
     if MISSING in counts:
         quotas[MISSING] = min(MAX_MISSING, counts[MISSING])
-    rejects = pick_images(settings.output, with_rejects, quotas, by_column("reason"), landmarks=True)
-    missing = [pick.image_id for pick in rejects.pop(MISSING, [])]
+    rejects = select_images(settings.output, with_rejects, quotas, by_column("reason"), landmarks=True)
+    missing = [chosen.image_id for chosen in rejects.pop(MISSING, [])]
     areas, measured = _mask_areas(settings.output, document["attributes"], with_samples)
     agreement = measure_agreement(settings.output, with_samples)
     return ReportContent(
         document=document,
         images=settings.images,
-        overlays={rung: _overlays(settings, picks) for rung, picks in overlays.items()},
-        rejects={reason: [_reject(settings.images, pick) for pick in picks] for reason, picks in rejects.items()},
+        overlays={landmark_source: _overlays(settings, selected) for landmark_source, selected in overlays.items()},
+        rejects={
+            reason: [_reject(settings.images, chosen) for chosen in selected] for reason, selected in rejects.items()
+        },
         missing=missing,
         areas=areas,
         measured=measured,
         agreement=agreement,
-        worst=[] if agreement is None else _misfits(settings, agreement.worst),
+        worst=[] if agreement is None else _disagreements(settings, agreement.worst),
     )
 
 
-def _overlays(settings: BuildSettings, picks: Sequence[Pick]) -> list[Shown]:
+def _overlays(settings: BuildSettings, selected: Sequence[SelectedImage]) -> list[ReportImage]:
     return [
-        Shown(pick.image_id, sample.description["split"], encode(_draw(settings, pick, sample)))
-        for pick, sample in read_picks(settings.output, picks)
+        ReportImage(chosen.image_id, sample.description["split"], encode(_draw(settings, chosen, sample)))
+        for chosen, sample in read_selected(settings.output, selected)
     ]
 
 
-def _draw(settings: BuildSettings, pick: Pick, sample: Sample) -> overlays.Pixels:
-    return overlays.draw_regions(sample, settings.table.further_regions, (pick.height, pick.width))
+def _draw(settings: BuildSettings, chosen: SelectedImage, sample: StoredSample) -> overlays.Pixels:
+    return overlays.draw_regions(sample, settings.table.further_regions, (chosen.height, chosen.width))
 
 
-def _misfits(settings: BuildSettings, misfits: Sequence[Misfit]) -> list[Shown]:
-    """Return the drawings of samples with their given points, in the order of `misfits`."""
-    of_pick = {misfit.pick: misfit for misfit in misfits}
-    drawn: dict[Pick, Shown] = {}
-    for pick, sample in read_picks(settings.output, list(of_pick)):
-        pixels = _draw(settings, pick, sample)
-        overlays.draw_crosses(pixels, of_pick[pick].points, sample.description["crop"])
-        note = f"{overlays.display_name(pick.group)}, {in_percent(of_pick[pick].error)}"
-        drawn[pick] = Shown(pick.image_id, note, encode(pixels))
-    return [drawn[misfit.pick] for misfit in misfits]
+def _disagreements(settings: BuildSettings, disagreements: Sequence[HintDisagreement]) -> list[ReportImage]:
+    """Return the drawings of samples with their given points, in the order of `disagreements`."""
+    of_pick = {disagreement.chosen: disagreement for disagreement in disagreements}
+    drawn: dict[SelectedImage, ReportImage] = {}
+    for chosen, sample in read_selected(settings.output, list(of_pick)):
+        pixels = _draw(settings, chosen, sample)
+        overlays.draw_crosses(pixels, of_pick[chosen].points, sample.description["crop"])
+        note = f"{overlays.display_name(chosen.group)}, {in_percent(of_pick[chosen].error)}"
+        drawn[chosen] = ReportImage(chosen.image_id, note, encode(pixels))
+    return [drawn[disagreement.chosen] for disagreement in disagreements]
 
 
-def _reject(folder: str, pick: Pick) -> Shown:
+def _reject(folder: str, chosen: SelectedImage) -> ReportImage:
     """Return a rejected image with its thumbnail, if it has one; unsafe ids are never opened."""
-    nothing = Shown(pick.image_id, pick.detail, None)
-    if pick.group not in WITH_PICTURE:
+    nothing = ReportImage(chosen.image_id, chosen.detail, None)
+    if chosen.group not in WITH_IMAGE:
         return nothing
     try:
-        picture = images.decode(storage.read_bytes(storage.join(folder, pick.image_id)))
+        image = images.decode(storage.read_bytes(storage.join(folder, chosen.image_id)))
     except (OSError, images.ImageError):
         return nothing
-    thumbnail = _shrink(picture.pixels)
-    guess = np.array(pick.landmarks).reshape(NUM_LANDMARKS, 2)
-    scale = np.array(thumbnail.shape[1::-1]) / (picture.width, picture.height)
+    thumbnail = _shrink(image.pixels)
+    guess = np.array(chosen.landmarks).reshape(NUM_LANDMARKS, 2)
+    scale = np.array(thumbnail.shape[1::-1]) / (image.width, image.height)
     overlays.draw_dots(thumbnail, guess * scale, overlays.SMALL_RINGS)
     return nothing._replace(jpeg=encode(thumbnail), guess=bool(np.isfinite(guess).all()))
 
 
 def _shrink(pixels: overlays.Pixels) -> overlays.Pixels:
-    """Return a copy of a picture whose longer side has at most `THUMBNAIL_SIDE` pixels."""
+    """Return a copy of an image whose longer side has at most `THUMBNAIL_SIDE` pixels."""
     height, width = pixels.shape[:2]
     scale = THUMBNAIL_SIDE / max(height, width)
     if scale >= 1:
@@ -148,7 +162,7 @@ def _mask_areas(output: str, attributes: Sequence[str], shards: Sequence[str]) -
     measured = 0
     for sample in first_samples(output, shards, AREA_SAMPLES):
         labels = _labels(sample.description["labels"], attributes)
-        area = unpack_masks(decode_planes(sample.png), len(attributes)).mean(axis=(1, 2))
+        area = unpack_masks(decode_packed_masks(sample.png), len(attributes)).mean(axis=(1, 2))
         having += labels
         covered += area
         empty += labels & (area == 0)

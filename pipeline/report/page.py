@@ -9,35 +9,35 @@ from html import escape
 from typing import Any, NamedTuple
 
 from pipeline.detection.fallback_chain import (
-    DLIB_RUNG,
+    DLIB_SOURCE,
     FACE_DETECTOR,
     FIVE_POINTS,
     GIVEN,
     HINTED_BOX,
-    RUNGS,
+    LANDMARK_SOURCES,
+    ROTATED,
     TILES,
-    TURNED,
-    WEAK_RUNGS,
-    WHOLE_PICTURE,
+    WEAK_SOURCES,
+    WHOLE_IMAGE,
 )
-from pipeline.drawing.overlays import display_name, region_colours
+from pipeline.drawing.overlays import display_name, region_colors
 from pipeline.handlabel.handlabel import LABELLED_REASONS
 from pipeline.report.agreement import Agreement, error_figures
 from pipeline.report.agreement_section import agreement_section, in_percent
-from pipeline.report.parts import Shown, bar, cards, chip, figure, html_table, percent, plural, section, shown_of
+from pipeline.report.parts import ReportImage, bar, cards, chip, figure, html_table, percent, plural, section, shown_of
 from regions.polygons import REGION_NAMES
 
-RUNG_MEANING = {
+SOURCE_MEANING = {
     GIVEN: "The landmarks that were handed in with --landmarks.",
     HINTED_BOX: "MediaPipe FaceMesh (with --landmarker the Face Landmarker) on the data set's face box,"
     " or on a box about its five points.",
-    WHOLE_PICTURE: "FaceMesh on the whole picture.",
+    WHOLE_IMAGE: "FaceMesh on the whole image.",
     FACE_DETECTOR: "MediaPipe's full-range face detector first, then FaceMesh on the faces it found.",
-    TILES: "The face detector on overlapping parts of the picture, for small faces where no hint tells of them;"
+    TILES: "The face detector on overlapping parts of the image, for small faces where no hint tells of them;"
     " what was found again from near counts.",
-    TURNED: "FaceMesh on the picture, or its face box, turned: upright where the five points say that the face"
+    ROTATED: "FaceMesh on the image, or its face box, turned: upright where the five points say that the face"
     " is tilted, else by 30 and 60 degrees either way.",
-    DLIB_RUNG: "dlib's frontal face detector and 68-point model (--detectors dlib).",
+    DLIB_SOURCE: "dlib's frontal face detector and 68-point model (--detectors dlib).",
     FIVE_POINTS: "The mean face laid on the data set's five points: place, size and tilt are right,"
     " the expression and a turn of the head are not.",
 }
@@ -48,8 +48,8 @@ REASON_MEANING = {
     "unreadable": "The file could not be read: no permission, or a fault of the disk or network.",
     "empty": "The file has 0 bytes.",
     "not_an_image": "The content is no JPEG, PNG, WebP, BMP or TIFF, whatever the file's name says.",
-    "too_large": "The picture has more pixels than are decoded.",
-    "corrupt": "The file starts like a picture, but can't be decoded to its end.",
+    "too_large": "The image has more pixels than are decoded.",
+    "corrupt": "The file starts like an image, but can't be decoded to its end.",
     "no_face": "No detector found a face. Landmarks made by hand can be handed in with --landmarks.",
     "wrong_face": "Faces were found, but none with a plausible shape that agrees with the face box or the five points.",
 }
@@ -58,7 +58,7 @@ table = pq.read_table("manifest", columns=["image_id", "reason", "detail"], filt
 print(*zip(*table.to_pydict().values()), sep="\\n")"""
 
 GUESS = (
-    "<p>Dots on a picture are a guess at the 68 landmarks: some that failed the checks, or the mean face laid on the"
+    "<p>Dots on an image are a guess at the 68 landmarks: some that failed the checks, or the mean face laid on the"
     " data set's face box.</p>"
 )
 LABEL_BY_HAND = """attparse handlabel export OUT --to DIR
@@ -98,9 +98,9 @@ class ReportContent:
         Content of dataset.json.
     images : str
         The image folder.
-    overlays : mapping of str to list of Shown
-        By rung.
-    rejects : mapping of str to list of Shown
+    overlays : mapping of str to list of ReportImage
+        By landmark_source.
+    rejects : mapping of str to list of ReportImage
         By reason, without missing ones.
     missing : list of str
         Ids of some missing images.
@@ -109,19 +109,19 @@ class ReportContent:
         Samples that `areas` were measured on.
     agreement : Agreement or None
         With the five points, if the run has some.
-    worst : list of Shown
+    worst : list of ReportImage
         Drawings of ``agreement.worst``.
     """
 
     document: dict[str, Any]
     images: str
-    overlays: Mapping[str, Sequence[Shown]]
-    rejects: Mapping[str, Sequence[Shown]]
+    overlays: Mapping[str, Sequence[ReportImage]]
+    rejects: Mapping[str, Sequence[ReportImage]]
     missing: Sequence[str]
     areas: Sequence[AttributeArea]
     measured: int
     agreement: Agreement | None
-    worst: Sequence[Shown]
+    worst: Sequence[ReportImage]
 
 
 def render_page(content: ReportContent) -> str:
@@ -186,25 +186,25 @@ def _headline(content: ReportContent) -> str:
 
 def _coverage(document: Mapping[str, Any]) -> str:
     total = document["samples"] + document["rejected"]
-    counts = document["rungs"]
+    counts = document["landmark_sources"]
     bars = [
         bar(
-            rung,
-            RUNG_MEANING.get(rung, ""),
-            counts.get(rung, 0),
+            landmark_source,
+            SOURCE_MEANING.get(landmark_source, ""),
+            counts.get(landmark_source, 0),
             total,
-            "weak" if rung in WEAK_RUNGS else "",
-            '<em class="badge">weak</em>' if rung in WEAK_RUNGS else "",
+            "weak" if landmark_source in WEAK_SOURCES else "",
+            '<em class="badge">weak</em>' if landmark_source in WEAK_SOURCES else "",
         )
-        for rung in (*RUNGS, *(name for name in counts if name not in RUNGS))
+        for landmark_source in (*LANDMARK_SOURCES, *(name for name in counts if name not in LANDMARK_SOURCES))
     ]
-    bars.append(bar("rejected", "No rung gave usable landmarks, or the image could not be used at all.",
+    bars.append(bar("rejected", "No landmark_source gave usable landmarks, or the image could not be used at all.",
                      document["rejected"], total, "bad"))  # fmt: skip
     intro = (
         "<p>Ways to find a face are tried in this order until one gives landmarks that pass the checks:"
         " a plausible shape, large enough, in agreement with the face box or the five points.</p>"
     )
-    return section("coverage", "Coverage by rung", intro, '<div class="bars">' + "".join(bars) + "</div>")
+    return section("coverage", "Coverage by landmark_source", intro, '<div class="bars">' + "".join(bars) + "</div>")
 
 
 def _rejects(content: ReportContent) -> str:
@@ -215,7 +215,7 @@ def _rejects(content: ReportContent) -> str:
     bars = "".join(bar(reason, REASON_MEANING.get(reason, ""), n, total, "bad") for reason, n in counts.items())
     groups = [
         f"<h3>{escape(display_name(reason))} <small>{shown_of(len(shown), counts.get(reason, 0))}</small></h3>"
-        f"{_pictures_or_list(shown)}"
+        f"{_images_or_list(shown)}"
         for reason, shown in content.rejects.items()
         if shown
     ]
@@ -243,15 +243,15 @@ def _label_by_hand(rejects: Mapping[str, int]) -> str:
         return ""
     them = "this one" if count == 1 else "these"
     return (
-        f"<p>{plural(count, 'picture')} without a usable face can be saved by placing landmarks by hand. The first"
+        f"<p>{plural(count, 'image')} without a usable face can be saved by placing landmarks by hand. The first"
         f" command copies {them} from the run OUT to a folder DIR for labelme, the second one gathers what was placed;"
         " then run again with <code>--landmarks landmarks.csv</code>:</p>"
         f"<pre>{escape(LABEL_BY_HAND)}</pre>"
     )
 
 
-def _pictures_or_list(shown: Sequence[Shown]) -> str:
-    """Return rejected images as a grid, or as a compact list where none of them has a picture."""
+def _images_or_list(shown: Sequence[ReportImage]) -> str:
+    """Return rejected images as a grid, or as a compact list where none of them has an image."""
     if any(image.jpeg for image in shown):
         return f'<div class="grid small">{"".join(map(figure, shown))}</div>'
     lines = (f"<li><b>{escape(image.image_id)}</b> <span>{escape(image.note)}</span></li>" for image in shown)
@@ -259,17 +259,18 @@ def _pictures_or_list(shown: Sequence[Shown]) -> str:
 
 
 def _samples(content: ReportContent) -> str:
-    counts: Mapping[str, int] = content.document["rungs"]
+    counts: Mapping[str, int] = content.document["landmark_sources"]
     groups = []
-    for rung, shown in content.overlays.items():
-        badge = '<em class="badge">weak</em>' if rung in WEAK_RUNGS else ""
+    for landmark_source, shown in content.overlays.items():
+        badge = '<em class="badge">weak</em>' if landmark_source in WEAK_SOURCES else ""
         figures = "".join(map(figure, shown))
+        total = shown_of(len(shown), counts[landmark_source])
         groups.append(
-            f"<h3>{escape(display_name(rung))}{badge} <small>{shown_of(len(shown), counts[rung])}</small></h3>"
+            f"<h3>{escape(display_name(landmark_source))}{badge} <small>{total}</small></h3>"
             f'<div class="grid">{figures}</div>'
         )
-    colours = region_colours(content.document["regions"])
-    legend = "".join(chip(name, colours[name]) for name in content.document["regions"])
+    colors = region_colors(content.document["regions"])
+    legend = "".join(chip(name, colors[name]) for name in content.document["regions"])
     if not groups:
         groups = ["<p>None: every image was rejected.</p>"]
     return section(
@@ -308,7 +309,7 @@ def _masks(content: ReportContent) -> str:
     )
     if any(area.empty for area in content.areas):
         intro += (
-            "<p>“Empty” counts images that have the attribute while its regions lie outside of the picture"
+            "<p>“Empty” counts images that have the attribute while its regions lie outside of the image"
             " or cover no pixel.</p>"
         )
     return section("masks", "Mask area per attribute", intro, f'<div class="pairs">{"".join(rows)}</div>')
@@ -316,14 +317,14 @@ def _masks(content: ReportContent) -> str:
 
 def _attributes(document: Mapping[str, Any]) -> str:
     table = document["attribute_table"]
-    colours = region_colours(document["regions"])
+    colors = region_colors(document["regions"])
     rows = []
     for name, regions in table["attributes"].items():
         if set(REGION_NAMES) <= set(regions):
             chips = ['<span class="chip all"><i></i>all ten</span>']
-            chips += [chip(region, colours[region]) for region in regions if region not in REGION_NAMES]
+            chips += [chip(region, colors[region]) for region in regions if region not in REGION_NAMES]
         else:
-            chips = [chip(region, colours[region]) for region in regions]
+            chips = [chip(region, colors[region]) for region in regions]
         rows.append(f"<div><b>{escape(display_name(name))}</b><span>{''.join(chips)}</span></div>")
     intro = f"<p>Where each attribute is seen, by the attribute table “{escape(table['name'])}”.</p>"
     return section("attributes", "Regions of each attribute", intro, f'<div class="regions">{"".join(rows)}</div>')

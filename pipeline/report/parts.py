@@ -8,17 +8,17 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
-from pipeline.drawing.overlays import Colour, display_name
+from pipeline.drawing.overlays import Color, display_name
 
 
-class Shown(NamedTuple):
+class ReportImage(NamedTuple):
     """One image on the page.
 
     Attributes
     ----------
     image_id, note : str
     jpeg : bytes or None
-        The picture, where there is one.
+        The image, where there is one.
     guess : bool
         Whether landmarks that are only a guess are drawn on it.
     """
@@ -90,18 +90,18 @@ def bar(name: str, meaning: str, count: int, total: int, kind: str = "", badge: 
     )
 
 
-def chip(name: str, colour: Colour, shape: str = "") -> str:
+def chip(name: str, color: Color, shape: str = "") -> str:
     """Return an entry of a legend; `shape` is a class of the style sheet."""
     kind = f' class="{shape}"' if shape else ""
-    return f'<span class="chip"><i{kind} style="color:rgb{colour}"></i>{escape(display_name(name))}</span>'
+    return f'<span class="chip"><i{kind} style="color:rgb{color}"></i>{escape(display_name(name))}</span>'
 
 
-def figure(image: Shown) -> str:
-    """Return a picture with its caption."""
+def figure(image: ReportImage) -> str:
+    """Return an image with its caption."""
     name = escape(image.image_id)
     if image.jpeg is None:
-        picture = "<div class='none'>can't be shown</div>"
+        shown = "<div class='none'>can't be shown</div>"
     else:
         data = base64.b64encode(image.jpeg).decode("ascii")
-        picture = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
-    return f"<figure>{picture}<figcaption><b>{name}</b><span>{escape(image.note)}</span></figcaption></figure>"
+        shown = f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
+    return f"<figure>{shown}<figcaption><b>{name}</b><span>{escape(image.note)}</span></figcaption></figure>"

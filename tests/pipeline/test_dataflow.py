@@ -323,7 +323,7 @@ def submit(google: Google, names: list[str], *options: str) -> None:
     )
     pipeline = beam.Pipeline(options=beam_options(dataflow_options(*options)))
     add_graph(pipeline, settings, names, names)
-    pipeline.building.run()
+    pipeline.run()
 
 
 def created_names(proto: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""The ladder with MediaPipe's own detectors, on the built-in photograph: small, turned, mirrored, reduced."""
+"""The chain with MediaPipe's own detectors, on the built-in photograph: small, turned, mirrored, reduced."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.detection.fallback_chain import Found, Ladder
-from pipeline.images import Picture
+from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
+from pipeline.images import DecodedImage
 from pipeline.records import DetectorSettings
 from regions.landmarks import MIRROR, face_size
 from tests.faces import turned
@@ -24,50 +24,50 @@ FIVE_POINTS = np.array(POINTS, dtype=np.float64)
 
 
 @pytest.fixture(scope="module")
-def ladder():
-    """A ladder that is opened once."""
-    ladder = Ladder(DetectorSettings())
-    yield ladder
-    ladder.close()
+def chain():
+    """A chain that is opened once."""
+    chain = FallbackChain(DetectorSettings())
+    yield chain
+    chain.close()
 
 
-def find(ladder, pixels, reduction=1, **hints):
+def find(chain, pixels, reduction=1, **hints):
     height, width = (side * reduction for side in pixels.shape[:2])
-    return ladder.find(Picture(np.ascontiguousarray(pixels), height, width), hinted_row(**hints))
+    return chain.find(DecodedImage(np.ascontiguousarray(pixels), height, width), hinted_row(**hints))
 
 
 @pytest.fixture(scope="module")
-def truth(ladder):
+def truth(chain):
     """The landmarks of the photograph at its full size."""
-    found = find(ladder, photograph())
-    assert found.rung == "whole_picture"
+    found = find(chain, photograph())
+    assert found.landmark_source == "whole_image"
     return found.landmarks
 
 
-def test_hints_hardly_change_the_landmarks(ladder, truth):
+def test_hints_hardly_change_the_landmarks(chain, truth):
     for hints in ({"box": FACE_BOX}, {"five": FIVE_POINTS}, {"box": FACE_BOX, "five": FIVE_POINTS}):
-        found = find(ladder, photograph(), **hints)
-        assert found.rung == "hinted_box"
+        found = find(chain, photograph(), **hints)
+        assert found.landmark_source == "hinted_box"
         assert distance(found.landmarks, truth) < 0.02
 
 
 @pytest.mark.parametrize(
-    ("eyes", "side", "rungs"),
+    ("eyes", "side", "landmark_sources"),
     [
         (12, 800, ["tiles"]),
         (16, 1600, ["face_detector", "tiles"]),
         (24, 2400, ["face_detector", "tiles"]),
-        (24, 600, ["whole_picture", "face_detector", "tiles"]),
+        (24, 600, ["whole_image", "face_detector", "tiles"]),
     ],
 )
-def test_a_small_face_in_a_large_picture(ladder, truth, eyes, side, rungs):
+def test_a_small_face_in_a_large_image(chain, truth, eyes, side, landmark_sources):
     scale = eyes / face_size(truth)
     small = Image.fromarray(photograph()).resize((round(512 * scale),) * 2, Image.Resampling.LANCZOS)
     large = Image.new("RGB", (side, side), GRAY)
     at = (side // 2 + 37, side // 3)
     large.paste(small, at)
-    found = find(ladder, np.array(large))
-    assert found.rung in rungs
+    found = find(chain, np.array(large))
+    assert found.landmark_source in landmark_sources
     expected = truth * (small.width / 512) + at
     assert distance(found.landmarks, expected) < 0.03
     assert np.abs((found.landmarks - expected).mean(axis=0)).max() < 0.35  # pixels
@@ -78,41 +78,41 @@ def photograph_turned(angle):
 
 
 @pytest.mark.parametrize("angle", [-30, 45, -60, 90, 180])
-def test_a_turned_photograph_with_five_points(ladder, truth, angle):
-    found = find(ladder, photograph_turned(angle), five=turned(FIVE_POINTS - 256, angle) + 256)
-    assert found.rung == "turned"
+def test_a_turned_photograph_with_five_points(chain, truth, angle):
+    found = find(chain, photograph_turned(angle), five=turned(FIVE_POINTS - 256, angle) + 256)
+    assert found.landmark_source == "rotated"
     assert distance(found.landmarks, turned(truth - 256, angle) + 256) < 0.02
 
 
 @pytest.mark.parametrize("angle", [-30, 45, -60, 90])
-def test_a_turned_photograph_without_hints(ladder, truth, angle):
-    found = find(ladder, photograph_turned(angle))
-    assert found.rung in ("whole_picture", "turned")
+def test_a_turned_photograph_without_hints(chain, truth, angle):
+    found = find(chain, photograph_turned(angle))
+    assert found.landmark_source in ("whole_image", "rotated")
     assert distance(found.landmarks, turned(truth - 256, angle) + 256) < 0.02
 
 
 @pytest.mark.parametrize("hints", [{}, {"box": FACE_BOX}])
-def test_a_mirrored_photograph_has_mirrored_landmarks(ladder, hints):
-    found = find(ladder, photograph(), **hints)
+def test_a_mirrored_photograph_has_mirrored_landmarks(chain, hints):
+    found = find(chain, photograph(), **hints)
     x, y, width, height = FACE_BOX
-    mirrored = find(ladder, photograph()[:, ::-1], **({"box": (512 - x - width, y, width, height)} if hints else {}))
-    assert mirrored.rung == found.rung
+    mirrored = find(chain, photograph()[:, ::-1], **({"box": (512 - x - width, y, width, height)} if hints else {}))
+    assert mirrored.landmark_source == found.landmark_source
     assert distance(mirrored.landmarks[MIRROR] * (-1, 1) + (512, 0), found.landmarks) < 0.02
 
 
-def test_landmarks_are_in_source_pixels_where_the_picture_was_reduced(ladder, truth):
+def test_landmarks_are_in_source_pixels_where_the_image_was_reduced(chain, truth):
     for hints in ({}, {"box": 4 * np.array(FACE_BOX)}, {"five": 4 * FIVE_POINTS}):
-        found = find(ladder, photograph(), reduction=4, **hints)
+        found = find(chain, photograph(), reduction=4, **hints)
         assert distance(found.landmarks, 4 * truth) < 0.02
 
 
-def test_noise_has_no_face(ladder):
+def test_noise_has_no_face(chain):
     noise = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
-    assert not isinstance(find(ladder, noise), Found)
+    assert not isinstance(find(chain, noise), DetectedFace)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (2000, 3), (192, 192)])
-def test_pictures_of_odd_shapes_have_no_face(ladder, shape):
+def test_images_of_odd_shapes_have_no_face(chain, shape):
     blank = np.full((*shape, 3), 130, dtype=np.uint8)
     for hints in ({}, {"box": (0, 0, 1, 1)}, {"box": (-9, -9, 5000, 5000)}):
-        assert find(ladder, blank, **hints)[:2] == ("no_face", "no detector found a face")
+        assert find(chain, blank, **hints)[:2] == ("no_face", "no detector found a face")

@@ -25,7 +25,7 @@ from regions.landmarks import MIRROR
 from tests.photograph import distance, photograph, portrait, shift_when_enlarged
 
 LIMIT = 8
-"""So many pictures of the sample; the last one, blurred, has five points and no face that dlib would see."""
+"""So many images of the sample; the last one, blurred, has five points and no face that dlib would see."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def detector():
 
 
 def run_over(sample, output, *more):
-    """Run over the first pictures of the sample; return the exit code."""
+    """Run over the first images of the sample; return the exit code."""
     options = {
         "images": sample.images,
         "labels": sample.labels,
@@ -63,7 +63,7 @@ def test_dlib_and_the_face_mesh_agree(detector):
     mesh.close()
 
 
-def test_a_mirrored_picture_has_mirrored_landmarks(detector):
+def test_a_mirrored_image_has_mirrored_landmarks(detector):
     (found,) = detector.find(portrait())
     (mirrored,) = detector.find(np.ascontiguousarray(portrait()[:, ::-1]))
     assert distance(mirrored[MIRROR] * (-1, 1) + (240, 0), found) < 0.03
@@ -83,7 +83,7 @@ def test_all_faces_are_found_the_surest_first(detector):
     assert detector.find(np.zeros((100, 100, 3), dtype=np.uint8)) == []
 
 
-def test_a_large_picture_is_not_enlarged():
+def test_a_large_image_is_not_enlarged():
     class Spy(DlibLandmarks):
         def __init__(self):
             self.asked = []
@@ -103,9 +103,9 @@ def test_a_run_with_dlib_alone(sample, detector, tmp_path):
     output = tmp_path / "out"
     assert run_over(sample, output, "--detectors=dlib", f"--landmarks={tmp_path / 'hand.csv'}") == 0
     document, rows = result_of(output)
-    assert document["rungs"] == {"dlib": LIMIT - 2, "given": 1, "five_points": 1}
-    assert rows["portrait.jpg"]["rung"] == "given"
-    assert rows["blurred.jpg"]["rung"] == "five_points"
+    assert document["landmark_sources"] == {"dlib": LIMIT - 2, "given": 1, "five_points": 1}
+    assert rows["portrait.jpg"]["landmark_source"] == "given"
+    assert rows["blurred.jpg"]["landmark_source"] == "five_points"
     versions = document["versions"]
     assert versions["detectors"] == "dlib"
     assert len(versions["dlib_model"]) == 64 and versions["dlib"]
@@ -125,11 +125,11 @@ def test_dlib_takes_what_mediapipe_leaves(sample, tmp_path, monkeypatch):
 
     monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", lambda landmarker: Blind())
     assert run_over(sample, tmp_path / "blind", "--detectors=mediapipe,dlib") == 0
-    assert result_of(tmp_path / "blind")[0]["rungs"] == {"dlib": LIMIT - 1, "five_points": 1}
+    assert result_of(tmp_path / "blind")[0]["landmark_sources"] == {"dlib": LIMIT - 1, "five_points": 1}
     monkeypatch.undo()
     assert run_over(sample, tmp_path / "both", "--detectors=mediapipe,dlib") == 0
     document, _ = result_of(tmp_path / "both")
-    assert "dlib" not in document["rungs"] and document["samples"] == LIMIT
+    assert "dlib" not in document["landmark_sources"] and document["samples"] == LIMIT
     assert document["versions"]["detectors"] == "mediapipe,dlib"
     assert document["versions"]["mediapipe"] and document["versions"]["dlib"]
 

@@ -1,4 +1,4 @@
-"""The ladder: which rungs are tried in which order, what is trusted, and which face is meant."""
+"""The chain: which landmark_sources are tried in which order, what is trusted, and which face is meant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from pipeline.detection import fallback_chain
-from pipeline.detection.fallback_chain import BOX_MARGINS, RUNGS, TURNS, Found, NotFound, hinted_box, prominence
+from pipeline.detection.fallback_chain import (
+    BOX_MARGINS,
+    LANDMARK_SOURCES,
+    ROTATIONS,
+    DetectedFace,
+    DetectionFailure,
+    hinted_box,
+    prominence,
+)
 from regions.landmarks import face_size, five_points, landmarks_from_five_points, landmarks_in_box
 from tests.faces import face
 from tests.fake_detectors import (
@@ -14,92 +22,92 @@ from tests.fake_detectors import (
     FakeFaces,
     FakeMesh,
     box_about,
+    chain_of,
     chart,
     hinted_row,
-    ladder_of,
     turn_of,
 )
 
-PICTURE = chart()
+IMAGE = chart()
 """250x250 pixels."""
 FACE = face(x=120, y=110, eye_distance=40)
 
 
-def assert_found(found, rung, expected, within=0.03):
-    """Check the rung and, in face sizes, the landmarks."""
-    assert isinstance(found, Found), found
-    assert found.rung == rung
+def assert_found(found, landmark_source, expected, within=0.03):
+    """Check the landmark_source and, in face sizes, the landmarks."""
+    assert isinstance(found, DetectedFace), found
+    assert found.landmark_source == landmark_source
     assert np.linalg.norm(found.landmarks - expected, axis=1).max() <= within * face_size(expected)
 
 
-def rungs_of(ladder, picture, image):
-    """Return all rungs in order, as they are tried when none gives a face."""
-    return [rung for rung, candidates in ladder._rungs(picture, image) if not list(candidates)]
+def sources_of(chain, image, row):
+    """Return all landmark_sources in order, as they are tried when none gives a face."""
+    return [landmark_source for landmark_source, candidates in chain._sources(image, row) if not list(candidates)]
 
 
 @pytest.mark.parametrize(
-    ("eye_distance", "rung", "asked"),
-    [(125, "whole_picture", 0), (85, "whole_picture", 0), (40, "face_detector", 1), (20, "tiles", 1 + 9 + 49 + 225)],
+    ("eye_distance", "landmark_source", "asked"),
+    [(125, "whole_image", 0), (85, "whole_image", 0), (40, "face_detector", 1), (20, "tiles", 1 + 9 + 49 + 225)],
 )
-def test_the_smaller_the_face_the_later_the_rung_without_hints(eye_distance, rung, asked):
-    picture, there = chart(800, 800), face(x=430, y=350, eye_distance=eye_distance)
-    mesh, faces = FakeMesh(picture, [there]), FakeFaces(picture, [there])
-    assert_found(ladder_of(mesh, faces).find(picture, hinted_row()), rung, there)
+def test_the_smaller_the_face_the_later_the_source_without_hints(eye_distance, landmark_source, asked):
+    image, there = chart(800, 800), face(x=430, y=350, eye_distance=eye_distance)
+    mesh, faces = FakeMesh(image, [there]), FakeFaces(image, [there])
+    assert_found(chain_of(mesh, faces).find(image, hinted_row()), landmark_source, there)
     assert len(faces.places) == asked
 
 
 @pytest.mark.parametrize(("angle", "turn"), [(45, 30), (-45, -30), (78, 60), (-78, -60)])
-def test_a_tilted_face_without_hints_is_found_in_a_turned_picture(angle, turn):
+def test_a_tilted_face_without_hints_is_found_in_a_turned_image(angle, turn):
     there = face(x=130, y=120, eye_distance=60, angle=angle)
-    mesh, faces = FakeMesh(PICTURE, [there]), FakeFaces(PICTURE, [there])
-    assert_found(ladder_of(mesh, faces).find(PICTURE, hinted_row()), "turned", there)
+    mesh, faces = FakeMesh(IMAGE, [there]), FakeFaces(IMAGE, [there])
+    assert_found(chain_of(mesh, faces).find(IMAGE, hinted_row()), "rotated", there)
     *_, first_seen, near, far = (turn_of(place) for place in mesh.places)
     assert [first_seen, near, far] == pytest.approx([turn, angle, angle], abs=1)
 
 
-def test_rungs_without_hints():
-    empty = FakeMesh(PICTURE, []), FakeFaces(PICTURE, [])
-    assert rungs_of(ladder_of(*empty), PICTURE, hinted_row()) == [
-        *("whole_picture", "face_detector", "tiles"),
-        *["turned"] * len(TURNS),
+def test_sources_without_hints():
+    empty = FakeMesh(IMAGE, []), FakeFaces(IMAGE, [])
+    assert sources_of(chain_of(*empty), IMAGE, hinted_row()) == [
+        *("whole_image", "face_detector", "tiles"),
+        *["rotated"] * len(ROTATIONS),
     ]
     large, small = chart(300, 800), chart(190, 100)
     empty = FakeMesh(large, []), FakeFaces(large, [])
-    assert rungs_of(ladder_of(*empty), large, hinted_row()).count("tiles") == 3
-    assert "tiles" not in rungs_of(ladder_of(*empty), small, hinted_row())
+    assert sources_of(chain_of(*empty), large, hinted_row()).count("tiles") == 3
+    assert "tiles" not in sources_of(chain_of(*empty), small, hinted_row())
 
 
 @pytest.mark.parametrize(
     ("hints", "expected"),
     [
-        ({"box": box_about(FACE)}, ["hinted_box"] * 2 + ["turned"] * 4 + ["whole_picture", "face_detector"]),
+        ({"box": box_about(FACE)}, ["hinted_box"] * 2 + ["rotated"] * 4 + ["whole_image", "face_detector"]),
         (
             {"five": five_points(FACE)},
-            ["hinted_box"] * 2 + ["turned"] * 4 + ["whole_picture", "face_detector"],
+            ["hinted_box"] * 2 + ["rotated"] * 4 + ["whole_image", "face_detector"],
         ),
         (
             {"five": five_points(face(x=120, y=110, angle=26))},
-            ["turned"] * 5 + ["whole_picture", "face_detector"],
+            ["rotated"] * 5 + ["whole_image", "face_detector"],
         ),
     ],
     ids=["box", "five points", "tilted"],
 )
-def test_rungs_with_hints(hints, expected):
-    ladder = ladder_of(FakeMesh(PICTURE, []), FakeFaces(PICTURE, []))
-    assert rungs_of(ladder, PICTURE, hinted_row(**hints)) == expected
-    with_dlib = ladder_of(FakeMesh(PICTURE, []), FakeFaces(PICTURE, []), FakeDlib(), ("dlib", "mediapipe"))
-    assert rungs_of(with_dlib, PICTURE, hinted_row(**hints)) == ["dlib", *expected]
+def test_sources_with_hints(hints, expected):
+    chain = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []))
+    assert sources_of(chain, IMAGE, hinted_row(**hints)) == expected
+    with_dlib = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []), FakeDlib(), ("dlib", "mediapipe"))
+    assert sources_of(with_dlib, IMAGE, hinted_row(**hints)) == ["dlib", *expected]
 
 
-def test_every_rung_is_known():
-    assert len(set(RUNGS)) == 8
-    assert set(fallback_chain.WEAK_RUNGS) < set(RUNGS)
+def test_every_source_is_known():
+    assert len(set(LANDMARK_SOURCES)) == 8
+    assert set(fallback_chain.WEAK_SOURCES) < set(LANDMARK_SOURCES)
 
 
 def test_what_is_beside_the_box_is_not_looked_at():
     box = box_about(FACE)
-    mesh = FakeMesh(PICTURE, [FACE])
-    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(box=box)), "hinted_box", FACE)
+    mesh = FakeMesh(IMAGE, [FACE])
+    assert_found(chain_of(mesh).find(IMAGE, hinted_row(box=box)), "hinted_box", FACE)
     (place,) = mesh.places
     reach = BOX_MARGINS[0] * box[2:].max()
     np.testing.assert_allclose(place[:, 2], box[:2] - reach, atol=1.5)
@@ -109,15 +117,15 @@ def test_what_is_beside_the_box_is_not_looked_at():
 
 def test_a_second_look_about_the_box_is_from_farther():
     there = face(x=125, y=120, eye_distance=20)
-    mesh = FakeMesh(PICTURE, [there], shares=(0.05, 0.2))
-    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(box=box_about(there))), "hinted_box", there)
+    mesh = FakeMesh(IMAGE, [there], shares=(0.05, 0.2))
+    assert_found(chain_of(mesh).find(IMAGE, hinted_row(box=box_about(there))), "hinted_box", there)
     assert len(mesh.places) == 2
     assert mesh.places[1][0, 0] > 1.5 * mesh.places[0][0, 0]
 
 
 def test_five_points_alone_make_a_box():
-    mesh = FakeMesh(PICTURE, [FACE])
-    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(five=five_points(FACE))), "hinted_box", FACE)
+    mesh = FakeMesh(IMAGE, [FACE])
+    assert_found(chain_of(mesh).find(IMAGE, hinted_row(five=five_points(FACE))), "hinted_box", FACE)
     assert len(mesh.places) == 1
 
 
@@ -137,8 +145,8 @@ def test_the_box_says_where_to_look_and_the_five_points_which_face():
     here = face(x=80, y=120, eye_distance=30)
     both = np.array([20, 40, 220, 160])
     for meant in (here, other):
-        mesh = FakeMesh(PICTURE, [other, here])
-        found = ladder_of(mesh).find(PICTURE, hinted_row(box=both, five=five_points(meant)))
+        mesh = FakeMesh(IMAGE, [other, here])
+        found = chain_of(mesh).find(IMAGE, hinted_row(box=both, five=five_points(meant)))
         assert_found(found, "hinted_box", meant)
         assert len(mesh.places) == 1
 
@@ -147,9 +155,9 @@ def test_the_box_says_where_to_look_and_the_five_points_which_face():
 def test_a_face_that_five_points_tell_to_be_tilted_is_looked_at_upright(angle):
     there = face(x=130, y=120, eye_distance=40, angle=angle)
     for hints in ({}, {"box": box_about(there)}):
-        mesh = FakeMesh(PICTURE, [there], tilt=3)
-        found = ladder_of(mesh).find(PICTURE, hinted_row(five=five_points(there), **hints))
-        assert_found(found, "turned", there)
+        mesh = FakeMesh(IMAGE, [there], tilt=3)
+        found = chain_of(mesh).find(IMAGE, hinted_row(five=five_points(there), **hints))
+        assert_found(found, "rotated", there)
         (place,) = mesh.places
         assert (turn_of(place) - angle + 180) % 360 - 180 == pytest.approx(0, abs=1)
 
@@ -157,16 +165,16 @@ def test_a_face_that_five_points_tell_to_be_tilted_is_looked_at_upright(angle):
 @pytest.mark.parametrize("angle", [-45, 30, 70])
 def test_a_tilted_face_in_a_box_is_looked_for_with_turns(angle):
     there = face(x=130, y=120, eye_distance=40, angle=angle)
-    mesh = FakeMesh(PICTURE, [there], tilt=16)
-    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(box=box_about(there))), "turned", there)
-    assert [round(turn_of(place)) for place in mesh.places] == [0, 0, *TURNS[: len(mesh.places) - 2]]
+    mesh = FakeMesh(IMAGE, [there], tilt=16)
+    assert_found(chain_of(mesh).find(IMAGE, hinted_row(box=box_about(there))), "rotated", there)
+    assert [round(turn_of(place)) for place in mesh.places] == [0, 0, *ROTATIONS[: len(mesh.places) - 2]]
 
 
 @pytest.mark.parametrize(("angle", "looks"), [(24, 1), (26, 2), (-50, 2)])
 def test_a_tilted_face_that_is_seen_is_taken_as_it_looks_upright(angle, looks):
     there = face(x=130, y=120, eye_distance=40, angle=angle)
-    mesh = FakeMesh(PICTURE, [there], tilt=60, tilt_error=0.2)
-    found = ladder_of(mesh).find(PICTURE, hinted_row(box=box_about(there)))
+    mesh = FakeMesh(IMAGE, [there], tilt=60, tilt_error=0.2)
+    found = chain_of(mesh).find(IMAGE, hinted_row(box=box_about(there)))
     assert_found(found, "hinted_box", there, 0.03 if looks == 2 else 0.1)
     assert len(mesh.places) == looks
 
@@ -174,23 +182,23 @@ def test_a_tilted_face_that_is_seen_is_taken_as_it_looks_upright(angle, looks):
 def test_a_face_that_five_points_tell_to_be_upright_is_looked_at_once():
     there = face(x=130, y=120, eye_distance=40, angle=28)
     five = five_points(face(x=130, y=120, eye_distance=40, angle=24))
-    mesh = FakeMesh(PICTURE, [there], tilt=60)
-    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(five=five)), "hinted_box", there)
+    mesh = FakeMesh(IMAGE, [there], tilt=60)
+    assert_found(chain_of(mesh).find(IMAGE, hinted_row(five=five)), "hinted_box", there)
     assert len(mesh.places) == 1
 
 
 def test_a_tilted_face_that_is_not_seen_again_is_taken_as_it_was():
     there = face(x=130, y=120, eye_distance=40, angle=40)
-    mesh = FakeMesh(PICTURE, [there], tilt=60, looks=1)
-    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(box=box_about(there))), "hinted_box", there)
+    mesh = FakeMesh(IMAGE, [there], tilt=60, looks=1)
+    assert_found(chain_of(mesh).find(IMAGE, hinted_row(box=box_about(there))), "hinted_box", there)
 
 
 def test_a_face_beside_the_box_is_not_the_one():
     beside = face(x=70, y=60, eye_distance=20)
-    mesh, faces = FakeMesh(PICTURE, [beside], shares=(0.05, 1)), FakeFaces(PICTURE, [beside], smallest=10)
+    mesh, faces = FakeMesh(IMAGE, [beside], shares=(0.05, 1)), FakeFaces(IMAGE, [beside], smallest=10)
     box = box_about(face(x=170, y=170, eye_distance=40))
-    found = ladder_of(mesh, faces).find(PICTURE, hinted_row(box=box))
-    assert isinstance(found, NotFound)
+    found = chain_of(mesh, faces).find(IMAGE, hinted_row(box=box))
+    assert isinstance(found, DetectionFailure)
     assert found.reason == "wrong_face"
     assert found.detail.startswith("hinted_box: 1.5")
     assert "box sizes from the middle of the face box" in found.detail
@@ -199,15 +207,15 @@ def test_a_face_beside_the_box_is_not_the_one():
 
 def test_the_face_detector_helps_where_the_box_is_too_large():
     there = face(x=120, y=120, eye_distance=40)
-    mesh, faces = FakeMesh(PICTURE, [there], shares=(0.25, 1)), FakeFaces(PICTURE, [there])
+    mesh, faces = FakeMesh(IMAGE, [there], shares=(0.25, 1)), FakeFaces(IMAGE, [there])
     box = np.array([*(there.mean(axis=0) - 90), 180, 180])
-    assert_found(ladder_of(mesh, faces).find(PICTURE, hinted_row(box=box)), "face_detector", there)
+    assert_found(chain_of(mesh, faces).find(IMAGE, hinted_row(box=box)), "face_detector", there)
 
 
-def test_a_picture_without_a_face():
-    ladder = ladder_of(FakeMesh(PICTURE, []), FakeFaces(PICTURE, []))
-    assert ladder.find(PICTURE, hinted_row()) == NotFound("no_face", "no detector found a face", None)
-    found = ladder.find(PICTURE, hinted_row(box=[50, 60, 100, 120]))
+def test_a_image_without_a_face():
+    chain = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []))
+    assert chain.find(IMAGE, hinted_row()) == DetectionFailure("no_face", "no detector found a face", None)
+    found = chain.find(IMAGE, hinted_row(box=[50, 60, 100, 120]))
     assert found[:2] == ("no_face", "no detector found a face")
     np.testing.assert_allclose(found.guess, landmarks_in_box(np.array([50, 60, 100, 120])))
 
@@ -215,14 +223,14 @@ def test_a_picture_without_a_face():
 def test_given_landmarks_come_first_and_need_not_agree_with_the_hints():
     far = face(x=200, y=200, eye_distance=10)
     image = hinted_row(box=box_about(far), five=five_points(far), given=FACE)
-    assert_found(ladder_of(names=("mediapipe", "dlib")).find(PICTURE, image), "given", FACE, 1e-6)
+    assert_found(chain_of(names=("mediapipe", "dlib")).find(IMAGE, image), "given", FACE, 1e-6)
 
 
 def test_given_landmarks_that_are_no_face_are_not_used():
     wrong = FACE[::-1]
-    mesh = FakeMesh(PICTURE, [FACE])
-    assert_found(ladder_of(mesh).find(PICTURE, hinted_row(given=wrong, box=box_about(FACE))), "hinted_box", FACE)
-    found = ladder_of(FakeMesh(PICTURE, []), FakeFaces(PICTURE, [])).find(PICTURE, hinted_row(given=wrong))
+    mesh = FakeMesh(IMAGE, [FACE])
+    assert_found(chain_of(mesh).find(IMAGE, hinted_row(given=wrong, box=box_about(FACE))), "hinted_box", FACE)
+    found = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, [])).find(IMAGE, hinted_row(given=wrong))
     assert found.reason == "wrong_face"
     assert found.detail.startswith("given: shape of no face")
     np.testing.assert_allclose(found.guess, wrong, atol=1e-4)
@@ -230,15 +238,15 @@ def test_given_landmarks_that_are_no_face_are_not_used():
 
 def test_five_points_are_the_last_resort():
     five = five_points(FACE) + np.array([[0, 0], [0, 0], [3, 1], [0, 0], [0, 0]])
-    blind = FakeMesh(PICTURE, []), FakeFaces(PICTURE, []), FakeDlib()
-    found = ladder_of(*blind, names=("mediapipe", "dlib")).find(PICTURE, hinted_row(five=five))
+    blind = FakeMesh(IMAGE, []), FakeFaces(IMAGE, []), FakeDlib()
+    found = chain_of(*blind, names=("mediapipe", "dlib")).find(IMAGE, hinted_row(five=five))
     assert_found(found, "five_points", landmarks_from_five_points(five), 1e-4)
     assert blind[2].asked == 1
 
 
 def test_five_points_at_one_place_are_no_face():
-    ladder = ladder_of(FakeMesh(PICTURE, []), FakeFaces(PICTURE, []))
-    found = ladder.find(PICTURE, hinted_row(five=np.full((5, 2), 100)))
+    chain = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []))
+    found = chain.find(IMAGE, hinted_row(five=np.full((5, 2), 100)))
     assert found[:2] == ("wrong_face", "five_points: face of 0.0 pixels between the eyes, expected at least 4")
     assert np.isfinite(found.guess).all()
 
@@ -248,8 +256,8 @@ def test_five_points_at_one_place_are_no_face():
 )
 def test_small_and_tilted_faces_without_hints_must_be_found_again(eye_distance, angle, looks):
     there = face(x=120, y=120, eye_distance=eye_distance, angle=angle)
-    mesh = FakeMesh(PICTURE, [there], tilt=45)
-    assert_found(ladder_of(mesh).find(PICTURE, hinted_row()), "whole_picture", there)
+    mesh = FakeMesh(IMAGE, [there], tilt=45)
+    assert_found(chain_of(mesh).find(IMAGE, hinted_row()), "whole_image", there)
     assert len(mesh.places) == looks
     widths = [cols * np.linalg.norm(place[:, 0]) for place, (_, cols, _) in zip(mesh.places, mesh.shapes, strict=True)]
     assert looks == 1 or 1.5 * widths[1] < widths[2] < 2 * widths[1]
@@ -257,101 +265,101 @@ def test_small_and_tilted_faces_without_hints_must_be_found_again(eye_distance, 
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(150, 250), (250, 150)])
-def test_a_face_is_small_by_the_longer_side_of_the_picture(rows, cols):
-    picture, there = chart(rows, cols), face(x=75, y=75, eye_distance=27)
-    mesh = FakeMesh(picture, [there])
-    assert_found(ladder_of(mesh).find(picture, hinted_row()), "whole_picture", there)
+def test_a_face_is_small_by_the_longer_side_of_the_image(rows, cols):
+    image, there = chart(rows, cols), face(x=75, y=75, eye_distance=27)
+    mesh = FakeMesh(image, [there])
+    assert_found(chain_of(mesh).find(image, hinted_row()), "whole_image", there)
     assert len(mesh.places) == 3
 
 
 @pytest.mark.parametrize(("wobble", "trusted"), [(0.1, True), (0.14, False)])
 def test_a_small_face_that_changes_too_much_is_not_trusted(wobble, trusted):
     there = face(x=120, y=120, eye_distance=28)
-    mesh = FakeMesh(PICTURE, [there], wobble=wobble)
-    found = ladder_of(mesh, FakeFaces(PICTURE, [])).find(PICTURE, hinted_row())
+    mesh = FakeMesh(IMAGE, [there], wobble=wobble)
+    found = chain_of(mesh, FakeFaces(IMAGE, [])).find(IMAGE, hinted_row())
     if trusted:
-        assert_found(found, "whole_picture", there + (0, 2 * wobble * 28))
+        assert_found(found, "whole_image", there + (0, 2 * wobble * 28))
     else:
-        assert found == NotFound("no_face", "no detector found a face", None)
+        assert found == DetectionFailure("no_face", "no detector found a face", None)
 
 
 @pytest.mark.parametrize("looks", [1, 2])
 def test_a_small_face_that_is_not_found_again_is_not_trusted(looks):
     there = face(x=120, y=120, eye_distance=28)
-    mesh = FakeMesh(PICTURE, [there], looks=looks)
-    found = ladder_of(mesh, FakeFaces(PICTURE, [there], smallest=10)).find(PICTURE, hinted_row())
-    assert found == NotFound("no_face", "no detector found a face", None)
+    mesh = FakeMesh(IMAGE, [there], looks=looks)
+    found = chain_of(mesh, FakeFaces(IMAGE, [there], smallest=10)).find(IMAGE, hinted_row())
+    assert found == DetectionFailure("no_face", "no detector found a face", None)
 
 
-@pytest.mark.parametrize(("eye_distance", "angle"), [(24, 0), (50, 45)], ids=["tiles", "turned"])
-def test_what_tiles_and_turned_pictures_show_must_be_found_again(eye_distance, angle):
+@pytest.mark.parametrize(("eye_distance", "angle"), [(24, 0), (50, 45)], ids=["tiles", "rotated"])
+def test_what_tiles_and_turned_images_show_must_be_found_again(eye_distance, angle):
     there = face(x=120, y=120, eye_distance=eye_distance, angle=angle)
     for wobble, trusted in ((0.1, True), (0.14, False)):
-        mesh = FakeMesh(PICTURE, [there], wobble=wobble)
-        found = ladder_of(mesh, FakeFaces(PICTURE, [there])).find(PICTURE, hinted_row())
-        assert isinstance(found, Found) is trusted
-        assert not trusted or found.rung == ("turned" if angle else "tiles")
+        mesh = FakeMesh(IMAGE, [there], wobble=wobble)
+        found = chain_of(mesh, FakeFaces(IMAGE, [there])).find(IMAGE, hinted_row())
+        assert isinstance(found, DetectedFace) is trusted
+        assert not trusted or found.landmark_source == ("rotated" if angle else "tiles")
 
 
 def test_what_the_face_detector_says_must_be_found_again_too():
     there = face(x=120, y=120, eye_distance=20)
     for looks, found in ((3, False), (4, True)):
-        mesh = FakeMesh(PICTURE, [there], looks=looks)
-        answer = ladder_of(mesh, FakeFaces(PICTURE, [there], smallest=10)).find(PICTURE, hinted_row())
-        assert isinstance(answer, Found) is found
+        mesh = FakeMesh(IMAGE, [there], looks=looks)
+        answer = chain_of(mesh, FakeFaces(IMAGE, [there], smallest=10)).find(IMAGE, hinted_row())
+        assert isinstance(answer, DetectedFace) is found
     assert len(mesh.places) == 5
     assert_found(answer, "face_detector", there)
 
 
 def test_a_face_that_two_boxes_show_is_one_face():
     near, far = face(x=70, y=70, eye_distance=20), face(x=180, y=180, eye_distance=20)
-    ladder = ladder_of(FakeMesh(PICTURE, [near, far]))
+    chain = chain_of(FakeMesh(IMAGE, [near, far]))
     boxes = [box_about(near), box_about(near + 2), box_about(far), box_about(near)]
-    found = list(ladder._find_in_boxes(PICTURE, boxes))
+    found = list(chain._find_in_boxes(IMAGE, boxes))
     assert len(found) == 2
     np.testing.assert_allclose(found, [near, far], atol=1)
 
 
 def test_a_mediapipe_without_a_face_detector_looks_with_the_mesh_alone():
-    picture, there = chart(800, 800), face(x=430, y=350, eye_distance=20)
-    mesh = FakeMesh(picture, [there])
-    ladder = ladder_of(mesh)
-    ladder._faces = None
-    assert_found(ladder.find(picture, hinted_row()), "tiles", there)
-    ladder.close()
+    image, there = chart(800, 800), face(x=430, y=350, eye_distance=20)
+    mesh = FakeMesh(image, [there])
+    chain = chain_of(mesh)
+    chain._faces = None
+    assert_found(chain.find(image, hinted_row()), "tiles", there)
+    chain.close()
     assert mesh.closed
 
 
-def test_all_is_in_source_pixels_where_the_picture_was_reduced():
-    picture = chart(reduction=8)
+def test_all_is_in_source_pixels_where_the_image_was_reduced():
+    image = chart(reduction=8)
     straight, tilted = face(x=900, y=800, eye_distance=100), face(x=900, y=800, eye_distance=400, angle=50)
-    for there, hints, rung in (
+    for there, hints, landmark_source in (
         (straight, {"box": box_about(straight)}, "hinted_box"),
         (straight, {"five": five_points(straight)}, "hinted_box"),
         (straight, {}, "face_detector"),
-        (tilted, {"five": five_points(tilted)}, "turned"),
-        (tilted, {}, "turned"),
+        (tilted, {"five": five_points(tilted)}, "rotated"),
+        (tilted, {}, "rotated"),
     ):
-        ladder = ladder_of(FakeMesh(picture, [there]), FakeFaces(picture, [there], smallest=10))
-        assert_found(ladder.find(picture, hinted_row(**hints)), rung, there)
+        chain = chain_of(FakeMesh(image, [there]), FakeFaces(image, [there], smallest=10))
+        assert_found(chain.find(image, hinted_row(**hints)), landmark_source, there)
 
 
 def test_dlib_answers_in_decoded_pixels():
-    picture, there = chart(125, 250, reduction=4), face(x=500, y=200)
-    ladder = ladder_of(dlib=FakeDlib(there / 4), names=("dlib",))
+    image, there = chart(125, 250, reduction=4), face(x=500, y=200)
+    chain = chain_of(dlib=FakeDlib(there / 4), names=("dlib",))
     for hints in ({}, {"box": box_about(there)}, {"five": five_points(there)}):
-        assert_found(ladder.find(picture, hinted_row(**hints)), "dlib", there, 1e-6)
+        assert_found(chain.find(image, hinted_row(**hints)), "dlib", there, 1e-6)
 
 
 def test_the_first_detector_that_finds_the_face_counts():
     other = FACE + 3
-    sees, blind = FakeMesh(PICTURE, [FACE]), FakeMesh(PICTURE, [])
+    sees, blind = FakeMesh(IMAGE, [FACE]), FakeMesh(IMAGE, [])
     image = hinted_row(box=box_about(FACE))
-    assert_found(ladder_of(sees, None, None, ("mediapipe", "dlib")).find(PICTURE, image), "hinted_box", FACE)
-    assert_found(ladder_of(None, None, FakeDlib(other), ("dlib", "mediapipe")).find(PICTURE, image), "dlib", other)
-    ladder = ladder_of(blind, FakeFaces(PICTURE, []), FakeDlib(other), ("mediapipe", "dlib"))
-    assert_found(ladder.find(PICTURE, image), "dlib", other)
-    assert_found(ladder_of(sees, None, FakeDlib(), ("dlib", "mediapipe")).find(PICTURE, image), "hinted_box", FACE)
+    assert_found(chain_of(sees, None, None, ("mediapipe", "dlib")).find(IMAGE, image), "hinted_box", FACE)
+    assert_found(chain_of(None, None, FakeDlib(other), ("dlib", "mediapipe")).find(IMAGE, image), "dlib", other)
+    chain = chain_of(blind, FakeFaces(IMAGE, []), FakeDlib(other), ("mediapipe", "dlib"))
+    assert_found(chain.find(IMAGE, image), "dlib", other)
+    assert_found(chain_of(sees, None, FakeDlib(), ("dlib", "mediapipe")).find(IMAGE, image), "hinted_box", FACE)
 
 
 def test_of_several_faces_the_hint_tells_which():
@@ -359,19 +367,19 @@ def test_of_several_faces_the_hint_tells_which():
     for meant in faces:
         for hints in ({"box": box_about(meant)}, {"five": five_points(meant)}):
             dlib = FakeDlib(*faces)
-            assert_found(ladder_of(dlib=dlib, names=("dlib",)).find(PICTURE, hinted_row(**hints)), "dlib", meant, 1e-6)
-    assert_found(ladder_of(dlib=dlib, names=("dlib",)).find(PICTURE, hinted_row()), "dlib", faces[1], 1e-6)
+            assert_found(chain_of(dlib=dlib, names=("dlib",)).find(IMAGE, hinted_row(**hints)), "dlib", meant, 1e-6)
+    assert_found(chain_of(dlib=dlib, names=("dlib",)).find(IMAGE, hinted_row()), "dlib", faces[1], 1e-6)
 
 
 def test_of_faces_that_agree_with_the_hint_the_nearest_is_meant():
     several = [FACE + (7, 0), FACE + (2, 0), FACE - (10, 0), FACE[::-1]]  # the last one is no face
     for hints in ({"box": box_about(FACE)}, {"five": five_points(FACE)}):
         for order in (several, several[::-1]):
-            found = ladder_of(dlib=FakeDlib(*order), names=("dlib",)).find(PICTURE, hinted_row(**hints))
+            found = chain_of(dlib=FakeDlib(*order), names=("dlib",)).find(IMAGE, hinted_row(**hints))
             assert_found(found, "dlib", several[1], 1e-6)
     beside = box_about(FACE + (12, 0))
-    found = ladder_of(dlib=FakeDlib(*several), names=("dlib",)).find(
-        PICTURE, hinted_row(box=beside, five=five_points(FACE))
+    found = chain_of(dlib=FakeDlib(*several), names=("dlib",)).find(
+        IMAGE, hinted_row(box=beside, five=five_points(FACE))
     )
     assert_found(found, "dlib", several[1], 1e-6)  # the five points decide
 

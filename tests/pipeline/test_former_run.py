@@ -25,7 +25,7 @@ from tests.pipeline.test_storage import OBJECTS
 pytest.importorskip("skimage")
 
 TRIED_AGAIN = {"corrupt.jpg", "no_face.jpg", "noise_with_points.jpg", "hidden_eyes.jpg"}
-"""The pictures of the sample that were rejected, or have weak landmarks."""
+"""The images of the sample that were rejected, or have weak landmarks."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def copy(former, tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Return a function that tells which pictures of a sample were decoded."""
+    """Return a function that tells which images of a sample were decoded."""
     hashes = set()
     real = images.decode
 
@@ -82,7 +82,7 @@ def run_over(sample, output, landmarks=None, *more):
     return main(["run", *(f"--{name}={value}" for name, value in options.items()), *given, *more])
 
 
-def all_pictures(sample):
+def all_images(sample):
     return {path.name for path in Path(sample.images).iterdir()}
 
 
@@ -103,8 +103,8 @@ def landmarks_of(output):
     return {image_id: sample.description["landmarks"] for image_id, sample in samples_of(output).items()}
 
 
-def rungs_of(output):
-    return {image_id: sample.description["rung"] for image_id, sample in samples_of(output).items()}
+def sources_of(output):
+    return {image_id: sample.description["landmark_source"] for image_id, sample in samples_of(output).items()}
 
 
 def files_of(output):
@@ -113,13 +113,13 @@ def files_of(output):
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def with_other_pictures(sample, folder):
-    """Return the sample with some of its pictures replaced: one good, the rest those that are tried again."""
-    pictures = Path(shutil.copytree(sample.images, folder / "other images"))
-    portrait = Image.open(pictures / "portrait.jpg")
+def with_other_images(sample, folder):
+    """Return the sample with some of its images replaced: one good, the rest those that are tried again."""
+    images = Path(shutil.copytree(sample.images, folder / "other images"))
+    portrait = Image.open(images / "portrait.jpg")
     for name in ("gray.jpg", *TRIED_AGAIN):
-        ImageEnhance.Color(portrait).enhance(1.5).save(pictures / name, quality=90)
-    return dataclasses.replace(sample, images=str(pictures))
+        ImageEnhance.Color(portrait).enhance(1.5).save(images / name, quality=90)
+    return dataclasses.replace(sample, images=str(images))
 
 
 def test_the_landmarks_of_a_former_run_are_given_and_its_crops_are_kept(sample, former, tmp_path, decoded):
@@ -128,16 +128,16 @@ def test_the_landmarks_of_a_former_run_are_given_and_its_crops_are_kept(sample, 
     assert decoded(sample) == TRIED_AGAIN
     assert crops_of(output) == crops_of(former)
     assert landmarks_of(output) == landmarks_of(former)
-    for image_id, rung in rungs_of(former).items():
-        assert rungs_of(output)[image_id] == ("five_points" if image_id in TRIED_AGAIN else "given")
-        assert rung != "given"
+    for image_id, landmark_source in sources_of(former).items():
+        assert sources_of(output)[image_id] == ("five_points" if image_id in TRIED_AGAIN else "given")
+        assert landmark_source != "given"
     for one, other in zip(samples_of(output).values(), samples_of(former).values(), strict=True):
         assert one.png == other.png
-        assert one.description | {"rung": ""} == other.description | {"rung": ""}
+        assert one.description | {"landmark_source": ""} == other.description | {"landmark_source": ""}
     assert main(["verify", str(output)]) == 0
 
 
-def test_another_attribute_table_needs_no_picture_decoded(sample, former, tmp_path, decoded):
+def test_another_attribute_table_needs_no_image_decoded(sample, former, tmp_path, decoded):
     table = Path("regions/celeba.toml").read_text().replace('Smiling = ["mouth"]', 'Smiling = ["mouth", "cheeks"]')
     (tmp_path / "mine.toml").write_text(table)
     output = tmp_path / "out"
@@ -151,7 +151,7 @@ def test_another_attribute_table_needs_no_picture_decoded(sample, former, tmp_pa
 def test_other_crops_are_made_anew(sample, former, tmp_path, decoded):
     uncropped, back = tmp_path / "uncropped", tmp_path / "back"
     assert run_over(sample, uncropped, former, "--crop=none") == 0
-    assert decoded(sample) == all_pictures(sample)
+    assert decoded(sample) == all_images(sample)
     assert landmarks_of(uncropped) == landmarks_of(former)
     box = samples_of(uncropped)["whole photograph.jpg"].description["crop"]
     assert box == [0, 0, 512, 512]
@@ -160,12 +160,12 @@ def test_other_crops_are_made_anew(sample, former, tmp_path, decoded):
     assert crops_of(back) == crops_of(former)
 
 
-def test_a_changed_picture_keeps_its_landmarks_and_gets_a_new_crop(sample, former, tmp_path, decoded):
-    other = with_other_pictures(sample, tmp_path)
+def test_a_changed_image_keeps_its_landmarks_and_gets_a_new_crop(sample, former, tmp_path, decoded):
+    other = with_other_images(sample, tmp_path)
     output = tmp_path / "out"
     assert run_over(other, output, former) == 0
     assert decoded(other) == {"gray.jpg"} | TRIED_AGAIN
-    assert rungs_of(output)["gray.jpg"] == "given"
+    assert sources_of(output)["gray.jpg"] == "given"
     assert landmarks_of(output)["gray.jpg"] == landmarks_of(former)["gray.jpg"]
     ours, theirs = crops_of(output), crops_of(former)
     assert {image_id for image_id in theirs if ours[image_id] != theirs[image_id]} == {
@@ -176,13 +176,13 @@ def test_a_changed_picture_keeps_its_landmarks_and_gets_a_new_crop(sample, forme
     assert files_of(tmp_path / "anew") == files_of(output)
 
 
-def test_rejected_pictures_and_weak_landmarks_are_tried_again(sample, former, tmp_path):
+def test_rejected_images_and_weak_landmarks_are_tried_again(sample, former, tmp_path):
     output = tmp_path / "out"
-    assert run_over(with_other_pictures(sample, tmp_path), output, former) == 0
-    rungs = rungs_of(output)
-    assert {rungs[image_id] for image_id in ("noise_with_points.jpg", "hidden_eyes.jpg")} == {"hinted_box"}
-    assert {rungs[image_id] for image_id in ("corrupt.jpg", "no_face.jpg")} == {"whole_picture"}
-    assert set(rungs) == all_pictures(sample)
+    assert run_over(with_other_images(sample, tmp_path), output, former) == 0
+    landmark_sources = sources_of(output)
+    assert {landmark_sources[image_id] for image_id in ("noise_with_points.jpg", "hidden_eyes.jpg")} == {"hinted_box"}
+    assert {landmark_sources[image_id] for image_id in ("corrupt.jpg", "no_face.jpg")} == {"whole_image"}
+    assert set(landmark_sources) == all_images(sample)
 
 
 @pytest.mark.parametrize("option", ["--seed=5", "--samples_per_shard=3", "--samples_per_shard=50", "--limit=12"])
@@ -196,11 +196,11 @@ def test_other_shards_have_the_right_crops(sample, former, tmp_path, option):
 
 
 @pytest.mark.parametrize("more", [[], ["--skip_missing"]])
-def test_a_picture_that_has_gone_does_not_mix_up_the_crops(sample, former, tmp_path, more):
-    pictures = Path(shutil.copytree(sample.images, tmp_path / "images"))
-    (pictures / "webp.webp").unlink()
+def test_a_image_that_has_gone_does_not_mix_up_the_crops(sample, former, tmp_path, more):
+    images = Path(shutil.copytree(sample.images, tmp_path / "images"))
+    (images / "webp.webp").unlink()
     output = tmp_path / "out"
-    assert run_over(dataclasses.replace(sample, images=str(pictures)), output, former, *more) == 0
+    assert run_over(dataclasses.replace(sample, images=str(images)), output, former, *more) == 0
     expected = crops_of(former)
     del expected["webp.webp"]
     assert crops_of(output) == expected
@@ -229,7 +229,7 @@ def damage(run, kind):
     elif kind == "spoiled header":
         content[content.index(b".masks.png", 5000) + 20] ^= 1
         tar.write_bytes(content)
-    elif kind == "spoiled picture":
+    elif kind == "spoiled image":
         content[512 + 3000] ^= 255
         tar.write_bytes(content)
     elif kind == "another shard":
@@ -258,7 +258,7 @@ def test_a_former_run_with_another_dataset_file_has_landmarks_but_no_crops(
     (copy / "dataset.json").write_text(content)
     assert run_over(sample, tmp_path / "out", copy) == 0
     assert files_of(tmp_path / "out") == files_of(again)
-    assert decoded(sample) == all_pictures(sample)
+    assert decoded(sample) == all_images(sample)
 
 
 def test_a_shard_that_is_gone_is_made_again(sample, copy, again, tmp_path):
@@ -267,7 +267,7 @@ def test_a_shard_that_is_gone_is_made_again(sample, copy, again, tmp_path):
     assert files_of(tmp_path / "out") == files_of(again)
 
 
-@pytest.mark.parametrize("kind", ["spoiled picture", "another shard"])
+@pytest.mark.parametrize("kind", ["spoiled image", "another shard"])
 def test_crops_that_are_not_those_of_the_record_are_not_kept(sample, copy, again, tmp_path, kind):
     damage(copy, kind)
     assert run_over(sample, tmp_path / "out", copy) == 0
@@ -284,7 +284,7 @@ def test_a_run_that_was_not_finished_has_landmarks_but_no_crops_to_keep(sample, 
     (copy / "dataset.json").unlink()
     assert run_over(sample, tmp_path / "out", copy) == 0
     assert files_of(tmp_path / "out") == files_of(again)
-    assert decoded(sample) == all_pictures(sample)
+    assert decoded(sample) == all_images(sample)
 
 
 @pytest.mark.parametrize("path", ["{}/", "{}/manifest", "{}/manifest/"])
@@ -319,7 +319,9 @@ def test_a_single_manifest(sample, former, tmp_path):
     manifest = former / "manifest" / "train-000001.parquet"
     of_shard = {row["image_id"] for row in read_manifest_file(str(manifest)).to_pylist()} - TRIED_AGAIN
     assert run_over(sample, tmp_path / "out", manifest) == 0
-    assert {image_id for image_id, rung in rungs_of(tmp_path / "out").items() if rung == "given"} == of_shard
+    assert {
+        image_id for image_id, landmark_source in sources_of(tmp_path / "out").items() if landmark_source == "given"
+    } == of_shard
     assert crops_of(tmp_path / "out") == crops_of(former)
 
 
@@ -338,9 +340,9 @@ def test_landmarks_made_by_hand_count_after_those_of_a_former_run(sample, former
 
 
 def test_landmarks_that_no_longer_pass_the_checks_keep_no_crop(sample, former, tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr(annotate, "implausible", lambda *_: "no longer a face")
+    monkeypatch.setattr(annotate, "plausibility_problem", lambda *_: "no longer a face")
     assert run_over(sample, tmp_path / "out", former) == 0
-    assert decoded(sample) == all_pictures(sample)
+    assert decoded(sample) == all_images(sample)
 
 
 def test_crops_are_kept_only_of_a_run_whose_crops_would_be_the_same(copy):
@@ -385,7 +387,7 @@ def test_landmarks_out_of_an_output_in_an_object_store_are_refused(sample, forme
     assert before == OBJECTS
 
 
-def test_a_former_run_over_other_pictures_is_refused(sample, former, tmp_path, capsys):
+def test_a_former_run_over_other_images_is_refused(sample, former, tmp_path, capsys):
     labels = Path(sample.labels).read_text().splitlines()
     (tmp_path / "labels.txt").write_text("\n".join(["1", labels[1], labels[2].replace("portrait", "other"), ""]))
     command = ["run", f"--images={sample.images}", f"--labels={tmp_path / 'labels.txt'}", f"--landmarks={former}"]

@@ -16,7 +16,7 @@ from pipeline.handlabel.labelme_file import start_landmarks
 from pipeline.inputs.landmark_files import read_landmark_csv
 from pipeline.records import InputError
 from tests.faces import face
-from tests.labelling import export_three, index_of, label, labels_of, make_run, unusable
+from tests.labeling import export_three, index_of, label, labels_of, make_run, unusable
 from tests.synthetic import HEIGHT, WIDTH, annotated, jpeg_file, rejected, write_output
 
 SIZE = (HEIGHT, WIDTH)
@@ -27,7 +27,7 @@ def exported(tmp_path):
     return export_three(tmp_path)
 
 
-def test_pictures_are_copied_unchanged_beside_files_that_labelme_opens(tmp_path, exported):
+def test_images_are_copied_unchanged_beside_files_that_labelme_opens(tmp_path, exported):
     assert sorted(path.name for path in exported.iterdir()) == sorted(
         ["images.csv", *(f"{name}.{ending}" for name in "abc" for ending in ("jpg", "json"))]
     )
@@ -61,7 +61,7 @@ def test_points_start_at_the_best_guess_else_at_a_mean_face(tmp_path, exported):
     np.testing.assert_allclose(start, start_landmarks(np.full((68, 2), np.nan), SIZE), atol=1e-3)
 
 
-def test_a_turned_picture_is_labelled_as_it_is_shown(tmp_path):
+def test_a_turned_image_is_labelled_as_it_is_shown(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     stream = io.BytesIO()
@@ -77,7 +77,7 @@ def test_a_turned_picture_is_labelled_as_it_is_shown(tmp_path):
     assert main(["handlabel", "import", str(tmp_path / "todo"), "--to", str(tmp_path / "l.csv")]) == 2
 
 
-def test_names_are_the_keys_with_the_ending_of_the_picture(tmp_path):
+def test_names_are_the_keys_with_the_ending_of_the_image(tmp_path):
     png = io.BytesIO()
     Image.open(io.BytesIO(jpeg_file())).save(png, "PNG")
     results = [
@@ -103,8 +103,8 @@ def test_what_can_be_labelled_and_what_not_is_told(tmp_path, capsys):
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file()}, *others, reason="wrong_face")
     assert main(["handlabel", "export", output, "--to", str(tmp_path / "to do")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"2 pictures to label in {tmp_path / 'to do'}: 2 wrong_face"
-    assert lines[1] == "3 other rejects have no picture that could be labelled: 2 missing, 1 corrupt"
+    assert lines[0] == f"2 images to label in {tmp_path / 'to do'}: 2 wrong_face"
+    assert lines[1] == "3 other rejects have no image that could be labeled: 2 missing, 1 corrupt"
     assert f"attparse handlabel import '{tmp_path / 'to do'}' --to" in lines[2]
     assert {row["reason"] for row in index_of(tmp_path / "to do")} == {"wrong_face"}
 
@@ -160,10 +160,10 @@ def test_folders_that_can_not_be_made(tmp_path, to, message):
     ("spoil", "message"),
     [
         (lambda path: path.unlink(), "b.jpg: No such file"),
-        (lambda path: path.write_bytes(jpeg_file(seed=9)), "b.jpg: not the picture that the run saw"),
+        (lambda path: path.write_bytes(jpeg_file(seed=9)), "b.jpg: not the image that the run saw"),
     ],
 )
-def test_a_picture_that_is_not_the_one_of_the_run_is_named(tmp_path, capsys, spoil, message):
+def test_a_image_that_is_not_the_one_of_the_run_is_named(tmp_path, capsys, spoil, message):
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file(seed=1)})
     spoil(tmp_path / "images" / "b.jpg")
     assert main(["handlabel", "export", output, "--to", str(tmp_path / "todo")]) == 2
@@ -188,7 +188,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
 
 
-def test_moved_pictures_are_found_where_images_says(tmp_path):
+def test_moved_images_are_found_where_images_says(tmp_path):
     output = make_run(tmp_path, {"a b/c.jpg": jpeg_file()})
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="--images names it"):
@@ -219,7 +219,7 @@ def test_a_key_can_not_leave_the_folder(tmp_path):
         (lambda path: path.unlink(), "manifest of train-000000: damaged"),
         (
             lambda path: path.write_bytes(path.with_name("val-000000.parquet").read_bytes()),
-            "image 'b.jpg': another one's picture is named 'b.jpg', too",
+            "image 'b.jpg': another one's image is named 'b.jpg', too",
         ),
     ],
 )
@@ -241,7 +241,7 @@ def test_counts_that_differ_from_the_manifests_are_told(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
 
 
-def test_a_run_that_does_not_name_its_pictures_needs_images(tmp_path):
+def test_a_run_that_does_not_name_its_images_needs_images(tmp_path):
     output = make_run(tmp_path, {"a.jpg": jpeg_file()})
     path = tmp_path / "out" / "dataset.json"
     document = json.loads(path.read_text())

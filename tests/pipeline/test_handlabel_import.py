@@ -15,7 +15,7 @@ from pipeline.handlabel.handlabel import export_rejects, import_labels
 from pipeline.inputs.landmark_files import read_landmark_csv
 from pipeline.records import InputError
 from tests.faces import face
-from tests.labelling import export_three, index_of, label, labels_of, make_run
+from tests.labeling import export_three, index_of, label, labels_of, make_run
 from tests.synthetic import HEIGHT, WIDTH, jpeg_file
 
 SIZE = (HEIGHT, WIDTH)
@@ -40,7 +40,7 @@ def test_what_was_labelled_comes_back_in_the_order_of_the_index(tmp_path, capsys
     to = tmp_path / "it's landmarks.csv"
     assert main(["handlabel", "import", str(folder), "--to", str(to)]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[-2] == "4 pictures labelled, 1 not yet"
+    assert out[-2] == "4 images labeled, 1 not yet"
     assert out[-1].startswith(f"next: attparse run ... --landmarks {shlex.quote(str(to))}, ")
     found = read_landmark_csv(str(to))
     assert list(found) == ids[:4]
@@ -67,14 +67,14 @@ def test_the_order_of_the_shapes_and_what_else_a_tool_saves_do_not_matter(tmp_pa
 
 def test_a_file_counts_once_it_is_saved_even_if_no_point_was_moved(tmp_path, exported):
     label(exported / "a.json")
-    assert import_labels(str(exported), str(tmp_path / "l.csv")).labelled == 1
+    assert import_labels(str(exported), str(tmp_path / "l.csv")).labeled == 1
 
 
 def test_deleted_files_are_counted(tmp_path, exported, capsys):
     (exported / "a.json").unlink()
     label(exported / "b.json")
     assert main(["handlabel", "import", str(exported), "--to", str(tmp_path / "l.csv")]) == 0
-    assert "1 pictures labelled, 1 not yet, 1 no longer there" in capsys.readouterr().out
+    assert "1 images labeled, 1 not yet, 1 no longer there" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("delete", "message"), [([], "3 files are as they were"), (["a", "b"], "2 are not there")])
@@ -83,7 +83,7 @@ def test_nothing_labelled_yet(tmp_path, exported, capsys, delete, message):
         (exported / f"{name}.json").unlink()
     assert main(["handlabel", "import", str(exported), "--to", str(tmp_path / "l.csv")]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert errors[-1].startswith(f"attparse: {exported}: nothing labelled yet: ") and message in errors[-1]
+    assert errors[-1].startswith(f"attparse: {exported}: nothing labeled yet: ") and message in errors[-1]
     assert not (tmp_path / "l.csv").exists()
 
 
@@ -96,7 +96,7 @@ def test_every_bad_file_is_named(tmp_path, exported, capsys):
     first, second, summary = capsys.readouterr().err.splitlines()[-3:]
     assert first.startswith(f"{exported / 'a.json'}: not valid JSON")
     assert second.startswith(f"{exported / 'c.json'}: landmark 0 is missing")
-    assert summary == f"attparse: {exported}: 2 of 3 labelled files can't be used, nothing was written"
+    assert summary == f"attparse: {exported}: 2 of 3 labeled files can't be used, nothing was written"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "l.csv", "out", "todo"]
     assert (tmp_path / "l.csv").read_text() == "former"
 
@@ -104,12 +104,12 @@ def test_every_bad_file_is_named(tmp_path, exported, capsys):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.unlink(), r"a\.json: its picture a\.jpg: No such file"),
-        (lambda path: path.write_bytes(b"x"), r"a\.json: its picture a\.jpg: not_an_image"),
+        (lambda path: path.unlink(), r"a\.json: its image a\.jpg: No such file"),
+        (lambda path: path.write_bytes(b"x"), r"a\.json: its image a\.jpg: not_an_image"),
         (lambda path: path.write_bytes(jpeg_file(height=100, width=80)), r"expected \(100, 80\), as a\.jpg is shown"),
     ],
 )
-def test_a_spoilt_picture_is_told(tmp_path, exported, capsys, spoil, message):
+def test_a_spoilt_image_is_told(tmp_path, exported, capsys, spoil, message):
     label(exported / "a.json")
     spoil(exported / "a.jpg")
     assert main(["handlabel", "import", str(exported), "--to", str(tmp_path / "l.csv")]) == 2
@@ -228,6 +228,6 @@ def test_labels_made_by_hand_rebuild_only_the_shard_concerned(tmp_path):
     shard = rows["no_face.jpg"]["shard"]
     assert {name for name in after if after[name] != before[name]} == {f"{shard}.tar", f"{shard}.parquet"}
     row = manifest_rows(output)["no_face.jpg"]
-    assert (row["status"], row["rung"]) == ("written", "given")
+    assert (row["status"], row["landmark_source"]) == ("written", "given")
     np.testing.assert_allclose(np.reshape(row["landmarks"], (68, 2)), points, atol=1 / 64)
     assert main(["verify", str(output)]) == 0

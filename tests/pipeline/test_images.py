@@ -1,4 +1,4 @@
-"""Decoding pictures: every kind that is accepted, every way of being broken, and the memory it takes."""
+"""Decoding images: every kind that is accepted, every way of being broken, and the memory it takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from pipeline.images import MAX_DECODED_PIXELS, ImageError, decode
 
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
-COLOURS = {"R": RED, "G": GREEN, "B": BLUE, "Y": YELLOW}
+COLORS = {"R": RED, "G": GREEN, "B": BLUE, "Y": YELLOW}
 
 AS_SHOWN = {
     1: "RG BY",
@@ -30,7 +30,7 @@ AS_SHOWN = {
     7: "YG BR",
     8: "GY RB",
 }
-"""Upper and lower quadrants of the picture "RG BY" when it is turned as each EXIF orientation says."""
+"""Upper and lower quadrants of the image "RG BY" when it is turned as each EXIF orientation says."""
 
 
 def quadrants(width=60, height=40):
@@ -59,10 +59,8 @@ def with_orientation(image, kind, orientation):
 def seen(pixels):
     """Return the quadrants of decoded pixels as in `AS_SHOWN`."""
     rows, cols = pixels.shape[:2]
-    centres = pixels[[rows // 4, rows // 4, -rows // 4, -rows // 4], [cols // 4, -cols // 4, cols // 4, -cols // 4]]
-    letters = [
-        min(COLOURS, key=lambda letter: np.abs(COLOURS[letter] - centre.astype(int)).sum()) for centre in centres
-    ]
+    centers = pixels[[rows // 4, rows // 4, -rows // 4, -rows // 4], [cols // 4, -cols // 4, cols // 4, -cols // 4]]
+    letters = [min(COLORS, key=lambda letter: np.abs(COLORS[letter] - center.astype(int)).sum()) for center in centers]
     return "".join(letters[:2]) + " " + "".join(letters[2:])
 
 
@@ -75,12 +73,12 @@ def error_of(content):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "MPO"])
 def test_every_format_whatever_the_name_says(kind):
-    picture = decode(encoded(quadrants(), kind))
-    assert picture.pixels.dtype == np.uint8
-    assert picture.pixels.shape == (40, 60, 3)
-    assert (picture.height, picture.width) == (40, 60)
-    assert picture.scale.tolist() == [1, 1]
-    assert seen(picture.pixels) == "RG BY"
+    image = decode(encoded(quadrants(), kind))
+    assert image.pixels.dtype == np.uint8
+    assert image.pixels.shape == (40, 60, 3)
+    assert (image.height, image.width) == (40, 60)
+    assert image.scale.tolist() == [1, 1]
+    assert seen(image.pixels) == "RG BY"
 
 
 def palette_with_transparency():
@@ -120,12 +118,12 @@ def test_every_kind_of_pixel_becomes_rgb(content, pixel):
 
 @pytest.mark.parametrize("orientation", AS_SHOWN)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_pictures_are_turned_as_their_exif_orientation_says(kind, orientation):
-    picture = decode(with_orientation(quadrants(), kind, orientation))
+def test_images_are_turned_as_their_exif_orientation_says(kind, orientation):
+    image = decode(with_orientation(quadrants(), kind, orientation))
     height, width = (40, 60) if orientation < 5 else (60, 40)
-    assert (picture.height, picture.width) == (height, width)
-    assert picture.pixels.shape == (height, width, 3)
-    assert seen(picture.pixels) == AS_SHOWN[orientation]
+    assert (image.height, image.width) == (height, width)
+    assert image.pixels.shape == (height, width, 3)
+    assert seen(image.pixels) == AS_SHOWN[orientation]
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -142,41 +140,41 @@ def test_an_orientation_that_does_not_exist(orientation):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "MPO"])
 @pytest.mark.parametrize("orientation", [2, 6])
-def test_large_pictures_are_turned_and_reduced(kind, orientation):
-    picture = decode(with_orientation(quadrants(4200, 2800), kind, orientation))
+def test_large_images_are_turned_and_reduced(kind, orientation):
+    image = decode(with_orientation(quadrants(4200, 2800), kind, orientation))
     height, width = (2800, 4200) if orientation < 5 else (4200, 2800)
-    assert (picture.height, picture.width) == (height, width)
-    assert picture.pixels.shape == (height // 2, width // 2, 3)
-    assert picture.scale.tolist() == [0.5, 0.5]
-    assert seen(picture.pixels) == AS_SHOWN[orientation]
+    assert (image.height, image.width) == (height, width)
+    assert image.pixels.shape == (height // 2, width // 2, 3)
+    assert image.scale.tolist() == [0.5, 0.5]
+    assert seen(image.pixels) == AS_SHOWN[orientation]
 
 
-def test_a_large_16_bit_picture_is_turned_and_reduced():
+def test_a_large_16_bit_image_is_turned_and_reduced():
     gray = np.zeros((2800, 4200), np.uint16)
     gray[:1400, 2100:] = 0xFF00
-    picture = decode(with_orientation(Image.fromarray(gray), "PNG", 6))
-    assert picture.pixels.shape == (2100, 1400, 3)
-    assert picture.pixels[-500, -500].tolist() == [255, 255, 255]
-    assert picture.pixels[500, -500].tolist() == [0, 0, 0]
+    image = decode(with_orientation(Image.fromarray(gray), "PNG", 6))
+    assert image.pixels.shape == (2100, 1400, 3)
+    assert image.pixels[-500, -500].tolist() == [255, 255, 255]
+    assert image.pixels[500, -500].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
-def test_large_pictures_of_every_kind(mode):
+def test_large_images_of_every_kind(mode):
     image = Image.new(mode, (4200, 2800)) if mode == "I;16" else quadrants(4200, 2800).convert(mode)
     content = encoded(image, "TIFF") if mode == "CMYK" else encoded(image, "PNG", compress_level=1)
-    picture = decode(content)
-    assert picture.pixels.shape == (1400, 2100, 3)
+    image = decode(content)
+    assert image.pixels.shape == (1400, 2100, 3)
     if mode in ("P", "RGBA", "CMYK"):
-        assert seen(picture.pixels) == "RG BY"
+        assert seen(image.pixels) == "RG BY"
 
 
 def test_sizes_that_reductions_do_not_divide():
-    picture = decode(encoded(quadrants(4001, 2999), "JPEG"))
-    assert picture.pixels.shape == (1500, 2001, 3)
-    assert picture.scale.tolist() == [2001 / 4001, 1500 / 2999]
+    image = decode(encoded(quadrants(4001, 2999), "JPEG"))
+    assert image.pixels.shape == (1500, 2001, 3)
+    assert image.scale.tolist() == [2001 / 4001, 1500 / 2999]
 
 
-def test_a_picture_just_small_enough_is_not_reduced():
+def test_a_image_just_small_enough_is_not_reduced():
     side = int(MAX_DECODED_PIXELS**0.5)
     assert decode(encoded(Image.new("L", (side, side)), "JPEG")).scale.tolist() == [1, 1]
     assert decode(encoded(Image.new("L", (side + 2, side + 2)), "JPEG")).scale.tolist() == [0.5, 0.5]
@@ -188,11 +186,11 @@ def jpeg_of_64_megapixels(request):
 
 
 def test_a_jpeg_of_64_megapixels(jpeg_of_64_megapixels):
-    picture = decode(jpeg_of_64_megapixels)
-    assert picture.pixels.shape == (2000, 2000, 3)
-    assert (picture.height, picture.width) == (8000, 8000)
-    assert picture.scale.tolist() == [0.25, 0.25]
-    assert seen(picture.pixels) == "RG BY"
+    image = decode(jpeg_of_64_megapixels)
+    assert image.pixels.shape == (2000, 2000, 3)
+    assert (image.height, image.width) == (8000, 8000)
+    assert image.scale.tolist() == [0.25, 0.25]
+    assert seen(image.pixels) == "RG BY"
 
 
 DECODE_AND_MEASURE = """
@@ -211,17 +209,17 @@ def test_the_memory_a_jpeg_of_64_megapixels_takes(jpeg_of_64_megapixels):
     assert int(output) / 1024 < 350
 
 
-def test_a_jpeg_with_more_pictures_behind_it_may_be_as_large_as_any_jpeg():
-    picture = decode(encoded(quadrants(7000, 5000), "MPO"))
-    assert picture.pixels.shape == (1250, 1750, 3)
-    assert (picture.height, picture.width) == (5000, 7000)
+def test_a_jpeg_with_more_images_behind_it_may_be_as_large_as_any_jpeg():
+    image = decode(encoded(quadrants(7000, 5000), "MPO"))
+    assert image.pixels.shape == (1250, 1750, 3)
+    assert (image.height, image.width) == (5000, 7000)
 
 
 def test_a_png_of_30_megapixels():
-    picture = decode(encoded(quadrants(6000, 5000), "PNG", compress_level=1))
-    assert picture.pixels.shape == (2500, 3000, 3)
-    assert picture.scale.tolist() == [0.5, 0.5]
-    assert seen(picture.pixels) == "RG BY"
+    image = decode(encoded(quadrants(6000, 5000), "PNG", compress_level=1))
+    assert image.pixels.shape == (2500, 3000, 3)
+    assert image.scale.tolist() == [0.5, 0.5]
+    assert seen(image.pixels) == "RG BY"
 
 
 def png_claiming(width, height):
@@ -248,7 +246,7 @@ def jpeg_claiming(width, height):
         (jpeg_claiming(65_500, 65_500), "JPEG of 65500x65500 pixels, expected at most 134 million"),
     ],
 )
-def test_too_large_pictures_are_told_by_their_header(content, detail):
+def test_too_large_images_are_told_by_their_header(content, detail):
     error = error_of(content)
     assert (error.reason, error.detail) == ("too_large", detail)
 
@@ -279,7 +277,7 @@ def test_an_empty_file():
     ],
     ids=["text", "gif", "ppm", "ico", "two bytes", "no frame header", "half a header", "no size", "zeros"],
 )
-def test_what_is_no_picture(content, start):
+def test_what_is_no_image(content, start):
     error = error_of(content)
     assert (error.reason, error.detail) == ("not_an_image", f"file of {len(content)} bytes, starting {start}")
 
@@ -292,7 +290,7 @@ def noise(kind, side=200, **options):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
-def test_a_truncated_picture_is_never_used(kind, share):
+def test_a_truncated_image_is_never_used(kind, share):
     content = noise(kind)
     error = error_of(content[: int(len(content) * share)])
     assert error.reason in ("corrupt", "not_an_image")
@@ -340,11 +338,11 @@ def test_no_damage_leads_to_any_other_error():
     assert results <= {"decoded", "corrupt", "not_an_image", "too_large"}
 
 
-def test_threads_get_the_pictures_they_asked_for():
+def test_threads_get_the_images_they_asked_for():
     contents = [with_orientation(quadrants(4200, 2800), "JPEG", orientation) for orientation in AS_SHOWN]
     with ThreadPoolExecutor(2) as pool:
-        pictures = list(pool.map(decode, contents))
-    assert [seen(picture.pixels) for picture in pictures] == list(AS_SHOWN.values())
+        images = list(pool.map(decode, contents))
+    assert [seen(image.pixels) for image in images] == list(AS_SHOWN.values())
 
 
 def test_a_thread_that_fails_does_not_block_the_next():

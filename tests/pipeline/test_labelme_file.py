@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.handlabel.labelme_file import EDGE, LabelError, labelled_landmarks, labelme_file, start_landmarks
 from regions.landmarks import mean_shape
-from regions.quality import implausible
+from regions.quality import plausibility_problem
 from tests.faces import ODD_FACES, face
 from tests.synthetic import HEIGHT, WIDTH
 
@@ -16,12 +16,12 @@ NAN = float("nan")
 
 
 def saved(**changes) -> bytes:
-    """Return the file of a picture a.jpg as labelme saves it, with changes to the document."""
+    """Return the file of an image a.jpg as labelme saves it, with changes to the document."""
     return json.dumps({**json.loads(labelme_file("a.jpg", face(), SIZE)), **changes}).encode()
 
 
 @pytest.mark.parametrize(("height", "width"), [(500, 400), (300, 900), (64, 64)])
-def test_the_mean_face_fills_most_of_the_picture(height, width):
+def test_the_mean_face_fills_most_of_the_image(height, width):
     start = start_landmarks(np.full((68, 2), np.nan), (height, width))
     low, high = start.min(axis=0), start.max(axis=0)
     np.testing.assert_allclose((low + high) / 2, (width / 2, height / 2))
@@ -47,7 +47,7 @@ def test_a_guess_with_one_unknown_point_is_no_guess():
     assert np.isfinite(start_landmarks(guess, SIZE)).all()
 
 
-def test_a_picture_of_one_pixel_has_a_start():
+def test_a_image_of_one_pixel_has_a_start():
     assert (start_landmarks(np.full((68, 2), np.nan), (1, 1)) == 1).all()
 
 
@@ -66,12 +66,12 @@ def shapes_with(*changes: tuple[int, dict]) -> list[dict]:
         (shapes_with()[1:], "landmark 0 is missing, expected"),
         (shapes_with() + shapes_with()[5:7], "landmarks 5, 6 are doubled, expected"),
         (shapes_with((9, {"label": "8"})), "landmark 9 is missing and landmark 8 is doubled, expected"),
-        (shapes_with((0, {"label": "nose"}), (1, {"label": "68"})), "labelled 'nose', '68', expected 0 to 67"),
-        (shapes_with((2, {"label": 2})), "labelled 2, expected 0 to 67"),
-        (shapes_with((2, {"label": "02"})), "labelled '02', expected 0 to 67"),
-        (shapes_with((2, {"label": None})), "labelled None, expected 0 to 67"),
-        (shapes_with((2, {"label": ["2"]})), "labelled ['2'], expected 0 to 67"),
-        ([*shapes_with(), {"label": "face", "shape_type": "polygon"}], "labelled 'face', expected 0 to 67"),
+        (shapes_with((0, {"label": "nose"}), (1, {"label": "68"})), "labeled 'nose', '68', expected 0 to 67"),
+        (shapes_with((2, {"label": 2})), "labeled 2, expected 0 to 67"),
+        (shapes_with((2, {"label": "02"})), "labeled '02', expected 0 to 67"),
+        (shapes_with((2, {"label": None})), "labeled None, expected 0 to 67"),
+        (shapes_with((2, {"label": ["2"]})), "labeled ['2'], expected 0 to 67"),
+        ([*shapes_with(), {"label": "face", "shape_type": "polygon"}], "labeled 'face', expected 0 to 67"),
         (shapes_with((4, {"shape_type": "polygon"})), "landmark 4 is of type 'polygon', expected 'point'"),
         (shapes_with((4, {"points": [[1, 2], [3, 4]]})), "landmark 4 has the points [[1, 2], [3, 4]], expected one"),
         (shapes_with((4, {"points": []})), "landmark 4 has the points [], expected one"),
@@ -81,9 +81,9 @@ def shapes_with(*changes: tuple[int, dict]) -> list[dict]:
         (shapes_with((4, {"points": [[1, True]]})), "landmark 4 has the points [[1, True]], expected one"),
         (shapes_with((4, {"points": [[1, NAN]]})), "landmark 4 has the points [[1, nan]], expected one"),
         (shapes_with((4, {"points": [[1, 10**400]]})), "landmark 4 has the points [[1, 1000"),
-        (shapes_with((4, {"points": [[-0.5, 7]]})), "landmark 4 at (-0.5, 7.0), outside of the picture of 400x500"),
-        (shapes_with((4, {"points": [[400.5, 7]]})), "landmark 4 at (400.5, 7.0), outside of the picture of 400x500"),
-        (shapes_with((4, {"points": [[7, 500.5]]})), "landmark 4 at (7.0, 500.5), outside of the picture of 400x500"),
+        (shapes_with((4, {"points": [[-0.5, 7]]})), "landmark 4 at (-0.5, 7.0), outside of the image of 400x500"),
+        (shapes_with((4, {"points": [[400.5, 7]]})), "landmark 4 at (400.5, 7.0), outside of the image of 400x500"),
+        (shapes_with((4, {"points": [[7, 500.5]]})), "landmark 4 at (7.0, 500.5), outside of the image of 400x500"),
         (["nose"], "no list of shapes in it"),
         ({"0": [1, 2]}, "no list of shapes in it"),
         (None, "no list of shapes in it"),
@@ -100,19 +100,19 @@ def test_points_that_are_no_face_are_told(name):
     content = labelme_file("a.jpg", ODD_FACES[name], SIZE)
     with pytest.raises(LabelError) as caught:
         labelled_landmarks(content, "a.jpg", SIZE)
-    assert str(caught.value) == implausible(np.round(ODD_FACES[name], 3), WIDTH, HEIGHT)
+    assert str(caught.value) == plausibility_problem(np.round(ODD_FACES[name], 3), WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"imagePath": "b.jpg"}, "imagePath is 'b.jpg', expected 'a.jpg': the labels are another picture's"),
+        ({"imagePath": "b.jpg"}, "imagePath is 'b.jpg', expected 'a.jpg': the labels are another image's"),
         ({"imagePath": None}, "imagePath is 'None', expected 'a.jpg'"),
         ({"imageHeight": 400, "imageWidth": 500}, r"are \(400, 500\), expected \(500, 400\), as a.jpg is shown"),
         ({"imageHeight": None}, r"are \(None, 400\), expected \(500, 400\)"),
     ],
 )
-def test_labels_of_another_picture_are_told(change, message):
+def test_labels_of_another_image_are_told(change, message):
     with pytest.raises(LabelError, match=message):
         labelled_landmarks(saved(**change), "a.jpg", SIZE)
 
@@ -126,7 +126,7 @@ def test_files_that_are_not_labelme_s_are_told(content):
     assert "\n" not in str(caught.value)
 
 
-def test_points_on_the_very_edge_are_in_the_picture():
+def test_points_on_the_very_edge_are_in_the_image():
     points = np.round(face() - face().min(axis=0))
     width, height = points.max(axis=0).astype(int).tolist()
     content = labelme_file("a.jpg", points, (height, width))

@@ -82,7 +82,7 @@ def test_the_packaged_map_is_read_only_and_loaded_once() -> None:
     assert fitted.weights.shape == (956, 136)
     assert fitted.intercept.shape == (136,)
     assert fitted.weights.dtype == fitted.intercept.dtype == np.float32
-    assert "non-commercial research" in fitted.licence
+    assert "non-commercial research" in fitted.license
     with pytest.raises(ValueError, match="read-only"):
         fitted.weights[0, 0] = 0
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -103,7 +103,7 @@ def test_eye_frame_puts_the_eyes_at_half_a_unit_and_comes_back() -> None:
     framed = frame.to_frame(points)
     np.testing.assert_allclose(framed[fitted.left_eye].mean(axis=0), (-0.5, 0), atol=1e-12)
     np.testing.assert_allclose(framed[fitted.right_eye].mean(axis=0), (0.5, 0), atol=1e-12)
-    np.testing.assert_allclose(frame.to_picture(framed), points, atol=1e-9)
+    np.testing.assert_allclose(frame.to_image(framed), points, atol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(468, 2), (478, 3), (956,), (1, 478, 2), (0, 2)])
@@ -121,5 +121,5 @@ def test_a_coordinate_that_is_no_number_is_refused(value: float) -> None:
 
 
 def test_eyes_at_one_point_are_refused() -> None:
-    with pytest.raises(ValueError, match="both eye centres are at"):
+    with pytest.raises(ValueError, match="both eye centers are at"):
         mesh_to_landmarks(np.full((NUM_MESH_POINTS, 2), 7.0), load_mesh_map(FACE_MESH))

@@ -42,7 +42,7 @@ def landmarker():
 
 
 def run_over(sample, output, *more):
-    """Run over the first pictures of the sample; return the exit code."""
+    """Run over the first images of the sample; return the exit code."""
     options = {"images": sample.images, "labels": sample.labels, "output": output, "limit": LIMIT}
     return main(["run", *(f"--{name}={value}" for name, value in options.items()), *more])
 
@@ -60,7 +60,7 @@ def test_it_agrees_with_the_face_mesh(landmarker):
 
 
 @needs_model
-def test_a_mirrored_picture_has_mirrored_landmarks(landmarker):
+def test_a_mirrored_image_has_mirrored_landmarks(landmarker):
     (found,) = landmarker.find(portrait())
     (mirrored,) = landmarker.find(np.ascontiguousarray(portrait()[:, ::-1]))
     assert distance(mirrored[MIRROR] * (-1, 1) + (240, 0), found) < 0.02
@@ -72,7 +72,7 @@ def test_its_points_count_from_the_corner_of_the_first_pixel(landmarker):
 
 
 @needs_model
-def test_a_picture_without_a_face(landmarker):
+def test_a_image_without_a_face(landmarker):
     assert landmarker.find(np.full((60, 80, 3), 130, dtype=np.uint8)) == []
 
 
@@ -91,7 +91,7 @@ def test_a_run_with_a_model_file(sample, tmp_path, capsys):
     former, rows = (read_manifest(str(tmp_path / name), "train-000000").to_pylist() for name in ("mesh", "out"))
     found, expected = (np.array([row["landmarks"] for row in run]).reshape(-1, 68, 2) for run in (rows, former))
     errors = [distance(*pair) for pair in zip(found, expected, strict=True)]
-    assert min(errors) > 0 and np.median(errors) < 0.03 and max(errors) < 0.1  # the last picture is blurred
+    assert min(errors) > 0 and np.median(errors) < 0.03 and max(errors) < 0.1  # the last image is blurred
     assert main(["verify", str(tmp_path / "out")]) == 0
 
 

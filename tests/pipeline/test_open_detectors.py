@@ -1,4 +1,4 @@
-"""Opening and closing the detectors of the ladder."""
+"""Opening and closing the detectors of the fallback chain."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 import pipeline
 from pipeline.detection import mediapipe_detectors
-from pipeline.detection.fallback_chain import Ladder
+from pipeline.detection.fallback_chain import FallbackChain
 from pipeline.records import DetectorSettings, RunError
 from tests.faces import face
 from tests.fake_detectors import FakeDlib, FakeFaces, FakeMesh, box_about, chart, hinted_row
 
-PICTURE = chart()
+IMAGE = chart()
 FACE = face(x=120, y=110, eye_distance=40)
 
 
@@ -27,19 +27,19 @@ def opened(monkeypatch):
     def opens(name, detector):
         return lambda *arguments: names.append((name, *arguments)) or detector
 
-    monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", opens("mesh", FakeMesh(PICTURE, [FACE])))
-    monkeypatch.setattr(mediapipe_detectors, "open_face_detector", opens("faces", FakeFaces(PICTURE, [])))
+    monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", opens("mesh", FakeMesh(IMAGE, [FACE])))
+    monkeypatch.setattr(mediapipe_detectors, "open_face_detector", opens("faces", FakeFaces(IMAGE, [])))
     detect_dlib = SimpleNamespace(DlibLandmarks=opens("dlib", FakeDlib(FACE)))
     monkeypatch.setattr(pipeline, "detect_dlib", detect_dlib, raising=False)
     return names
 
 
 def test_detectors_are_opened_when_they_are_needed_and_once(opened):
-    ladder = Ladder(DetectorSettings(("mediapipe", "dlib"), "a.task", "a.dat"))
-    ladder.find(PICTURE, hinted_row(given=FACE))
+    chain = FallbackChain(DetectorSettings(("mediapipe", "dlib"), "a.task", "a.dat"))
+    chain.find(IMAGE, hinted_row(given=FACE))
     assert opened == []
     for _ in range(2):
-        ladder.find(PICTURE, hinted_row(box=box_about(FACE)))
+        chain.find(IMAGE, hinted_row(box=box_about(FACE)))
     assert opened == [("mesh", "a.task")]
 
 
@@ -52,19 +52,19 @@ def test_detectors_are_opened_when_they_are_needed_and_once(opened):
     ],
 )
 def test_all_detectors_of_the_settings_can_be_opened_at_once(opened, names, expected):
-    Ladder(DetectorSettings(names)).open()
+    FallbackChain(DetectorSettings(names)).open()
     assert opened == expected
 
 
 def test_only_what_was_opened_is_closed(opened):
-    ladder = Ladder(DetectorSettings(("mediapipe", "dlib")))
-    ladder.close()
+    chain = FallbackChain(DetectorSettings(("mediapipe", "dlib")))
+    chain.close()
     assert opened == []
-    ladder.find(PICTURE, hinted_row(box=box_about(FACE)))
-    ladder.close()
+    chain.find(IMAGE, hinted_row(box=box_about(FACE)))
+    chain.close()
     assert opened == [("mesh", None)]
-    assert ladder._mesh.closed
-    other = Ladder(DetectorSettings(("mediapipe", "dlib")))
+    assert chain._mesh.closed
+    other = FallbackChain(DetectorSettings(("mediapipe", "dlib")))
     other.open()
     other.close()
     assert other._mesh.closed and other._faces.closed
@@ -72,7 +72,7 @@ def test_only_what_was_opened_is_closed(opened):
 
 def test_a_worker_with_another_mediapipe_is_told_so():
     installed = importlib.metadata.version("mediapipe")
-    Ladder(DetectorSettings(versions={"mediapipe": installed, "landmarker": "abc"}))
-    Ladder(DetectorSettings(("dlib",), versions={"dlib": "20.0"}))
+    FallbackChain(DetectorSettings(versions={"mediapipe": installed, "landmarker": "abc"}))
+    FallbackChain(DetectorSettings(("dlib",), versions={"dlib": "20.0"}))
     with pytest.raises(RunError, match=f"has mediapipe {re.escape(installed)}, expected 0.1, as where the run was"):
-        Ladder(DetectorSettings(versions={"mediapipe": "0.1"}))
+        FallbackChain(DetectorSettings(versions={"mediapipe": "0.1"}))

@@ -133,7 +133,7 @@ def test_what_is_refused(text, message):
 
 
 def test_a_video_is_told_what_is_expected():
-    with pytest.raises(InputError, match="expected the output of FaceLandmarkImg, one CSV file for each picture"):
+    with pytest.raises(InputError, match="expected the output of FaceLandmarkImg, one CSV file for each image"):
         parse_faces(frames(1, 2), "a.csv")
 
 

@@ -21,7 +21,7 @@ def other_parquet_file(path, kind):
     """Write a Parquet file that is no manifest."""
     ids = ["a.jpg", "b.jpg"]
     landmarks = pa.FixedSizeListArray.from_arrays(np.zeros(272, np.float32), 136)
-    complete = {"image_id": ids, "status": ["written"] * 2, "rung": ["given"] * 2, "landmarks": landmarks}
+    complete = {"image_id": ids, "status": ["written"] * 2, "landmark_source": ["given"] * 2, "landmarks": landmarks}
     if kind == "garbage":
         path.write_bytes(b"PAR1 and so on")
     elif kind == "truncated":
@@ -43,7 +43,7 @@ def other_parquet_file(path, kind):
     "kind",
     [
         *("garbage", "truncated", "other columns", "short lists", "landmarks of one image", "no landmarks"),
-        *("texts", "no image_id", "no status", "no rung"),
+        *("texts", "no image_id", "no status", "no landmark_source"),
     ],
 )
 def test_another_parquet_file_is_refused(tmp_path, capsys, kind):
@@ -61,11 +61,11 @@ def test_another_parquet_file_is_refused(tmp_path, capsys, kind):
 
 def test_rejected_and_weak_rows_of_a_manifest_are_left_out(tmp_path):
     results = [
-        annotated(image_id="a.jpg", rung="hinted_box"),
-        annotated(image_id="b.jpg", rung="five_points"),
+        annotated(image_id="a.jpg", landmark_source="hinted_box"),
+        annotated(image_id="b.jpg", landmark_source="five_points"),
         rejected(image_id="c.jpg", reason="wrong_face", guess=face()),
         rejected(image_id="d.jpg"),
-        annotated(image_id="e.jpg", rung="given", points=face(x=210)),
+        annotated(image_id="e.jpg", landmark_source="given", points=face(x=210)),
     ]
     write_output(tmp_path, {"train-000000": results})
     ((first, landmarks), (last, others)) = read_former_landmarks(

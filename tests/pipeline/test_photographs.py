@@ -1,7 +1,7 @@
 """Accuracy on real photographs with true landmarks, where there are some.
 
 ATTPARSE_PHOTOGRAPHS names a folder in CelebA's layout (images/, list_*_celeba.txt) with the 68 true landmarks of
-each picture in landmarks.csv.
+each image in landmarks.csv.
 """
 
 import os
@@ -23,7 +23,7 @@ pytestmark = [
 
 
 def errors(output):
-    """Return the error of each written picture, in shares of the outer-eye distance."""
+    """Return the error of each written image, in shares of the outer-eye distance."""
     truth = read_landmark_csv(str(FOLDER / "landmarks.csv"))
     tables = [
         pq.ParquetFile(file, pre_buffer=False).read(use_threads=False) for file in (output / "manifest").iterdir()

@@ -197,7 +197,7 @@ def test_another_version_of_a_library_changes_every_fingerprint(monkeypatch, lib
         "QUALITY_VERSION",
         "IMAGES_VERSION",
         "ENCODING_VERSION",
-        "LADDER_VERSION",
+        "DETECTION_VERSION",
     ],
 )
 def test_another_version_of_our_own_changes_every_fingerprint(monkeypatch, constant):

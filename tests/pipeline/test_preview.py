@@ -12,7 +12,7 @@ from PIL import Image, ImageFont
 from pipeline.cli import main
 from pipeline.drawing import overlays, selection
 from pipeline.drawing.preview import write_preview
-from pipeline.formats.samples import Sample, decode_planes, read_samples, shard_path
+from pipeline.formats.samples import StoredSample, decode_packed_masks, read_samples, shard_path
 from pipeline.records import InputError
 from regions.attributes import parse_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
@@ -24,12 +24,12 @@ from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, annotated, rejected, wri
 FACE_WITH_FURTHER = SMALL_TABLE + "\n[regions]\ncheek_line = [2, 3, 31]\n"
 
 
-def sample_of(result) -> Sample:
-    return Sample(
+def sample_of(result) -> StoredSample:
+    return StoredSample(
         result.row.key,
         result.jpeg,
         result.png,
-        {"landmarks": result.landmarks.tolist(), "crop": list(result.crop), "rung": result.rung},
+        {"landmarks": result.landmarks.tolist(), "crop": list(result.crop), "landmark_source": result.landmark_source},
     )
 
 
@@ -66,16 +66,16 @@ def test_sheet_is_the_same_each_time(run, tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.PNG").read_bytes()
 
 
-def test_every_region_has_its_colour_in_the_legend(run, tmp_path):
-    colours = {tuple(colour) for colour in sheet(run, tmp_path / "F.png", 2)[-120:].reshape(-1, 3).tolist()}
-    assert set(overlays.REGION_COLOURS.values()) <= colours
+def test_every_region_has_its_color_in_the_legend(run, tmp_path):
+    colors = {tuple(color) for color in sheet(run, tmp_path / "F.png", 2)[-120:].reshape(-1, 3).tolist()}
+    assert set(overlays.REGION_COLORS.values()) <= colors
 
 
 def test_drawings_are_cut_off_as_the_masks_are(tmp_path):
     result = annotated(points=face(x=5))
     settings, _ = write_output(tmp_path, {"train-000000": [result]})
     shown = sheet(settings.output, tmp_path / "F.png", 1)
-    expected = overlays.draw_regions(sample_of(result), picture_size=(HEIGHT, WIDTH))
+    expected = overlays.draw_regions(sample_of(result), image_size=(HEIGHT, WIDTH))
     tiles = np.lib.stride_tricks.sliding_window_view(shown[:, overlays.MARGIN :][:, :356], 436, axis=0)
     assert any((tile.transpose(2, 0, 1) == expected).all() for tile in tiles)
 
@@ -83,8 +83,8 @@ def test_drawings_are_cut_off_as_the_masks_are(tmp_path):
 def test_one_region_can_be_drawn_alone(run, tmp_path):
     assert main(["preview", run, f"--to={tmp_path / 'F.png'}", "--region=nose"]) == 0
     with Image.open(tmp_path / "F.png") as image:
-        legend = {tuple(colour) for colour in np.asarray(image)[-120:].reshape(-1, 3).tolist()}
-    assert {name for name, colour in overlays.REGION_COLOURS.items() if colour in legend} == {"nose"}
+        legend = {tuple(color) for color in np.asarray(image)[-120:].reshape(-1, 3).tolist()}
+    assert {name for name, color in overlays.REGION_COLORS.items() if color in legend} == {"nose"}
 
 
 def test_a_region_alone_is_drawn_as_among_the_others():
@@ -184,18 +184,18 @@ def test_damaged_shard_is_told(tmp_path):
         write_preview(settings.output, str(tmp_path / "F.png"), 4)
 
 
-def test_region_colours_are_clearly_distinct():
-    assert tuple(overlays.REGION_COLOURS) == REGION_NAMES
-    colours = np.array([list(overlays.REGION_COLOURS.values())], dtype=np.float32) / 255
-    lab = cv2.cvtColor(colours, cv2.COLOR_RGB2LAB)[0]
+def test_region_colors_are_clearly_distinct():
+    assert tuple(overlays.REGION_COLORS) == REGION_NAMES
+    colors = np.array([list(overlays.REGION_COLORS.values())], dtype=np.float32) / 255
+    lab = cv2.cvtColor(colors, cv2.COLOR_RGB2LAB)[0]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2)) > 30
 
 
-def test_further_regions_get_further_colours():
+def test_further_regions_get_further_colors():
     names = [*REGION_NAMES, "beard", "forehead", "scar"]
-    colours = overlays.region_colours(names)
-    assert list(colours) == names
-    assert len(set(colours.values())) == len(names)
+    colors = overlays.region_colors(names)
+    assert list(colors) == names
+    assert len(set(colors.values())) == len(names)
 
 
 def test_regions_are_drawn_where_the_landmarks_are():
@@ -208,19 +208,19 @@ def test_regions_are_drawn_where_the_landmarks_are():
     assert (drawn[rows, columns] > 215).all()
     beside_the_bridge = 0.6 * face()[29] + 0.4 * face()[31]
     column, row = np.floor((beside_the_bridge - (x0, y0)) * scale).astype(int)
-    nose = np.array(overlays.REGION_COLOURS["nose"])
+    nose = np.array(overlays.REGION_COLORS["nose"])
     expected = plain[row, column] * (1 - overlays.FILL) + nose * overlays.FILL
     assert np.abs(drawn[row, column] - expected).max() <= 1
     assert (drawn[:20, :20] == plain[:20, :20]).all()
 
 
-def test_regions_are_cut_off_at_the_edge_of_the_picture():
+def test_regions_are_cut_off_at_the_edge_of_the_image():
     sample = sample_of(annotated(points=face(x=5)))
     x0, _, x1, _ = sample.description["crop"]
     outside = slice(0, round(-x0 * 2 * IMAGE_WIDTH / (x1 - x0)) - 12)
     plain = overlays.enlarged_crop(sample)
-    whole, clipped = (overlays.draw_regions(sample, picture_size=size) for size in (None, (HEIGHT, WIDTH)))
-    teal = np.array(overlays.REGION_COLOURS["top_of_head"])
+    whole, clipped = (overlays.draw_regions(sample, image_size=size) for size in (None, (HEIGHT, WIDTH)))
+    teal = np.array(overlays.REGION_COLORS["top_of_head"])
     assert (whole[:, outside] == teal).all(axis=2).any()
     assert not (clipped[:, outside] == teal).all(axis=2).any()
     assert (plain != clipped).any()
@@ -246,20 +246,20 @@ def test_odd_faces_can_be_drawn(name):
 def test_dots_and_crosses_are_drawn_on_their_points():
     canvas = np.zeros((90, 160, 3), dtype=np.uint8)
     overlays.draw_dots(canvas, np.array([[30.5, 10.5], [31.5, 10.5], [np.nan, 5.0], [1e12, 5.0], [-1e12, 5.0]]))
-    assert canvas[10, 30].tolist() == canvas[10, 31].tolist() == list(overlays.LANDMARK_COLOUR)
+    assert canvas[10, 30].tolist() == canvas[10, 31].tolist() == list(overlays.LANDMARK_COLOR)
     rows, columns = np.nonzero(canvas.any(axis=2))
     assert np.abs([rows.mean() + 0.5 - 10.5, columns.mean() + 0.5 - 31]).max() < 0.6
     assert max(np.ptp(rows), np.ptp(columns) - 1) < 2 * 2.3 + 2
     crossed = np.zeros((436, 356, 3), dtype=np.uint8)
     overlays.draw_crosses(crossed, np.array([[30.0, 40.0], [1e12, 0.0]]), (-10, -20, 168, 198))
-    assert (crossed[120, 80] == overlays.POINT_COLOUR).all()
-    rows, columns = np.nonzero((crossed == overlays.POINT_COLOUR).all(axis=2))
+    assert (crossed[120, 80] == overlays.POINT_COLOR).all()
+    rows, columns = np.nonzero((crossed == overlays.POINT_COLOR).all(axis=2))
     assert np.abs([rows.mean() + 0.5 - 120, columns.mean() + 0.5 - 80]).max() < 0.3
 
 
 def test_mask_is_drawn_pixel_by_pixel():
     sample = sample_of(annotated())
-    mask = unpack_masks(decode_planes(sample.png), 3)[2]
+    mask = unpack_masks(decode_packed_masks(sample.png), 3)[2]
     drawn, plain = overlays.draw_mask(sample, 2).astype(int), overlays.enlarged_crop(sample)
     changed = (drawn != plain).any(axis=2)
     rows, columns = np.nonzero(cv2.erode(mask, np.ones((3, 3))))
@@ -270,7 +270,7 @@ def test_mask_is_drawn_pixel_by_pixel():
 
 def test_long_captions_are_shortened_in_the_middle():
     font = ImageFont.load_default(18)
-    short = overlays.shorten("some/very/long/folder/name/of/a/picture_000123.jpg", font, 200)
+    short = overlays.shorten("some/very/long/folder/name/of/a/image_000123.jpg", font, 200)
     assert font.getlength(short) <= 200
     assert short.startswith("some/") and short.endswith("123.jpg")
     assert overlays.shorten("a.jpg", font, 200) == "a.jpg"
@@ -278,21 +278,24 @@ def test_long_captions_are_shortened_in_the_middle():
 
 def test_picks_are_spread_and_only_as_much_is_read_as_needed(run):
     shards = [f"train-{number:06d}" for number in range(3)]
-    chosen = selection.pick_images(run, shards, {"written": 4, "rejected": 9}, selection.by_column("status"))
-    assert [pick.shard[-1] for pick in chosen["written"]] == ["0", "0", "1", "2"]
-    assert [pick.image_id for pick in chosen["rejected"]] == [f"{number}_none.jpg" for number in range(3)]
-    read = [(pick.key, sample.key) for pick, sample in selection.read_picks(run, chosen["written"])]
-    assert read == [(pick.key, pick.key) for pick in chosen["written"]]
+    chosen = selection.select_images(run, shards, {"written": 4, "rejected": 9}, selection.by_column("status"))
+    assert [chosen.shard[-1] for chosen in chosen["written"]] == ["0", "0", "1", "2"]
+    assert [chosen.image_id for chosen in chosen["rejected"]] == [f"{number}_none.jpg" for number in range(3)]
+    read = [(chosen.key, sample.key) for chosen, sample in selection.read_selected(run, chosen["written"])]
+    assert read == [(chosen.key, chosen.key) for chosen in chosen["written"]]
     assert len(list(selection.first_samples(run, shards, 6))) == 6
     assert len(list(read_samples(shard_path(run, shards[0])))) == 3
 
 
 def test_a_rare_group_is_found_wherever_it_is(tmp_path):
     shards = {f"train-{number:06d}": [annotated(image_id=f"{number}.jpg")] for number in range(7)}
-    shards["train-000006"].append(annotated(image_id="rare.jpg", rung="five_points"))
+    shards["train-000006"].append(annotated(image_id="rare.jpg", landmark_source="five_points"))
     settings, document = write_output(tmp_path, shards)
-    found = selection.pick_images(
-        settings.output, list(shards), selection.share_out(3, document["rungs"]), selection.by_column("rung")
+    found = selection.select_images(
+        settings.output,
+        list(shards),
+        selection.split_quota(3, document["landmark_sources"]),
+        selection.by_column("landmark_source"),
     )
-    assert [pick.image_id for pick in found["five_points"]] == ["rare.jpg"]
-    assert len(found["whole_picture"]) == 2
+    assert [chosen.image_id for chosen in found["five_points"]] == ["rare.jpg"]
+    assert len(found["whole_image"]) == 2

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.detection.mediapipe_detectors import PersonSegmenter
-from pipeline.formats.samples import decode_planes, read_samples
+from pipeline.formats.samples import decode_packed_masks, read_samples
 from regions import masks
 from regions.polygons import REGION_NAMES
 from tests.photograph import portrait
@@ -80,7 +80,7 @@ def test_masks_lose_background_and_nothing_else(outputs):
     may_change = np.array([bool(set(regions) & set(CUT)) for regions in attributes.values()])
     lost = 0
     for key, sample in plain.items():
-        before, after = (masks.unpack_masks(decode_planes(one.png), 40) for one in (sample, refined[key]))
+        before, after = (masks.unpack_masks(decode_packed_masks(one.png), 40) for one in (sample, refined[key]))
         assert sample.jpeg == refined[key].jpeg
         assert not (after & ~before).any()
         assert (before == after)[~may_change].all()
@@ -100,7 +100,7 @@ def test_kept_crops_give_the_same_masks(sample, outputs, tmp_path):
     again = tmp_path / "again"
     assert run_over(sample, again, "--refine=segmentation", f"--landmarks={outputs[0]}") == 0
     refined, repeated = samples_of(outputs[1]), samples_of(again)
-    strong = [key for key, one in repeated.items() if one.description["rung"] == "given"]
+    strong = [key for key, one in repeated.items() if one.description["landmark_source"] == "given"]
     assert len(strong) > len(refined) / 2
     assert all(repeated[key].png == refined[key].png for key in strong)
 

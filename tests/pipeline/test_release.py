@@ -20,11 +20,11 @@ import pytest
 import shapely
 
 from pipeline.cli import main
-from pipeline.formats.samples import decode_planes, read_members, read_samples
+from pipeline.formats.samples import decode_packed_masks, read_members, read_samples
 from pipeline.release import release as release_module
 from pipeline.release.release_json import mask_size, table_as_toml
 from regions.attributes import PACKAGED_TABLES, load_packaged_table, parse_table
-from regions.masks import nearest_centres, unpack_masks
+from regions.masks import nearest_centers, unpack_masks
 
 pytest.importorskip("skimage")
 
@@ -50,7 +50,7 @@ def released(run):
 @pytest.fixture
 def sheet(monkeypatch):
     """Spare the drawing of the contact sheet, which is the same for every release."""
-    monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"a picture")
+    monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"an image")
 
 
 def files_of(folder):
@@ -113,16 +113,16 @@ def test_a_refined_run_without_a_crop_is_joined_to_the_same_shards(sample, tmp_p
 
 
 def test_larger_masks_are_those_that_the_shards_have_smaller(run, tmp_path, sheet):
-    smaller = {sample.key: unpack_masks(decode_planes(sample.png), 40) for sample in samples_of(run)}
+    smaller = {sample.key: unpack_masks(decode_packed_masks(sample.png), 40) for sample in samples_of(run)}
     for resolution in ("218x178", "source"):
         to = tmp_path / resolution
         assert main(["release", str(run), f"--to={to}", f"--resolution={resolution}"]) == 0
         for path in (to / "masks").iterdir():
             for key, members in read_members(str(path), ("masks.png", "json")):
                 size = mask_size(resolution, json.loads(members["json"])["crop"])
-                masks = unpack_masks(decode_planes(members["masks.png"], size), 40)
+                masks = unpack_masks(decode_packed_masks(members["masks.png"], size), 40)
                 if resolution == "218x178":
-                    rows, cols = (nearest_centres(*of).astype(int) for of in ((218, 96), (178, 76)))
+                    rows, cols = (nearest_centers(*of).astype(int) for of in ((218, 96), (178, 76)))
                     np.testing.assert_array_equal(masks[:, rows][:, :, cols], smaller[key])
                 else:
                     share, expected = masks.mean(axis=(1, 2)), smaller[key].mean(axis=(1, 2))
@@ -158,7 +158,7 @@ def test_the_reader_s_labels_count_where_they_are_given(released, sample, tmp_pa
 
 
 def test_no_byte_of_an_image_is_in_a_release(released, run, sample):
-    """Neither members nor any 24 bytes in a row of a source picture's file, or of a crop's."""
+    """Neither members nor any 24 bytes in a row of a source image's file, or of a crop's."""
     pieces = set()
     rng = random.Random(0)  # noqa: S311
     contents = [path.read_bytes() for path in Path(sample.images).iterdir()] + [s.jpeg for s in samples_of(run)]
@@ -340,7 +340,7 @@ def test_a_release_that_fails_leaves_nothing(run, tmp_path, monkeypatch, sheet):
     assert main(["release", str(run), f"--to={tmp_path / 'rel'}"]) == 1
     assert files_of(tmp_path / "rel") == []
     monkeypatch.undo()
-    monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"a picture")
+    monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"an image")
     assert main(["release", str(run), f"--to={tmp_path / 'rel'}"]) == 0
 
 
@@ -366,7 +366,7 @@ def test_geopandas_opens_the_polygons_and_their_areas_are_those_of_the_masks(rel
     areas, pixels = np.zeros(len(table)), np.zeros(len(table))
     for sample in samples_of(run):
         x0, y0, x1, y1 = sample.description["crop"]
-        masks = unpack_masks(decode_planes(sample.png), len(table))
+        masks = unpack_masks(decode_packed_masks(sample.png), len(table))
         for index, (attribute, names) in enumerate(table.items()):
             if sample.description["labels"][attribute]:
                 union = shapely.union_all([getattr(rows[sample.key], name) for name in names])

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import make_parser
-from pipeline.detection.fallback_chain import RUNGS
+from pipeline.detection.fallback_chain import LANDMARK_SOURCES
 from pipeline.drawing import overlays
-from pipeline.formats.samples import decode_planes
+from pipeline.formats.samples import decode_packed_masks
 from pipeline.report import content, page
 from pipeline.report.content import write_report
 from regions.attributes import parse_table
@@ -52,7 +52,7 @@ class Tags(HTMLParser):
 def page_of(folder: Path, shards, **options) -> str:
     settings, document = write_output(folder, shards, **options)
     write_report(settings, document)
-    return Path(settings.output, "content.html").read_text(encoding="utf-8")
+    return Path(settings.output, "report.html").read_text(encoding="utf-8")
 
 
 def tags_of(page: str) -> list[tuple[str, dict[str, str | None]]]:
@@ -90,8 +90,10 @@ def page(tmp_path_factory):
     ]
     shards = {
         "train-000000": [*(annotated(image_id=f"t{i}.jpg", labels=(0, i < 2, 1)) for i in range(6)), *rejects],
-        "val-000000": [annotated(image_id=HOSTILE, rung="five_points")],
-        "test-000000": [annotated(image_id=f"e{i}.jpg", rung="hinted_box", labels=(0, 0, 1)) for i in range(2)],
+        "val-000000": [annotated(image_id=HOSTILE, landmark_source="five_points")],
+        "test-000000": [
+            annotated(image_id=f"e{i}.jpg", landmark_source="hinted_box", labels=(0, 0, 1)) for i in range(2)
+        ],
     }
     return page_of(folder, shards, skipped=7)
 
@@ -105,11 +107,11 @@ def test_counts_add_up(page):
     assert "7 label rows without an image left out" in text
 
 
-def test_every_rung_is_explained_and_weak_ones_are_marked(page):
-    assert set(page.RUNG_MEANING) >= set(RUNGS)
+def test_every_source_is_explained_and_weak_ones_are_marked(page):
+    assert set(page.SOURCE_MEANING) >= set(LANDMARK_SOURCES)
     text = text_of(page)
-    for rung in RUNGS:
-        assert page.RUNG_MEANING[rung] in text
+    for landmark_source in LANDMARK_SOURCES:
+        assert page.SOURCE_MEANING[landmark_source] in text
     assert "five points weak 1" in text
     assert text.count("weak") == 2
 
@@ -122,7 +124,7 @@ def test_every_reason_is_explained_with_id_and_detail(page):
         assert f"why {reason}" in text or reason == "missing"
 
 
-def test_pictures_decode_and_are_of_the_right_images(page):
+def test_images_decode_and_are_of_the_right_images(page):
     sizes = [image.size for image in images_of(page)]
     assert sizes.count((356, 436)) == 9
     assert sizes.count((144, 180)) == 2
@@ -161,12 +163,12 @@ def test_mask_areas_are_measured(page):
     bald, nose, young = (re.search(rf"{name} ([\d.]+) % ([\d.]+) %", text) for name in ("Bald", "Big Nose", "Young"))
     assert (bald[1], nose[1], young[1]) == ("11.1", "22.2", "100.0")
     sample = annotated(labels=(1, 1, 1))
-    areas = unpack_masks(decode_planes(sample.png), 3).mean(axis=(1, 2))
+    areas = unpack_masks(decode_packed_masks(sample.png), 3).mean(axis=(1, 2))
     assert [bald[2], nose[2], young[2]] == [f"{100 * area:.1f}" for area in areas]
     assert "empty" not in text.partition("Mask area")[2]
 
 
-def test_masks_out_of_the_picture_are_counted(tmp_path):
+def test_masks_out_of_the_image_are_counted(tmp_path):
     outside = annotated(points=face(y=-60), labels=(1, 1, 1))
     assert "Bald 1 empty 100.0 % 0.0 %" in text_of(page_of(tmp_path, {"train-000000": [outside]}))
 
@@ -213,7 +215,7 @@ def test_thumbnails_never_leave_the_image_folder(tmp_path):
     assert len(images_of(page_of(tmp_path, shards))) == 1
 
 
-def test_rejects_whose_picture_is_gone_are_still_listed(tmp_path):
+def test_rejects_whose_image_is_gone_are_still_listed(tmp_path):
     shards = {"train-000000": [annotated(), rejected(image_id="gone.jpg"), rejected(image_id="here.jpg")]}
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "here.jpg").write_bytes(jpeg_file())
@@ -240,10 +242,10 @@ ERRORS = [*np.arange(0.5, 20), 29.5]
 def agreement_page(tmp_path_factory):
     """Return the report of 21 samples with errors that are known, 2 weak ones and one without five points."""
     samples = [
-        annotated(image_id=f"{error}.jpg", rung="hinted_box" if error < 11 else "given", five=shifted(error))
+        annotated(image_id=f"{error}.jpg", landmark_source="hinted_box" if error < 11 else "given", five=shifted(error))
         for error in ERRORS
     ]
-    weak = [annotated(image_id=f"weak{i}.jpg", rung="five_points", five=shifted(40)) for i in range(2)]
+    weak = [annotated(image_id=f"weak{i}.jpg", landmark_source="five_points", five=shifted(40)) for i in range(2)]
     shards = {
         "train-000000": [*samples[::2], annotated(image_id="none.jpg"), *weak],
         "val-000000": [annotated(image_id="none2.jpg"), rejected(five=shifted(50), guess=face())],
@@ -260,11 +262,11 @@ def test_errors_against_the_five_points_are_those_of_all_samples_but_weak_ones(a
     text = text_of(f"<body>{section_of(agreement_page, 'agreement')}")
     assert "21 samples 10.9 % mean 10.5 % median 19.5 % 95th percentile 29.5 % largest" in text
     assert "five points for 23 of 25 samples" in text
-    assert "The 2 of the weak rung “five points” are in the table only" in text
+    assert "The 2 of the weak landmark_source “five points” are in the table only" in text
     assert "10.9 % error against five points" in text_of(agreement_page)
 
 
-def test_errors_are_told_by_rung(agreement_page):
+def test_errors_are_told_by_source(agreement_page):
     text = text_of(f"<body>{section_of(agreement_page, 'agreement')}")
     assert (
         "given 10 16.9 % 25.0 % 29.5 % hinted box 11 5.5 % 10.0 % 10.5 % five points (weak) 2 40.0 % 40.0 % 40.0 %"
@@ -281,7 +283,8 @@ def test_histogram_counts_each_percent(agreement_page):
 
 def test_last_bar_of_the_histogram_holds_all_larger_errors(tmp_path):
     samples = [
-        annotated(image_id=f"{i}.jpg", rung="given", five=shifted(error)) for i, error in enumerate((31, 250, 2.5))
+        annotated(image_id=f"{i}.jpg", landmark_source="given", five=shifted(error))
+        for i, error in enumerate((31, 250, 2.5))
     ]
     bars = re.findall(r'title="([^"]*)"><i style="height:([^"]*)"', page_of(tmp_path, {"train-000000": samples}))
     assert (bars[2], bars[30]) == (("2 to 3 %: 1 sample", "50.00%"), ("30 % and more: 2 samples", "100.00%"))
@@ -291,8 +294,11 @@ def test_last_bar_of_the_histogram_holds_all_larger_errors(tmp_path):
 def test_worst_images_are_shown_in_order(agreement_page):
     figures = re.findall(r"<b>([^<]*)</b><span>([^<]*)</span></figcaption>", section_of(agreement_page, "agreement"))
     worst = sorted(ERRORS, reverse=True)[:12]
-    rungs = ["hinted box" if error < 11 else "given" for error in worst]
-    assert figures == [(f"{error}.jpg", f"{rung}, {error:.1f} %") for error, rung in zip(worst, rungs, strict=True)]
+    landmark_sources = ["hinted box" if error < 11 else "given" for error in worst]
+    assert figures == [
+        (f"{error}.jpg", f"{landmark_source}, {error:.1f} %")
+        for error, landmark_source in zip(worst, landmark_sources, strict=True)
+    ]
 
 
 def test_five_points_are_marked_where_they_are(agreement_page):
@@ -300,7 +306,7 @@ def test_five_points_are_marked_where_they_are(agreement_page):
     result = annotated()
     x0, y0, x1, y1 = result.crop
     columns, rows = np.floor((shifted(29.5) - (x0, y0)) * (356 / (x1 - x0), 436 / (y1 - y0))).astype(int).T
-    assert np.abs(np.asarray(worst)[rows, columns].astype(int) - overlays.POINT_COLOUR).max() < 60
+    assert np.abs(np.asarray(worst)[rows, columns].astype(int) - overlays.POINT_COLOR).max() < 60
 
 
 def test_run_without_five_points_has_no_agreement(page):
@@ -308,8 +314,8 @@ def test_run_without_five_points_has_no_agreement(page):
     assert "error against" not in text_of(page)
 
 
-def test_run_of_weak_rungs_alone_has_no_overall_error(tmp_path):
-    page = page_of(tmp_path, {"train-000000": [annotated(rung="five_points", five=shifted(3))]})
+def test_run_of_weak_sources_alone_has_no_overall_error(tmp_path):
+    page = page_of(tmp_path, {"train-000000": [annotated(landmark_source="five_points", five=shifted(3))]})
     text = text_of(f"<body>{section_of(page, 'agreement')}")
     assert "five points (weak) 1 3.0 % 3.0 % 3.0 %" in text
     assert "median" not in text and "Largest" not in text
@@ -345,11 +351,11 @@ def test_dots_are_explained_only_where_there_are_some(tmp_path):
         (tmp_path / folder / "images").mkdir(parents=True)
         (tmp_path / folder / "images" / "b.jpg").write_bytes(jpeg_file())
         text = text_of(page_of(tmp_path / folder, {"train-000000": [rejected(guess=guess)]}))
-        assert ("Dots on a picture are a guess" in text) == (guess is not None)
+        assert ("Dots on an image are a guess" in text) == (guess is not None)
 
 
 def test_rejects_without_a_face_can_be_labelled_by_hand(page, tmp_path):
-    assert "2 pictures without a usable face can be saved" in text_of(page)
+    assert "2 images without a usable face can be saved" in text_of(page)
     for line in page.LABEL_BY_HAND.splitlines():
         assert line in text_of(page)
         assert make_parser().parse_args(line.split()[1:]).command == "handlabel"

@@ -21,7 +21,7 @@ from PIL import Image
 from pipeline import storage
 from pipeline.building import graph
 from pipeline.cli import main
-from pipeline.demo import demo_pictures
+from pipeline.demo import demo_images
 from pipeline.formats import samples
 
 pytest.importorskip("skimage")
@@ -77,13 +77,13 @@ def dataset(output):
 def test_images_in_are_samples_written_and_images_rejected(finished):
     document = dataset(finished)
     rows = manifest_rows(finished)
-    assert document["samples"] + document["rejected"] == len(demo_pictures()) == len(rows)
-    assert sum(document["rungs"].values()) == document["samples"]
+    assert document["samples"] + document["rejected"] == len(demo_images()) == len(rows)
+    assert sum(document["landmark_sources"].values()) == document["samples"]
     assert sum(document["rejects"].values()) == document["rejected"]
-    assert {"hinted_box", "whole_picture", "face_detector", "five_points"} <= set(document["rungs"])
+    assert {"hinted_box", "whole_image", "face_detector", "five_points"} <= set(document["landmark_sources"])
     assert rows["corrupt.jpg"]["reason"] == "corrupt"
     assert rows["no_face.jpg"]["reason"] == "no_face"
-    assert rows["noise_with_points.jpg"]["rung"] == "five_points"
+    assert rows["noise_with_points.jpg"]["landmark_source"] == "five_points"
 
 
 def test_shards_are_contiguous_and_hold_what_dataset_json_says(finished):
@@ -220,7 +220,7 @@ def test_given_landmarks_rebuild_only_the_shard_concerned(sample, copy, tmp_path
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {f"{row['shard']}.tar", f"{row['shard']}.parquet"}
     found = manifest_rows(copy)["no_face.jpg"]
-    assert (found["status"], found["rung"]) == ("written", "given")
+    assert (found["status"], found["landmark_source"]) == ("written", "given")
     np.testing.assert_allclose(np.array(found["landmarks"]).reshape(68, 2), points, atol=1 / 64)
 
 
@@ -260,7 +260,7 @@ def test_missing_images_are_rejected_or_left_out(sample, tmp_path, capsys):
     here = dataclasses.replace(sample, images=str(images))
     assert main(arguments(here, tmp_path / "all")) == 0
     assert manifest_rows(tmp_path / "all")["portrait.jpg"]["reason"] == "missing"
-    assert f"1 of {len(demo_pictures())} label rows have no image" in capsys.readouterr().err
+    assert f"1 of {len(demo_images())} label rows have no image" in capsys.readouterr().err
     assert main(arguments(here, tmp_path / "some", "--skip_missing")) == 0
     assert "portrait.jpg" not in manifest_rows(tmp_path / "some")
     assert dataset(tmp_path / "some")["skipped_missing"] == 1
@@ -314,7 +314,7 @@ def test_a_full_disk_fails_with_one_line_and_keeps_what_is_done(sample, finished
 def test_an_unforeseen_error_names_the_image(sample, tmp_path, monkeypatch, capsys):
     from pipeline.building import annotate
 
-    monkeypatch.setattr(annotate, "encode_planes", lambda planes: 1 / 0)
+    monkeypatch.setattr(annotate, "encode_packed_masks", lambda planes: 1 / 0)
     assert main(arguments(sample, tmp_path / "out", "--limit=1")) == 1
     errors = capsys.readouterr().err
     assert "portrait.jpg" in errors and "ZeroDivisionError" in errors

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.formats.samples import Sample, read_samples
+from pipeline.formats.samples import StoredSample, read_samples
 from pipeline.verify import check_sample, verify
 from tests.synthetic import annotated, rejected, write_output
 
@@ -113,17 +113,17 @@ def jpeg(size, mode="RGB"):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"jpeg": b"no picture"}, "image can't be decoded"),
+        ({"jpeg": b"no image"}, "image can't be decoded"),
         ({"jpeg": jpeg((178, 217))}, "image of 178x217 RGB, expected 178x218 RGB"),
         ({"jpeg": jpeg((178, 218), "L")}, "image of 178x218 L, expected 178x218 RGB"),
-        ({"png": b"no picture"}, "masks are not a PNG"),
+        ({"png": b"no image"}, "masks are not a PNG"),
         ({"png": png(np.zeros((96, 75), np.uint8))}, "masks have shape (96, 75)"),
         ({"png": png(np.zeros((192, 76), np.uint8))}, "masks of 2 planes, expected 1 for 3 attributes"),
         ({"png": png(np.full((96, 76), 255, np.uint8))}, "mask of Big_Nose is not empty, though its label is 0"),
         ({"split": "test"}, "split 'test', expected 'train'"),
         ({"landmarks": [[0, 0]] * 67}, "landmarks of shape (67, 2), expected (68, 2)"),
         ({"labels": {"Bald": 1}}, "labels are not those of dataset.json"),
-        ({"rung": None}, "no 'rung' in its json"),
+        ({"landmark_source": None}, "no 'landmark_source' in its json"),
     ],
 )
 def test_a_wrong_member_is_found(run, sample, change, message):
@@ -160,5 +160,5 @@ def test_a_strange_tar_file_is_named(run, members, message):
 
 
 def test_samples_are_records(sample):
-    assert isinstance(sample, Sample)
+    assert isinstance(sample, StoredSample)
     assert sample.key == "a"

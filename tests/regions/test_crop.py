@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regions import crop
-from regions.landmarks import eye_centres
+from regions.landmarks import eye_centers
 from tests.faces import face
 
 
@@ -11,7 +11,7 @@ from tests.faces import face
 def test_the_crop_frames_a_face_as_celeba_does(angle, eye_distance):
     points = face(eye_distance=eye_distance, angle=angle)
     x0, y0, x1, y1 = crop.face_crop_box(points)
-    middle = np.mean(eye_centres(points), axis=0)
+    middle = np.mean(eye_centers(points), axis=0)
     pixel = 1 / (x1 - x0)
     assert (middle[0] - x0) / (x1 - x0) == pytest.approx(0.50, abs=pixel)
     assert (middle[1] - y0) / (y1 - y0) == pytest.approx(0.51, abs=pixel)
@@ -33,7 +33,7 @@ def test_cut_of_the_crops_own_size_is_the_pixels_themselves():
     assert (found == pixels[20:238, 10:188]).all()
 
 
-def test_cut_replicates_the_edge_beyond_the_picture():
+def test_cut_replicates_the_edge_beyond_the_image():
     pixels = np.zeros((100, 80, 3), dtype=np.uint8)
     pixels[:, 0] = (255, 0, 0)
     pixels[:, -1] = (0, 255, 0)
@@ -54,7 +54,7 @@ def test_cut_wholly_outside_replicates_the_nearest_pixels(box):
 
 
 @pytest.mark.parametrize("size", [2, 60, 178, 500, 1500])
-def test_cut_keeps_a_flat_colour(size):
+def test_cut_keeps_a_flat_color(size):
     pixels = np.full((1600, 1600, 3), (10, 200, 90), dtype=np.uint8)
     assert (crop.cut(pixels, np.array([3, 5, 3 + size, 5 + size])) == (10, 200, 90)).all()
 
@@ -67,7 +67,7 @@ def test_a_box_without_area_is_refused(box):
 
 @pytest.mark.parametrize("factor", [1.0, 1.3, 2.0, 3.7, 0.4])
 def test_cut_keeps_positions(factor):
-    """A bright square of the picture lies where the box says it should, to a tenth of a pixel."""
+    """A bright square of the image lies where the box says it should, to a tenth of a pixel."""
     size = 900
     pixels = np.zeros((size, size, 3), dtype=np.uint8)
     pixels[300:400, 200:320] = 255

@@ -8,7 +8,7 @@ from tests.faces import face, turned
 
 def test_mean_shape_is_in_the_eye_frame_and_symmetric():
     shape = landmarks.mean_shape()
-    left, right = landmarks.eye_centres(shape)
+    left, right = landmarks.eye_centers(shape)
     np.testing.assert_allclose([left, right], [[-0.5, 0], [0.5, 0]], atol=1e-4)
     np.testing.assert_allclose(shape[MIRROR] * (-1, 1), shape, atol=2e-5)
 
@@ -32,7 +32,7 @@ def test_face_frame_follows_the_face(angle):
 def test_face_frame_there_and_back():
     points = face(angle=20, jitter=0.1)
     frame = landmarks.face_frame(points)
-    np.testing.assert_allclose(frame.to_picture(frame.to_face(points)), points, atol=1e-9)
+    np.testing.assert_allclose(frame.to_image(frame.to_face(points)), points, atol=1e-9)
 
 
 def test_face_size_survives_a_turned_head():

@@ -32,7 +32,7 @@ def brute_force(polygons, xs, ys):
 
 
 @given(faces)
-def test_masks_equal_shapelys_answer_at_every_pixel_centre(points):
+def test_masks_equal_shapelys_answer_at_every_pixel_center(points):
     polygons = clip_to_frame(region_polygons(points), 400, 500)
     xs, ys = masks.sample_points(face_crop_box(points))
     found = masks.region_masks(masks.rasterize(polygons, xs, ys), len(polygons))
@@ -42,7 +42,7 @@ def test_masks_equal_shapelys_answer_at_every_pixel_centre(points):
 
 
 @given(faces)
-def test_clearing_what_is_outside_is_rasterising_clipped_polygons(points):
+def test_clearing_what_is_outside_is_rasterizing_clipped_polygons(points):
     xs, ys = masks.sample_points(face_crop_box(points))
     polygons = region_polygons(points)
     found = masks.rasterize(polygons, xs, ys)
@@ -66,14 +66,14 @@ def test_known_answer():
     triangle = np.array([shapely.Polygon([(0, 0), (4, 0), (0, 4)])])
     grid = np.arange(0.5, 5)
     found = masks.region_masks(masks.rasterize(triangle, grid, grid), 1)[0].astype(int)
-    # The centres on the slanted edge itself may fall to either side; those below it may not.
+    # The centers on the slanted edge itself may fall to either side; those below it may not.
     assert found.tolist()[0][:3] == [1, 1, 1]
     assert found.tolist()[1][:2] == [1, 1]
     assert found.tolist()[2][:1] == [1]
     assert found[np.add.outer(np.arange(5), np.arange(5)) > 3].sum() == 0
 
 
-def test_neighbours_share_no_pixel_and_leave_none_out():
+def test_neighbors_share_no_pixel_and_leave_none_out():
     left, right = shapely.box(0, 0, 3.5, 4), shapely.box(3.5, 0, 8, 4)
     found = masks.rasterize(np.array([left, right]), np.arange(0.5, 8), np.arange(0.5, 4))
     assert (
@@ -95,11 +95,11 @@ def test_empty_polygons_give_empty_masks():
 
 
 @pytest.mark.parametrize(("source", "target"), [(218, 96), (178, 76), (10, 10), (10, 5), (3, 9)])
-def test_nearest_neighbour_takes_the_pixel_that_contains_the_centre(source, target):
-    centres = masks.nearest_centres(source, target)
-    for index, centre in enumerate(centres):
+def test_nearest_neighbor_takes_the_pixel_that_contains_the_center(source, target):
+    centers = masks.nearest_centers(source, target)
+    for index, center in enumerate(centers):
         position = (index + 0.5) * source / target
-        assert centre - 0.5 <= position < centre + 0.5
+        assert center - 0.5 <= position < center + 0.5
 
 
 @given(faces)
@@ -108,8 +108,8 @@ def test_small_masks_are_the_large_ones_downsampled(points):
     box = face_crop_box(points)
     small = masks.rasterize(polygons, *masks.sample_points(box))
     large = masks.rasterize(polygons, *masks.sample_points(box, IMAGE_HEIGHT, IMAGE_WIDTH))
-    rows = masks.nearest_centres(IMAGE_HEIGHT, masks.MASK_HEIGHT).astype(int)
-    cols = masks.nearest_centres(IMAGE_WIDTH, masks.MASK_WIDTH).astype(int)
+    rows = masks.nearest_centers(IMAGE_HEIGHT, masks.MASK_HEIGHT).astype(int)
+    cols = masks.nearest_centers(IMAGE_WIDTH, masks.MASK_WIDTH).astype(int)
     assert (large[np.ix_(rows, cols)] == small).all()
 
 
@@ -118,8 +118,8 @@ def test_downsampling_a_union_is_the_union_of_what_is_downsampled(points, member
     polygons, box = region_polygons(points), face_crop_box(points)
     union = np.array([shapely.union_all(polygons[sorted(members)])])
     large = masks.rasterize(union, *masks.sample_points(box, IMAGE_HEIGHT, IMAGE_WIDTH)) > 0
-    rows = masks.nearest_centres(IMAGE_HEIGHT, masks.MASK_HEIGHT).astype(int)
-    cols = masks.nearest_centres(IMAGE_WIDTH, masks.MASK_WIDTH).astype(int)
+    rows = masks.nearest_centers(IMAGE_HEIGHT, masks.MASK_HEIGHT).astype(int)
+    cols = masks.nearest_centers(IMAGE_WIDTH, masks.MASK_WIDTH).astype(int)
     xs, ys = masks.sample_points(box)
     small = masks.rasterize(polygons, xs, ys) & np.uint64(sum(1 << member for member in members))
     near = brute_force(polygons, xs, ys)[1].any(axis=0)

@@ -9,18 +9,18 @@ from tests.faces import ODD_FACES, face, profile
 @pytest.mark.parametrize("angle", [0, 30, -90])
 @pytest.mark.parametrize("jitter", [0.0, 0.03])
 def test_faces_are_plausible(angle, jitter):
-    assert quality.implausible(face(angle=angle, jitter=jitter), 400, 500) is None
+    assert quality.plausibility_problem(face(angle=angle, jitter=jitter), 400, 500) is None
 
 
-@pytest.mark.parametrize("name", ["random points", "on one line", "one point", "tiny", "off the picture", "huge"])
+@pytest.mark.parametrize("name", ["random points", "on one line", "one point", "tiny", "off the image", "huge"])
 def test_nonsense_is_not(name):
-    assert quality.implausible(ODD_FACES[name], 400, 500)
+    assert quality.plausibility_problem(ODD_FACES[name], 400, 500)
 
 
 @pytest.mark.parametrize("order", [MIRROR, np.arange(68)[::-1], np.roll(np.arange(68), 1)])
 @pytest.mark.parametrize("angle", [0, 200])
 def test_points_in_another_order_are_no_face(order, angle):
-    assert quality.implausible(face(angle=angle)[order], 400, 500)
+    assert quality.plausibility_problem(face(angle=angle)[order], 400, 500)
 
 
 def test_the_shape_of_the_mean_face_is_usual_at_any_place_and_size():
@@ -34,20 +34,20 @@ def test_a_misplaced_landmark_is_named(index):
     points = face(eye_distance=60)
     points[index] += (0.6 * 60, -0.5 * 60)
     assert quality.fit_shape(points).worst == index
-    assert (quality.implausible(points, 400, 500) or "").startswith(f"landmark {index} is 0.")
+    assert (quality.plausibility_problem(points, 400, 500) or "").startswith(f"landmark {index} is 0.")
 
 
 @pytest.mark.parametrize("x", [60, 45, 30])
 def test_a_face_cut_off_by_the_edge_may_have_its_points_there(x):
     cut_off = np.maximum(face(x=x, eye_distance=60), (0, 0))
     assert cut_off[0, 0] == 0
-    assert quality.implausible(cut_off, 400, 500) is None
+    assert quality.plausibility_problem(cut_off, 400, 500) is None
 
 
 def test_mistaken_mouth_corners_are_found():
     points = face()
     points[[48, 54]] = points[[54, 48]]
-    assert quality.implausible(points, 400, 500)
+    assert quality.plausibility_problem(points, 400, 500)
 
 
 def test_the_shape_model_is_orthonormal_and_symmetric():
@@ -62,8 +62,8 @@ def test_the_shape_model_is_orthonormal_and_symmetric():
 
 def test_agreement_with_five_points():
     points = five_points(face())
-    assert quality.disagrees(face(), points=points) is None
-    assert "from the five points" in (quality.disagrees(face(x=300), points=points) or "")
+    assert quality.hint_mismatch(face(), points=points) is None
+    assert "from the five points" in (quality.hint_mismatch(face(x=300), points=points) or "")
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_agreement_with_five_points():
     ],
 )
 def test_agreement_with_a_box(box, message):
-    found = quality.disagrees(face(), box=np.array(box, dtype=float))
+    found = quality.hint_mismatch(face(), box=np.array(box, dtype=float))
     assert found is None if message is None else message in (found or "")
 
 
 def test_five_points_decide_before_the_box():
     wrong_box = np.array([900.0, 900, 10, 10])
-    assert quality.disagrees(face(), box=wrong_box, points=five_points(face())) is None
+    assert quality.hint_mismatch(face(), box=wrong_box, points=five_points(face())) is None
 
 
 def test_many_faces_at_once_have_the_errors_of_each():

@@ -10,7 +10,7 @@ import shapely
 from PIL import Image
 from region_agreement import COMPARED, PARTS, RuleSet
 
-from pipeline.images import Picture
+from pipeline.images import DecodedImage
 from regions.landmarks import MIRROR, mean_shape
 from regions.polygons import REGION_NAMES
 from regions.polygons import region_polygons as our_polygons
@@ -22,13 +22,13 @@ PART_OF = {region: PARTS.index(parts[0]) + 1 for region, parts in COMPARED.items
 OURS = RuleSet("ours", our_polygons)
 
 
-def picture(rows=SIZE, cols=SIZE):
-    return Picture(np.full((rows, cols, 3), 128, dtype=np.uint8), rows, cols)
+def image(rows=SIZE, cols=SIZE):
+    return DecodedImage(np.full((rows, cols, 3), 128, dtype=np.uint8), rows, cols)
 
 
 def masks_of(rules, landmarks, side=SIZE):
-    grid = region_agreement.pixel_centres(picture(), (side, side))
-    return region_agreement.compared_masks(rules.masks(picture(), landmarks, *grid))
+    grid = region_agreement.pixel_centers(image(), (side, side))
+    return region_agreement.compared_masks(rules.masks(image(), landmarks, *grid))
 
 
 def label_map(masks):
@@ -40,19 +40,19 @@ def label_map(masks):
 
 
 def write_data_set(folder, landmarks, numbers=(0, 1)):
-    """Write gray pictures whose people marked what our rules draw from the landmarks; return both folders."""
+    """Write gray images whose people marked what our rules draw from the landmarks; return both folders."""
     images, masks = folder / "images", folder / "masks"
     images.mkdir()
     masks.mkdir()
     labels = label_map(masks_of(OURS, landmarks, SIZE // 2))
     for number in numbers:
-        Image.fromarray(picture().pixels).save(images / f"{number}.jpg")
+        Image.fromarray(image().pixels).save(images / f"{number}.jpg")
         Image.fromarray(labels).save(masks / f"{number}.png")
     return images, masks, labels
 
 
 def write_parts(folder, labels, numbers=(0, 1)):
-    """Write a label map as CelebAMask-HQ's masks of single parts, in colour as those are."""
+    """Write a label map as CelebAMask-HQ's masks of single parts, in color as those are."""
     (folder / "0").mkdir(parents=True)
     for number in numbers:
         for label in np.unique(labels[labels > 0]):
@@ -109,10 +109,10 @@ def test_later_parts_cover_earlier_ones(tmp_path):
     assert labels[:, 0].tolist() == [13] * 6 + [1] * 4
 
 
-def test_background_is_cut_out_of_three_regions_and_what_is_outside_of_the_picture_of_all():
+def test_background_is_cut_out_of_three_regions_and_what_is_outside_of_the_image_of_all():
     upper_half = RuleSet("upper half", our_polygons, lambda _, __, xs, ys: np.broadcast_to(ys[:, None] > 240, (80, 80)))
     grid = np.arange(-40, 440, 6.0), np.arange(-40, 440, 6.0)
-    whole, cut = OURS.masks(picture(), face(), *grid), upper_half.masks(picture(), face(), *grid)
+    whole, cut = OURS.masks(image(), face(), *grid), upper_half.masks(image(), face(), *grid)
     outside = (grid[0] < 0) | (grid[0] > SIZE)
     assert not whole[:, outside].any()
     assert not whole[:, :, outside].any()
@@ -125,9 +125,9 @@ def test_background_is_cut_out_of_three_regions_and_what_is_outside_of_the_pictu
 def test_refined_regions_are_ours_without_background():
     photograph = portrait()
     rows, cols = photograph.shape[:2]
-    seen = Picture(photograph, rows, cols)
+    seen = DecodedImage(photograph, rows, cols)
     landmarks = face(x=115, y=105, eye_distance=55)
-    grid = region_agreement.pixel_centres(seen, (rows, cols))
+    grid = region_agreement.pixel_centers(seen, (rows, cols))
     ours, refined = (rules.masks(seen, landmarks, *grid) for rules in region_agreement.rule_sets([])[:2])
     assert not (refined & ~ours).any()
     crown = REGION_NAMES.index("top_of_head")
@@ -136,11 +136,11 @@ def test_refined_regions_are_ours_without_background():
 
 def test_people_compared_with_rules(tmp_path, capsys):
     images, masks, labels = write_data_set(tmp_path, face(), numbers=(0, 2, 10))
-    (images / "2.jpg").write_bytes(b"no picture")
+    (images / "2.jpg").write_bytes(b"no image")
     options = [f"--images={images}", f"--masks={masks}", f"--to={tmp_path / 'out'}"]
     sent = evaluate_regions.parse_arguments(options)
     found = iter([face(), None])
-    evaluate_regions.measure(sent, lambda picture, row: next(found))
+    evaluate_regions.measure(sent, lambda image, row: next(found))
     printed = capsys.readouterr().out
     assert "left out: 2: 2.jpg (not_an_image: file of 10 bytes, starting b'no p'), 10.jpg (no face found)" in printed
     rows = {line.split("  ")[0]: line.split()[-13:] for line in printed.splitlines()}
@@ -163,7 +163,7 @@ def test_face_is_found_in_a_photograph(tmp_path, capsys):
     Image.fromarray(np.full(pixels.shape[:2], PARTS.index("hair") + 1, dtype=np.uint8)).save(masks / "3.png")
     evaluate_regions.main([f"--images={images}", f"--masks={masks}", "--rules", "regions.polygons:region_polygons"])
     printed = capsys.readouterr().out
-    assert "agreement with people's masks, 1 pictures" in printed
+    assert "agreement with people's masks, 1 images" in printed
     top_of_head = next(line for line in printed.splitlines() if line.startswith("top of head")).split()[3:]
     ours, refined, _, ours_again = np.reshape(top_of_head[1:], (4, 4))
     assert ours.tolist() == ours_again.tolist()
@@ -177,11 +177,11 @@ def test_face_is_found_in_a_photograph(tmp_path, capsys):
     [
         (None, "masks: no such folder"),
         ({}, "masks: no label maps, expected files such as 0.png or 0/00000_hair.png"),
-        ({"7.png": 1}, "images: no picture has a label map in {masks}, expected files such as 7.jpg"),
+        ({"7.png": 1}, "images: no image has a label map in {masks}, expected files such as 7.jpg"),
         ({"0.png": 200}, "0.png: values up to 200, expected labels 0 to 18"),
         ({"0.png": None}, "0.png: no image"),
     ],
-    ids=["no folder", "empty", "of other pictures", "other values", "no image"],
+    ids=["no folder", "empty", "of other images", "other values", "no image"],
 )
 def test_bad_masks_are_told_in_one_line(tmp_path, capsys, files, message):
     images, masks = tmp_path / "images", tmp_path / "masks"
@@ -256,7 +256,7 @@ def test_public_top_of_head_depends_on_where_the_face_lies():
         assert bounds[3] - bounds[1] == int(1.1 * points[8, 1]) - points[33, 1]
         heights.append(bounds[3] - bounds[1])
     assert heights == sorted(set(heights))
-    points = np.rint(face(y=100))  # there the first rule leaves the picture
+    points = np.rint(face(y=100))  # there the first rule leaves the image
     bounds = polygons(points)["top_of_head"].bounds
     assert bounds[3] - bounds[1] == points[8, 1] - int(1.3 * points[33, 1])
 
@@ -314,9 +314,9 @@ def test_areas_of_a_face_that_is_turned():
 def test_faces_are_measured_with_true_and_detected_landmarks(tmp_path, capsys):
     stability = region_stability.Stability()
     sets = [OURS, RuleSet("public", public_regions.region_polygons)]
-    stability.add("same.jpg", picture(), face(), face(), sets)
-    stability.add("moved.jpg", picture(), face(), face() + (0, 6), sets)
-    stability.add("missed.jpg", picture(), face(), None, sets)
+    stability.add("same.jpg", image(), face(), face(), sets)
+    stability.add("moved.jpg", image(), face(), face() + (0, 6), sets)
+    stability.add("missed.jpg", image(), face(), None, sets)
     np.testing.assert_array_equal(stability.ious[0], np.ones((2, 10)))
     assert (stability.ious[1] < 1).all()
     evaluate_regions.print_stability(stability, sets, str(tmp_path))

@@ -27,7 +27,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A network that finds the coloured squares by construction: its maps are how bright they are."""
+    """A network that finds the colored squares by construction: its maps are how bright they are."""
     path = tmp_path_factory.mktemp("network") / "perfect" / "best.pt"
     model = AttParseNet(3, (3, 3, 3, 3, 3), batch_norm=False)
     with torch.no_grad():
@@ -65,8 +65,8 @@ def test_a_network_that_finds_all_is_told_so(data, network, tmp_path, capsys):
     assert [row["attribute"] for row in rows] == [*ATTRIBUTES, "mean"]
     assert all(float(row["accuracy"]) == 1 for row in rows)
     for name in ("accuracy", "balanced_accuracy", "localisation_perfect"):
-        with Image.open(tmp_path / f"{name}.png") as picture:
-            assert min(picture.size) > 200
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 200
     assert "perfect: 17 samples; mean accuracy 1.0000" in capsys.readouterr().out
 
 
@@ -91,7 +91,7 @@ def test_two_runs_stand_side_by_side_each_with_its_own_data(data, network, tmp_p
     assert (tmp_path / "to" / "localisation_blind.png").exists()
 
 
-def test_a_folder_of_pictures_with_a_label_file(network, tmp_path, capsys):
+def test_a_folder_of_images_with_a_label_file(network, tmp_path, capsys):
     """As LFWA and UMD-AED come: folders, attributes in other words and order, some missing, some labels unknown."""
     (tmp_path / "images" / "Ann_Lee").mkdir(parents=True)
     lines = ["image_id,blue,Unheard of,RED"]
@@ -153,12 +153,12 @@ def test_prediction_prints_attributes_and_draws_where_they_are(network, tmp_path
     assert sum(line.startswith("  ") for line in capsys.readouterr().out.splitlines()) == 4
 
 
-def test_pictures_that_can_t_be_read_or_would_be_lost(network, tmp_path, capsys):
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+def test_images_that_can_t_be_read_or_would_be_lost(network, tmp_path, capsys):
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
     for images, what in (
-        (["bad.jpg"], "bad.jpg: not a picture that can be read"),
+        (["bad.jpg"], "bad.jpg: not an image that can be read"),
         (["none.jpg"], "none.jpg: no such file"),
-        (["bad.jpg", "sub/bad.png"], "another picture has the same name"),
+        (["bad.jpg", "sub/bad.png"], "another image has the same name"),
     ):
         paths = [str(tmp_path / image) for image in images]
         assert predict.main([*paths, f"--checkpoint={network}", f"--to={tmp_path}"]) == 2
@@ -178,7 +178,7 @@ def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path, capsys):
     probabilities, maps = session.run(None, {"pixels": pixels})
     trained = load_model(str(path), torch.device("cpu"))
     with torch.inference_mode():
-        logits, ours = trained.model(predict.normalise(torch.from_numpy(pixels)))
+        logits, ours = trained.model(predict.normalize(torch.from_numpy(pixels)))
     np.testing.assert_allclose(probabilities, logits.sigmoid(), atol=1e-4)
     np.testing.assert_allclose(maps, ours, atol=1e-4)
 

@@ -146,7 +146,7 @@ def jpeg_of(height, width):
 
 
 BAD_SAMPLES = [
-    (lambda s: s["s0009"].update(jpg=b"no picture"), "jpg can't be decoded"),
+    (lambda s: s["s0009"].update(jpg=b"no image"), "jpg can't be decoded"),
     (lambda s: s["s0009"].update(jpg=b""), "jpg can't be decoded"),
     (lambda s: s["s0009"].update(jpg=jpeg_of(218, 170)), "jpg of 218x170, expected 218x178"),
     (lambda s: s["s0009"].update(jpg=jpeg_of(250, 250)), "jpg can't be decoded to 218x178"),

@@ -85,7 +85,7 @@ def test_unpacking_is_what_numpy_does(count):
     np.testing.assert_array_equal(unpacked.numpy(), masks)
 
 
-def test_a_batch_is_normalised_and_lies_with_channels_last():
+def test_a_batch_is_normalized_and_lies_with_channels_last():
     batch, masks = example()
     prepared = prepare(batch, torch.device("cpu"))
     assert prepared.images.is_contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Runs whose pictures are all rejected, exported for labelling by hand and labelled."""
+"""Runs whose images are all rejected, exported for labeling by hand and labeled."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ import numpy as np
 from pipeline import images
 from pipeline.handlabel.handlabel import export_rejects
 from pipeline.inputs.dataset import sample_keys
-from pipeline.records import Rejected
+from pipeline.records import RejectedImage
 from tests.faces import face
 from tests.synthetic import annotated, image_row, jpeg_file, write_output
 
 
 def unusable(
     image_id: str, content: bytes, *, reason: str = "no_face", guess: np.ndarray | None = None, key: str | None = None
-) -> Rejected:
-    """Return the reject that a run makes of a picture without a usable face."""
+) -> RejectedImage:
+    """Return the reject that a run makes of an image without a usable face."""
     row = image_row(image_id=image_id)
-    picture = images.decode(content)
-    return Rejected(
+    image = images.decode(content)
+    return RejectedImage(
         row if key is None else dataclasses.replace(row, key=key),
         reason,
         "what was found",
-        picture.height,
-        picture.width,
+        image.height,
+        image.width,
         hashlib.sha256(content).hexdigest(),
         None if guess is None else guess.astype(np.float32),
     )
 
 
-def make_run(folder: Path, pictures: dict[str, bytes], *more, **kwargs) -> str:
-    """Write a run whose pictures are all rejected, in two shards with a sample and the `more` rejects each."""
-    keys = kwargs.pop("keys", sample_keys(list(pictures)))
-    rejects = [unusable(name, pictures[name], key=key, **kwargs) for name, key in zip(pictures, keys, strict=True)]
+def make_run(folder: Path, images: dict[str, bytes], *more, **kwargs) -> str:
+    """Write a run whose images are all rejected, in two shards with a sample and the `more` rejects each."""
+    keys = kwargs.pop("keys", sample_keys(list(images)))
+    rejects = [unusable(name, images[name], key=key, **kwargs) for name, key in zip(images, keys, strict=True)]
     half = -(-len(rejects) // 2)
     shards = {
         "train-000000": [annotated(image_id="good0.jpg"), *rejects[:half], *more],
         "val-000000": [annotated(image_id="good1.jpg"), *rejects[half:]],
     }
     settings, _ = write_output(folder, shards)
-    for image_id, content in pictures.items():
+    for image_id, content in images.items():
         path = folder / "images" / image_id
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -74,7 +74,7 @@ def label(path: Path, points: np.ndarray | None = None, **changes) -> None:
 
 
 def export_three(folder: Path) -> Path:
-    """Return a folder of three exported pictures: a.jpg, b.jpg, c.jpg."""
-    pictures = {f"{name}.jpg": jpeg_file(seed=number) for number, name in enumerate("abc")}
-    export_rejects(make_run(folder, pictures, guess=face(x=210)), str(folder / "todo"))
+    """Return a folder of three exported images: a.jpg, b.jpg, c.jpg."""
+    images = {f"{name}.jpg": jpeg_file(seed=number) for number, name in enumerate("abc")}
+    export_rejects(make_run(folder, images, guess=face(x=210)), str(folder / "todo"))
     return folder / "todo"
