@@ -30,7 +30,8 @@ from pipeline.config import RunConfig
 from pipeline.demo import make_sample
 from pipeline.detection.model_files import detector_settings
 from pipeline.formats.manifest import completed_shard
-from pipeline.formats.samples import read_samples, shard_path
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.samples import read_samples
 from pipeline.inputs.dataset import Dataset, read_dataset, read_labels
 from pipeline.records import BuildSettings
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
@@ -101,13 +102,13 @@ def bench_stages(config: RunConfig, output: str) -> None:
     rest = sum(value for stage, value in milliseconds.items() if stage not in PAID_ANYHOW)
     print(f"  all but {' and '.join(PAID_ANYHOW)}: {rest:.2f}; all: {sum(milliseconds.values()):.2f}")
     bench_former_run(config, settings, sum(stopwatch.seconds.values()))
-    samples = [sample for plan in plans for sample in read_samples(shard_path(output, plan.name))]
+    samples = [sample for plan in plans for sample in read_samples(RunFolder(output).shard(plan.name))]
     print(f"bytes per sample: image {np.mean([len(s.jpeg) for s in samples]):.0f},", end=" ")
     print(f"masks {np.mean([len(s.png) for s in samples]):.0f}")
     bench_refine([sample.jpeg for sample in samples])
     check = time.perf_counter()
     for plan in plans:
-        completed_shard(output, plan.name, plan.fingerprint, shard_path(output, plan.name))
+        completed_shard(output, plan.name, plan.fingerprint, RunFolder(output).shard(plan.name))
     print(f"checking that all is done already: {(time.perf_counter() - check) * 1e3:.0f} ms")
 
 

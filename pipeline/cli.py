@@ -18,8 +18,9 @@ from pipeline.config import RunConfig
 from pipeline.demo import make_sample
 from pipeline.detection.model_files import MEDIAPIPE
 from pipeline.drawing.preview import write_preview
+from pipeline.errors import InputError, RunError
+from pipeline.formats.dataset_json import DatasetFile
 from pipeline.handlabel.handlabel import ExportCounts, ImportCounts, export_rejects, import_labels
-from pipeline.records import InputError, RunError
 from pipeline.release.dataset_card import bytes_by_kind
 from pipeline.release.join import join, rejected_images
 from pipeline.release.release import ReleaseConfig, release
@@ -231,17 +232,17 @@ def _run(options: argparse.Namespace, beam_options: list[str]) -> int:
     return _tell_result(run(config), config.output, config.min_coverage)
 
 
-def _tell_result(document: dict[str, Any] | None, output: str, min_coverage: float) -> int:
+def _tell_result(document: DatasetFile | None, output: str, min_coverage: float) -> int:
     """Print what came out of a run and return the exit code."""
     if document is None:
         print("dry run: nothing was written or sent")
         return DONE
-    written, rejected = document["samples"], document["rejected"]
+    written, rejected = document.samples, document.rejected
     print(f"{written + rejected} images = {written} written + {rejected} rejected")
-    for title, counts in (("written by", document["landmark_sources"]), ("rejected as", document["rejects"])):
+    for title, counts in (("written by", document.landmark_sources), ("rejected as", document.rejects)):
         for name, count in counts.items():
             print(f"  {title} {name}: {count}")
-    print(f"{len(document['shards'])} shards in {output}; look at {os.path.join(output, 'report.html')}")
+    print(f"{len(document.shards)} shards in {output}; look at {os.path.join(output, 'report.html')}")
     coverage = written / max(written + rejected, 1)
     if coverage < min_coverage:
         print(
@@ -315,7 +316,7 @@ def _join(options: argparse.Namespace, _: list[str]) -> int:
         print(f"{len(image_ids)} images {REJECTED_AS.get(reason, reason)}: {', '.join(image_ids[:3])}", end="")
         print(" ..." if len(image_ids) > 3 else "")
     code = _tell_result(document, options.output, options.min_coverage)
-    print(f"{equal} of {len(document['shards'])} shards are the publisher's, byte for byte")
+    print(f"{equal} of {len(document.shards)} shards are the publisher's, byte for byte")
     return code
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageFilter
 
 from pipeline.config import RunConfig
-from pipeline.records import InputError
+from pipeline.errors import InputError
 from regions.attributes import load_packaged_table
 
 HEAD = (110, 0, 350, 270)

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from pipeline.errors import ImageError
+from pipeline.vocabulary import CORRUPT, EMPTY, NOT_AN_IMAGE, TOO_LARGE
 from regions.landmarks import FloatArray
 
 IMAGES_VERSION = 1
@@ -37,15 +39,6 @@ EXIF_TRANSPOSES = {
 # Images are measured by their header before they are decoded (`_check_size`).
 Image.MAX_IMAGE_PIXELS = None
 _one_large_image_at_a_time = threading.Lock()
-
-
-class ImageError(Exception):
-    """An image that can't be used: a reason of one word and what was found."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True)
@@ -86,11 +79,11 @@ def decode(content: bytes) -> DecodedImage:
         ``empty``, ``not_an_image``, ``too_large`` or ``corrupt``.
     """
     if not content:
-        raise ImageError("empty", "file of 0 bytes")
+        raise ImageError(EMPTY, "file of 0 bytes")
     try:
         image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP", "TIFF"))
     except Exception:
-        raise ImageError("not_an_image", f"file of {len(content)} bytes, starting {content[:4]!r}") from None
+        raise ImageError(NOT_AN_IMAGE, f"file of {len(content)} bytes, starting {content[:4]!r}") from None
     _check_size(image)
     if image.width * image.height > MAX_DECODED_PIXELS:
         with _one_large_image_at_a_time:
@@ -103,7 +96,7 @@ def _check_size(image: Image.Image) -> None:
     limit = MAX_JPEG_PIXELS if _is_jpeg(image) else MAX_OTHER_PIXELS
     if pixels > limit:
         raise ImageError(
-            "too_large",
+            TOO_LARGE,
             f"{image.format} of {image.width}x{image.height} pixels, expected at most {limit / 1e6:.0f} million",
         )
 
@@ -139,7 +132,7 @@ def _load(image: Image.Image) -> DecodedImage:
     except MemoryError:
         raise
     except Exception as error:
-        raise ImageError("corrupt", str(error) or type(error).__name__) from None
+        raise ImageError(CORRUPT, str(error) or type(error).__name__) from None
     if orientation >= 5:
         width, height = height, width
     return DecodedImage(pixels, height, width)

@@ -6,23 +6,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.vocabulary import LandmarkSource, RejectReason, Split
 from regions.attributes import AttributeTable
 from regions.crop import Box
-
-SPLITS = ("train", "val", "test")
 
 FloatRows = npt.NDArray[np.float32]
 
 
-class InputError(Exception):
-    """Input or arguments that can't be used; the message is one line for the user (exit code 2)."""
+class SourceDataset(msgspec.Struct, frozen=True, kw_only=True):
+    """The data set that a run is made from, as the user names it; parts that the user does not name are None.
 
+    Attributes
+    ----------
+    name, url, license, citation : str or None
+    """
 
-class RunError(Exception):
-    """A run that failed for a reason outside the program, told in one line (exit code 1)."""
+    name: str | None = None
+    url: str | None = None
+    license: str | None = None
+    citation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,8 @@ class ImageRow:
         Eye centers, nose tip, mouth corners in pixels of the source image.
     landmarks : ndarray (68, 2) float32 or None
         Given landmarks in pixels of the source image.
-    reason : str
-        Why the image can't be used, if that is known already; else empty.
+    reason : RejectReason or None
+        Why the image cannot be used, if that is known already.
     """
 
     image_id: str
@@ -52,7 +58,7 @@ class ImageRow:
     box: FloatRows | None
     points: FloatRows | None
     landmarks: FloatRows | None
-    reason: str
+    reason: RejectReason | None
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,8 @@ class ImageTable:
 
     Attributes
     ----------
-    image_ids, keys, reasons : sequence of str
+    image_ids, keys : sequence of str
+    reasons : sequence of RejectReason or None
     splits : ndarray (n,) uint8
         Index into `SPLITS`.
     labels : ndarray (n, attributes) bool
@@ -75,7 +82,7 @@ class ImageTable:
 
     image_ids: Sequence[str]
     keys: Sequence[str]
-    reasons: Sequence[str]
+    reasons: Sequence[RejectReason | None]
     splits: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.bool_]
     sizes: npt.NDArray[np.int64]
@@ -127,7 +134,7 @@ class ShardPlan:
     """
 
     name: str
-    split: str
+    split: Split
     images: ImageTable
     fingerprint: str
 
@@ -171,6 +178,7 @@ class BuildSettings:
     skipped : int
         Label rows left out because their image is missing.
     detectors : DetectorSettings
+    source : SourceDataset
     refine : str or None
         ``segmentation`` to cut the background out of the regions that may reach into it.
     kept_crops : str or None
@@ -184,6 +192,7 @@ class BuildSettings:
     seed: int
     skipped: int
     detectors: DetectorSettings
+    source: SourceDataset = field(default_factory=SourceDataset)
     refine: str | None = None
     kept_crops: str | None = None
 
@@ -233,7 +242,7 @@ class WrittenSample:
     """
 
     row: ImageRow
-    landmark_source: str
+    landmark_source: LandmarkSource
     landmarks: FloatRows
     crop: Box
     height: int
@@ -263,7 +272,7 @@ class RejectedImage:
     """
 
     row: ImageRow
-    reason: str
+    reason: RejectReason
     detail: str = ""
     height: int = 0
     width: int = 0
@@ -289,11 +298,11 @@ class ShardSummary:
     """
 
     name: str
-    split: str
+    split: Split
     fingerprint: str
     samples: int
     rejected: int
     bytes: int
     sha256: str
-    landmark_sources: dict[str, int] = field(default_factory=dict)
-    reasons: dict[str, int] = field(default_factory=dict)
+    landmark_sources: dict[LandmarkSource, int] = field(default_factory=dict)
+    reasons: dict[RejectReason, int] = field(default_factory=dict)

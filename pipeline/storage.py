@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.records import InputError
+from pipeline.errors import InputError
 
 TEMPORARY_SUFFIX = ".tmp"
 CHUNK = 1 << 20

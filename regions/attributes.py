@@ -115,6 +115,17 @@ def parse_table(text: str, source: str) -> AttributeTable:
     except tomllib.TOMLDecodeError as error:
         twice = ": a name is defined twice" if "overwrite" in str(error) or "twice" in str(error) else ""
         raise TableError(f"{source}: not valid TOML: {error}{twice}") from None
+    return parse_table_document(document, source)
+
+
+def parse_table_document(document: Mapping[str, Any], source: str) -> AttributeTable:
+    """Read an attribute table that is parsed already, as `parse_table` does.
+
+    Raises
+    ------
+    TableError
+        If the document is not an attribute table.
+    """
     unknown = sorted(set(document) - {"name", "attributes", "regions"})
     if unknown:
         raise TableError(f"{source}: unknown entry {unknown[0]!r}, expected name, [attributes], [regions]")

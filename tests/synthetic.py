@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.building.annotate import encode_jpeg, encode_packed_masks
-from pipeline.building.complete import describe_dataset
+from pipeline.building.complete import describe_run
 from pipeline.building.shard import SampleWriter
 from pipeline.formats import manifest
-from pipeline.formats.dataset_json import dataset_path
-from pipeline.formats.samples import shard_path
+from pipeline.formats.dataset_json import build_dataset_file, write_dataset_file
+from pipeline.formats.run_folder import RunFolder
 from pipeline.records import (
     BuildSettings,
     DetectorSettings,
@@ -133,8 +132,7 @@ def write_output(
     Returns
     -------
     settings : BuildSettings
-    document : dict
-        Content of dataset.json.
+    document : DatasetFile
     """
     output = str(folder / "out")
     for part in ("out/shards", "out/manifest", "images"):
@@ -142,15 +140,15 @@ def write_output(
     table = table or small_table()
     settings = BuildSettings(str(folder / "images"), output, table, "face", 0, skipped, DetectorSettings())
     summaries = [_write_shard(settings, name, results) for name, results in shards.items()]
-    document = describe_dataset(settings, summaries)
-    storage.write_bytes(dataset_path(output), json.dumps(document).encode())
+    document = build_dataset_file(describe_run(settings), summaries)
+    write_dataset_file(output, document)
     return settings, document
 
 
 def _write_shard(settings: BuildSettings, name: str, results: Sequence[WrittenSample | RejectedImage]) -> ShardSummary:
     split = name.partition("-")[0]
     attributes = list(settings.table.attributes)
-    with storage.create(shard_path(settings.output, name)) as stream:
+    with storage.create(RunFolder(settings.output).shard(name)) as stream:
         writer = SampleWriter(stream)
         for result in results:
             if isinstance(result, WrittenSample):

@@ -30,11 +30,12 @@ from tqdm import tqdm
 
 from pipeline import images, storage
 from pipeline.config import RunConfig
-from pipeline.detection.fallback_chain import FIVE_POINTS, DetectedFace, FallbackChain
+from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
 from pipeline.detection.model_files import detector_settings
 from pipeline.inputs import text_tables
 from pipeline.inputs.landmark_files import read_landmark_csv
 from pipeline.records import ImageRow
+from pipeline.vocabulary import FIVE_POINTS
 from regions.landmarks import MIRROR, PARTS, apply_similarity, fit_similarity, outer_eye_distance
 from regions.quality import plausibility_problem
 

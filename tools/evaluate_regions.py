@@ -74,8 +74,9 @@ from pipeline.config import RunConfig
 from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
 from pipeline.detection.model_files import detector_settings
 from pipeline.drawing.overlays import display_name
-from pipeline.images import DecodedImage, ImageError
-from pipeline.records import ImageRow, InputError
+from pipeline.errors import ImageError, InputError
+from pipeline.images import DecodedImage
+from pipeline.records import ImageRow
 from regions.landmarks import FloatArray, round_landmarks
 from regions.polygons import REGION_NAMES
 

@@ -16,8 +16,8 @@ from PIL import Image
 from pipeline import storage
 from pipeline.detection.mediapipe_detectors import PersonSegmenter
 from pipeline.drawing.overlays import REGION_COLORS, Tile, contact_sheet, display_name
+from pipeline.errors import InputError
 from pipeline.images import DecodedImage
-from pipeline.records import InputError
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, cut, face_crop_box
 from regions.landmarks import FloatArray
 from regions.masks import MAY_REACH_BACKGROUND, MIN_PERSON, clear_outside, rasterize, region_masks

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from training.cli_common import DataError
 from training.storage import is_remote, join, open_read, read_bytes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 IMAGE_SIZE, MASK_SIZE = (218, 178), (96, 76)
 """Height and width that AttParseNet takes and gives."""
 CHUNK = 1 << 20

@@ -17,8 +17,10 @@ from PIL import Image
 
 from pipeline import images, storage
 from pipeline.building.refine import Refiner
-from pipeline.detection.fallback_chain import GIVEN, DetectedFace, FallbackChain
+from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
+from pipeline.errors import ImageError
 from pipeline.records import BuildSettings, Crop, FloatRows, ImageRow, RejectedImage, WrittenSample
+from pipeline.vocabulary import GIVEN, UNREADABLE, LandmarkSource
 from regions.attributes import AttributeTable
 from regions.crop import Box, cut, face_crop_box
 from regions.landmarks import FloatArray, round_landmarks
@@ -122,7 +124,7 @@ class SampleMaker:
         with self._stopwatch.time("masks"):
             return self._attribute_masks(region_map, labels)
 
-    def sample(self, row: ImageRow, landmark_source: str, landmarks: FloatRows, crop: Crop) -> WrittenSample:
+    def sample(self, row: ImageRow, landmark_source: LandmarkSource, landmarks: FloatRows, crop: Crop) -> WrittenSample:
         """Draw the masks that go with a crop."""
         planes = self.packed_masks(landmarks, row.labels, crop, *sample_points(crop.box))
         with self._stopwatch.time("encode"):
@@ -170,7 +172,7 @@ class Annotator:
                 content = storage.read_bytes(storage.join(self._settings.images, row.image_id))
                 sha256 = hashlib.sha256(content).hexdigest()
         except OSError as error:
-            return RejectedImage(row, "unreadable", error.strerror or str(error))
+            return RejectedImage(row, UNREADABLE, error.strerror or str(error))
         if kept is not None and row.landmarks is not None:
             landmarks = round_landmarks(row.landmarks)
             if self._would_be_the_same(kept, landmarks, sha256):
@@ -178,7 +180,7 @@ class Annotator:
         try:
             with self._stopwatch.time("decode"):
                 image = images.decode(content)
-        except images.ImageError as error:
+        except ImageError as error:
             return RejectedImage(row, error.reason, error.detail, sha256=sha256)
         with self._stopwatch.time("detect"):
             found = self._chain.find(image, row)

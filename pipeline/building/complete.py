@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline import storage
-from pipeline.building.plan import FORMAT_VERSION, plan_path, versions
-from pipeline.formats.dataset_json import dataset_path
+from pipeline.building.plan import versions
+from pipeline.errors import RunError
+from pipeline.formats.dataset_json import RunDescription, build_dataset_file, write_dataset_file
 from pipeline.formats.manifest import read_summary
-from pipeline.records import SPLITS, BuildSettings, RunError, ShardSummary
+from pipeline.formats.run_folder import RunFolder
+from pipeline.records import BuildSettings
 from pipeline.report.content import write_report
-from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
-from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 
 def finish(settings: BuildSettings, names: Sequence[str]) -> str:
@@ -42,62 +39,23 @@ def finish(settings: BuildSettings, names: Sequence[str]) -> str:
         if summary is None:
             raise RunError(f"{settings.output}: shard {name} has no manifest, though it was built")
         summaries.append(summary)
-    document = describe_dataset(settings, summaries)
-    write_report(settings, document)
-    storage.write_bytes(dataset_path(settings.output), json.dumps(document, indent=1).encode() + b"\n")
+    dataset = build_dataset_file(describe_run(settings), summaries)
+    write_report(settings.output, dataset)
+    write_dataset_file(settings.output, dataset)
     for name in names:
-        storage.delete(plan_path(settings.output, name))
-    return dataset_path(settings.output)
+        storage.delete(RunFolder(settings.output).plan(name))
+    return RunFolder(settings.output).dataset_json
 
 
-def describe_dataset(settings: BuildSettings, summaries: Sequence[ShardSummary]) -> dict[str, Any]:
-    """Return the content of dataset.json."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "attributes": list(settings.table.attributes),
-        "regions": list(settings.table.region_names),
-        "attribute_table": {
-            "name": settings.table.name,
-            "attributes": {name: list(regions) for name, regions in settings.table.attributes.items()},
-            "further_regions": {k: [list(o) for o in v] for k, v in settings.table.further_regions.items()},
-        },
-        "image_size": [IMAGE_HEIGHT, IMAGE_WIDTH],
-        "mask_size": [MASK_HEIGHT, MASK_WIDTH],
-        "images": settings.images,
-        "crop": settings.crop,
-        "refine": settings.refine,
-        "seed": settings.seed,
-        "samples": sum(summary.samples for summary in summaries),
-        "rejected": sum(summary.rejected for summary in summaries),
-        "skipped_missing": settings.skipped,
-        "splits": {
-            split: {
-                "shards": len(own),
-                "samples": sum(summary.samples for summary in own),
-                "rejected": sum(summary.rejected for summary in own),
-            }
-            for split in SPLITS
-            if (own := [summary for summary in summaries if summary.split == split])
-        },
-        "landmark_sources": _add_up(summary.landmark_sources for summary in summaries),
-        "rejects": _add_up(summary.reasons for summary in summaries),
-        "versions": versions(settings.detectors),
-        "shards": [
-            {
-                "name": summary.name,
-                "split": summary.split,
-                "samples": summary.samples,
-                "rejected": summary.rejected,
-                "bytes": summary.bytes,
-                "sha256": summary.sha256,
-            }
-            for summary in summaries
-        ],
-    }
-
-
-def _add_up(counts: Any) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
-    return dict(total.most_common())
+def describe_run(settings: BuildSettings) -> RunDescription:
+    """Return what dataset.json records of a run beside the counts of its shards."""
+    return RunDescription(
+        source=settings.source,
+        table=settings.table,
+        images=settings.images,
+        crop=settings.crop,
+        refine=settings.refine,
+        seed=settings.seed,
+        skipped_missing=settings.skipped,
+        versions=versions(settings.detectors),
+    )

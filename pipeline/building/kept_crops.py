@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline import storage
-from pipeline.formats.dataset_json import DATASET_FILE, read_dataset_file
-from pipeline.formats.manifest import MANIFEST_FOLDER, WRITTEN, read_manifest, read_summary
-from pipeline.formats.samples import read_samples, shard_path
-from pipeline.records import Crop, InputError
+from pipeline.errors import InputError
+from pipeline.formats.dataset_json import read_dataset_file
+from pipeline.formats.manifest import read_manifest, read_summary
+from pipeline.formats.run_folder import MANIFEST, RunFolder
+from pipeline.formats.samples import read_samples
+from pipeline.records import Crop
+from pipeline.vocabulary import WRITTEN
 
 DECIDING_VERSIONS = ("format", "crop", "images", "encoding", "numpy", "opencv-contrib-python", "pillow")
 """Crops made with equal ones of these, from the same file and box, are the same to the byte."""
@@ -34,15 +37,15 @@ def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, 
     """
     for path in reversed(paths):
         parent, name = posixpath.split(path.rstrip("/"))
-        folder = parent if name == MANIFEST_FOLDER else path
-        if not storage.exists(storage.join(folder, DATASET_FILE)):
+        folder = parent if name == MANIFEST else path
+        if not storage.exists(RunFolder(folder).dataset_json):
             continue
         try:
             document = read_dataset_file(folder)
         except InputError:  # of another format: its landmarks count all the same
             return None
-        former = document.get("versions", {})
-        same = document.get("crop") == crop and all(former.get(name) == versions[name] for name in DECIDING_VERSIONS)
+        former = document.versions
+        same = document.crop == crop and all(former.get(name) == versions[name] for name in DECIDING_VERSIONS)
         return folder if same else None
     return None
 
@@ -63,7 +66,7 @@ class KeptCrops:
     def __init__(self, run: str | None, shard: str) -> None:
         self._rows = [] if run is None else _read_rows(run, shard)
         self._position = {row["image_id"]: index for index, row in enumerate(self._rows)}
-        self._samples = None if run is None else read_samples(shard_path(run, shard))
+        self._samples = None if run is None else read_samples(RunFolder(run).shard(shard))
         self._next = 0
 
     def take(self, image_id: str) -> Crop | None:
@@ -88,7 +91,7 @@ def _read_rows(run: str, shard: str) -> list[dict[str, Any]]:
     summary = read_summary(run, shard)
     if summary is None:
         return []
-    path = shard_path(run, shard)
+    path = RunFolder(run).shard(shard)
     if not storage.exists(path) or storage.sha256_of(path) != summary.sha256:
         log.warning("%s: not the file that its manifest tells of, its crops are made again", path)
         return []

@@ -16,18 +16,15 @@ from pipeline import storage
 from pipeline.building.annotate import ENCODING_VERSION
 from pipeline.detection.fallback_chain import DETECTION_VERSION
 from pipeline.detection.landmark_map import MAP_VERSION
+from pipeline.formats.run_folder import RunFolder
 from pipeline.images import IMAGES_VERSION
 from pipeline.inputs.dataset import Dataset
-from pipeline.records import SPLITS, BuildSettings, DetectorSettings, ImageTable, ShardPlan
+from pipeline.records import BuildSettings, DetectorSettings, ImageTable, ShardPlan
+from pipeline.vocabulary import FORMAT_VERSION, SPLITS
 from regions.crop import CROP_VERSION
 from regions.masks import MASK_VERSION
 from regions.polygons import RULES_VERSION
 from regions.quality import QUALITY_VERSION
-
-FORMAT_VERSION = 1
-"""Of dataset.json, the shards and the manifest."""
-
-PLAN_FOLDER = "plan"
 
 LIBRARIES = ("numpy", "opencv-contrib-python", "pillow", "shapely")
 """Libraries whose version may change the bytes of a shard."""
@@ -95,18 +92,13 @@ def fingerprint(options: dict[str, Any], split: str, images: ImageTable) -> str:
     return digest.hexdigest()
 
 
-def plan_path(output: str, name: str) -> str:
-    """Return where the plan of a shard lies while a run is under way."""
-    return storage.join(output, PLAN_FOLDER, f"{name}.npz")
-
-
 def save_plan(output: str, plan: ShardPlan) -> None:
     """Save a plan for the worker that builds it."""
     images = plan.images
     stream = io.BytesIO()
     np.savez(
         stream,
-        split=np.array(plan.split),
+        split=np.array(SPLITS.index(plan.split)),
         fingerprint=np.array(plan.fingerprint),
         image_ids=_texts(images.image_ids),
         keys=_texts(images.keys),
@@ -118,18 +110,19 @@ def save_plan(output: str, plan: ShardPlan) -> None:
         points=images.points,
         landmarks=images.landmarks,
     )
-    storage.write_bytes(plan_path(output, plan.name), stream.getvalue())
+    storage.write_bytes(RunFolder(output).plan(plan.name), stream.getvalue())
 
 
 def load_plan(output: str, name: str) -> ShardPlan:
     """Load a saved plan."""
-    with np.load(io.BytesIO(storage.read_bytes(plan_path(output, name))), allow_pickle=False) as saved:
+    with np.load(io.BytesIO(storage.read_bytes(RunFolder(output).plan(name))), allow_pickle=False) as saved:
         arrays = dict(saved)
-    split, shard_fingerprint = str(arrays.pop("split")), str(arrays.pop("fingerprint"))
+    split = SPLITS[int(arrays.pop("split"))]
+    shard_fingerprint = str(arrays.pop("fingerprint"))
     texts = {column: json.loads(arrays.pop(column).tobytes()) for column in ("image_ids", "keys", "reasons")}
     return ShardPlan(name, split, ImageTable(**texts, **arrays), shard_fingerprint)
 
 
-def _texts(values: Sequence[str]) -> npt.NDArray[np.uint8]:
+def _texts(values: Sequence[str | None]) -> npt.NDArray[np.uint8]:
     """Return texts as JSON: an array of texts would give each the room of the longest."""
     return np.frombuffer(json.dumps(list(values)).encode(), dtype=np.uint8)

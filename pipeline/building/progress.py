@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.formats import manifest
+from pipeline.formats.run_folder import RunFolder
 
 SECONDS_BETWEEN_LOOKS = 5.0
 
@@ -93,7 +94,7 @@ def _watching(bar: ProgressBar, pending: dict[str, int], output: str) -> Iterato
         last = False
         while pending and not last:
             last = done.wait(SECONDS_BETWEEN_LOOKS)
-            for name in [n for n in pending if storage.exists(manifest.manifest_path(output, n))]:
+            for name in [n for n in pending if storage.exists(RunFolder(output).manifest(n))]:
                 summary = manifest.read_summary(output, name)
                 bar.move(pending.pop(name), summary.rejected if summary else 0)
 

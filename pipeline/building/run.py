@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -13,28 +12,30 @@ from apache_beam.options.pipeline_options import TestOptions
 
 from pipeline import storage
 from pipeline.building.kept_crops import run_with_same_crops
-from pipeline.building.plan import PLAN_FOLDER, plan_shards, save_plan, versions
+from pipeline.building.plan import plan_shards, save_plan, versions
 from pipeline.building.runner import add_graph, beam_options, make_pipeline, on_dataflow, run_pipeline
 from pipeline.config import RunConfig
 from pipeline.detection.model_files import detector_settings
-from pipeline.formats.dataset_json import dataset_path, read_dataset_file
-from pipeline.formats.manifest import completed_shard, manifest_path
-from pipeline.formats.samples import shard_path
-from pipeline.inputs.dataset import MISSING, Dataset, read_dataset
-from pipeline.records import BuildSettings, InputError
+from pipeline.errors import InputError
+from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
+from pipeline.formats.manifest import completed_shard
+from pipeline.formats.run_folder import MANIFEST, PLAN, SHARDS, RunFolder
+from pipeline.inputs.dataset import Dataset, read_dataset
+from pipeline.records import BuildSettings
+from pipeline.vocabulary import MISSING
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
 
-FOLDERS = ("shards", "manifest", PLAN_FOLDER)
+FOLDERS = (SHARDS, MANIFEST, PLAN)
 
 log = logging.getLogger("attparse")
 
 
-def run(config: RunConfig) -> dict[str, Any] | None:
+def run(config: RunConfig) -> DatasetFile | None:
     """Build the shards of a data set that are not there yet.
 
     Returns
     -------
-    dict or None
+    DatasetFile or None
         The content of dataset.json; None after a dry run, which writes nothing.
 
     Raises
@@ -130,7 +131,7 @@ def prepared_output(output: str) -> Iterator[None]:
         try:
             yield
         finally:
-            storage.delete_empty_folder(storage.join(output, PLAN_FOLDER))
+            storage.delete_empty_folder(storage.join(output, PLAN))
 
 
 def _plan(dataset: Dataset, settings: BuildSettings, samples_per_shard: int) -> tuple[dict[str, int], list[str]]:
@@ -141,20 +142,20 @@ def _plan(dataset: Dataset, settings: BuildSettings, samples_per_shard: int) -> 
     check_former_shards(output, names)
     images_of_shard: dict[str, int] = {}
     for plan in plans:
-        if completed_shard(output, plan.name, plan.fingerprint, shard_path(output, plan.name)) is None:
+        if completed_shard(output, plan.name, plan.fingerprint, RunFolder(output).shard(plan.name)) is None:
             images_of_shard[plan.name] = len(plan.images)
             save_plan(output, plan)
     if images_of_shard:
-        storage.delete(dataset_path(output))
+        storage.delete(RunFolder(output).dataset_json)
     for name in images_of_shard:
-        storage.delete(manifest_path(output, name))
+        storage.delete(RunFolder(output).manifest(name))
     log.info("%d of %d shards are done already", len(names) - len(images_of_shard), len(names))
     return images_of_shard, names
 
 
 def check_former_shards(output: str, names: Sequence[str]) -> None:
     """Refuse a folder with shards that this plan does not have, rather than delete or leave them."""
-    for folder in ("shards", "manifest"):
+    for folder in (SHARDS, MANIFEST):
         for file in storage.list_files(storage.join(output, folder)):
             if file.partition(".")[0] not in names:
                 raise InputError(

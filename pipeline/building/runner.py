@@ -16,7 +16,8 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 from pipeline.building import progress
 from pipeline.building.graph import BuildShards
-from pipeline.records import BuildSettings, InputError, RunError
+from pipeline.errors import InputError, RunError
+from pipeline.records import BuildSettings
 
 LOCAL_RUNNER = "FnApiRunner"
 MAX_THREADS = 4

@@ -16,8 +16,10 @@ from pipeline.building.annotate import Annotator, Stopwatch
 from pipeline.building.kept_crops import KeptCrops
 from pipeline.building.plan import load_plan
 from pipeline.formats import manifest
-from pipeline.formats.samples import JPEG, JSON, MASKS, shard_path
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.samples import JPEG, JSON, MASKS
 from pipeline.records import BuildSettings, ShardSummary, WrittenSample
+from pipeline.vocabulary import Split
 
 
 def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwatch: Stopwatch) -> ShardSummary:
@@ -41,7 +43,7 @@ def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwa
     attributes = list(settings.table.attributes)
     rows: list[manifest.ManifestRow] = []
     kept_crops = KeptCrops(settings.kept_crops, name)
-    with storage.create(shard_path(settings.output, name)) as stream, contextlib.closing(kept_crops):
+    with storage.create(RunFolder(settings.output).shard(name)) as stream, contextlib.closing(kept_crops):
         writer = SampleWriter(stream)
         for row in plan.images.rows():
             try:
@@ -61,7 +63,7 @@ def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwa
 
 
 def summarize(
-    name: str, split: str, fingerprint: str, rows: list[manifest.ManifestRow], writer: SampleWriter
+    name: str, split: Split, fingerprint: str, rows: list[manifest.ManifestRow], writer: SampleWriter
 ) -> ShardSummary:
     """Return what became of a shard whose tar file is complete."""
     landmark_sources = Counter(row.landmark_source for row in rows if row.landmark_source)
@@ -91,7 +93,7 @@ class SampleWriter:
         self._stream = storage.HashingWriter(stream)
         self._tar = tarfile.TarFile(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[arg-type]
 
-    def add(self, sample: WrittenSample, split: str, attributes: list[str]) -> None:
+    def add(self, sample: WrittenSample, split: Split, attributes: list[str]) -> None:
         """Append the three members of a sample."""
         description = {
             "image_id": sample.row.image_id,

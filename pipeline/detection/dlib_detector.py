@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.detection.model_files import dlib_model_path, local_copy
-from pipeline.records import InputError
+from pipeline.errors import InputError
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 PIXEL_OFFSET = 0.5

@@ -12,6 +12,20 @@ from pipeline.detection.model_files import DLIB, MEDIAPIPE, check_installed
 from pipeline.detection.patches import Patch, box_patch, rotated_patch, tiles, whole_patch
 from pipeline.images import DecodedImage
 from pipeline.records import DetectorSettings, ImageRow
+from pipeline.vocabulary import (
+    DLIB_DETECTOR,
+    FACE_DETECTOR,
+    FIVE_POINTS,
+    GIVEN,
+    HINTED_BOX,
+    NO_FACE,
+    ROTATED,
+    TILES,
+    WHOLE_IMAGE,
+    WRONG_FACE,
+    LandmarkSource,
+    RejectReason,
+)
 from regions.landmarks import (
     FloatArray,
     eye_line_angle,
@@ -27,18 +41,6 @@ if TYPE_CHECKING:
 
 DETECTION_VERSION = 2
 """Raised whenever the fallback chain finds other landmarks, so that shards built before are built again."""
-
-GIVEN = "given"
-HINTED_BOX = "hinted_box"
-WHOLE_IMAGE = "whole_image"
-FACE_DETECTOR = "face_detector"
-TILES = "tiles"
-ROTATED = "rotated"
-DLIB_SOURCE = "dlib"
-FIVE_POINTS = "five_points"
-LANDMARK_SOURCES = (GIVEN, HINTED_BOX, WHOLE_IMAGE, FACE_DETECTOR, TILES, ROTATED, DLIB_SOURCE, FIVE_POINTS)
-WEAK_SOURCES = (FIVE_POINTS,)
-"""Rungs that only lay a mean face on a few points."""
 
 BOX_MARGINS = (0.25, 0.75)
 """How far about a face box FaceMesh looks, in box sizes, tried in order."""
@@ -75,7 +77,7 @@ class DetectedFace(NamedTuple):
         In pixels of the source image.
     """
 
-    landmark_source: str
+    landmark_source: LandmarkSource
     landmarks: FloatArray
 
 
@@ -92,7 +94,7 @@ class DetectionFailure(NamedTuple):
         The mean face laid on the face box, where there is one; else the landmarks that failed.
     """
 
-    reason: str
+    reason: RejectReason
     detail: str
     guess: FloatArray | None
 
@@ -165,10 +167,10 @@ class FallbackChain:
         box = hinted_box(row)
         guess = landmarks_in_box(box) if box is not None else next(iter(failed), None)
         if failures:
-            return DetectionFailure("wrong_face", failures[0], guess)
-        return DetectionFailure("no_face", "no detector found a face", guess)
+            return DetectionFailure(WRONG_FACE, failures[0], guess)
+        return DetectionFailure(NO_FACE, "no detector found a face", guess)
 
-    def _sources(self, image: DecodedImage, row: ImageRow) -> Iterator[tuple[str, Iterable[FloatArray]]]:
+    def _sources(self, image: DecodedImage, row: ImageRow) -> Iterator[tuple[LandmarkSource, Iterable[FloatArray]]]:
         """Yield each landmark source with the faces it finds, in source pixels; later ones run only on demand."""
         if row.landmarks is not None:
             yield GIVEN, [row.landmarks.astype(np.float64)]
@@ -176,11 +178,13 @@ class FallbackChain:
             if detector == MEDIAPIPE:
                 yield from self._mediapipe_sources(image, row)
             if detector == DLIB:
-                yield DLIB_SOURCE, [face / image.scale for face in self._dlib.find(image.pixels)]
+                yield DLIB_DETECTOR, [face / image.scale for face in self._dlib.find(image.pixels)]
         if row.points is not None:
             yield FIVE_POINTS, [landmarks_from_five_points(row.points.astype(np.float64))]
 
-    def _mediapipe_sources(self, image: DecodedImage, row: ImageRow) -> Iterator[tuple[str, Iterable[FloatArray]]]:
+    def _mediapipe_sources(
+        self, image: DecodedImage, row: ImageRow
+    ) -> Iterator[tuple[LandmarkSource, Iterable[FloatArray]]]:
         box = hinted_box(row)
         if box is None:
             yield from self._search(image)
@@ -196,7 +200,7 @@ class FallbackChain:
         yield WHOLE_IMAGE, self._find(whole)
         yield FACE_DETECTOR, self._find_in_boxes(image, self._boxes(whole))
 
-    def _search(self, image: DecodedImage) -> Iterator[tuple[str, Iterable[FloatArray]]]:
+    def _search(self, image: DecodedImage) -> Iterator[tuple[LandmarkSource, Iterable[FloatArray]]]:
         """Look for faces all over an image, harder and harder, but trust only what is found again."""
         whole = whole_patch(image)
         yield WHOLE_IMAGE, self._confirm_doubtful(image, whole)
@@ -284,7 +288,7 @@ def _change(one: FloatArray, other: FloatArray) -> float:
     return float(np.linalg.norm(one - other, axis=1).mean()) / max(face_size(one), 1e-9)
 
 
-def _failure(landmark_source: str, landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> str | None:
+def _failure(landmark_source: LandmarkSource, landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> str | None:
     """Tell why landmarks can't be used; given ones need not agree with the hints."""
     failure = plausibility_problem(landmarks, image.width, image.height)
     if failure is None and landmark_source != GIVEN:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pipeline import storage
 from pipeline.config import RunConfig
-from pipeline.records import DetectorSettings, InputError, RunError
+from pipeline.errors import InputError, RunError
+from pipeline.records import DetectorSettings
 
 MEDIAPIPE, DLIB = "mediapipe", "dlib"
 DETECTORS = (MEDIAPIPE, DLIB)

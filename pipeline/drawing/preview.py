@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.detection.fallback_chain import WEAK_SOURCES
 from pipeline.drawing import overlays
 from pipeline.drawing.selection import Grouping, SelectedImage, by_column, read_selected, select_images, with_attribute
-from pipeline.formats.dataset_json import read_dataset_file
-from pipeline.formats.manifest import WRITTEN
-from pipeline.formats.samples import ShardError, StoredSample
-from pipeline.records import InputError
+from pipeline.errors import InputError, ShardError
+from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
+from pipeline.formats.samples import StoredSample
+from pipeline.vocabulary import WEAK_SOURCES, WRITTEN
 from regions.attributes import suggestion
 
 MAX_SAMPLES = 240
@@ -48,14 +47,14 @@ def write_preview(output: str, to: str, count: int, attribute: str | None = None
         raise InputError(f"{count} samples, expected 1 to {MAX_SAMPLES}")
     dataset = read_dataset_file(output)
     for kind, name, known in (
-        ("attribute", attribute, dataset["attributes"]),
-        ("region", region, dataset["regions"]),
+        ("attribute", attribute, dataset.attributes),
+        ("region", region, dataset.regions),
     ):
         if name is not None and name not in known:
             hint = suggestion(name, known) or f", expected one of {', '.join(known)}"
             raise InputError(f"unknown {kind} {name!r}{hint}")
-    if not dataset["samples"]:
-        raise InputError(f"{output}: the run has no samples, all {dataset['rejected']} images were rejected")
+    if not dataset.samples:
+        raise InputError(f"{output}: the run has no samples, all {dataset.rejected} images were rejected")
     try:
         tiles = _tiles(output, dataset, count, attribute, region)
     except (OSError, pa.ArrowException, ShardError) as error:
@@ -71,40 +70,38 @@ def write_preview(output: str, to: str, count: int, attribute: str | None = None
 
 
 def _tiles(
-    output: str, dataset: Mapping[str, Any], count: int, attribute: str | None, region: str | None
+    output: str, dataset: DatasetFile, count: int, attribute: str | None, region: str | None
 ) -> list[overlays.Tile]:
     group: Grouping = by_column("status") if attribute is None else with_attribute(attribute)
     name = WRITTEN if attribute is None else attribute
-    shards = [shard["name"] for shard in dataset["shards"] if shard["samples"]]
+    shards = [shard.name for shard in dataset.shards if shard.samples]
     selected = select_images(output, shards, {name: count}, group)[name]
     return [_tile(chosen, sample, dataset, attribute, region) for chosen, sample in read_selected(output, selected)]
 
 
 def _tile(
-    chosen: SelectedImage, sample: StoredSample, dataset: Mapping[str, Any], attribute: str | None, region: str | None
+    chosen: SelectedImage, sample: StoredSample, dataset: DatasetFile, attribute: str | None, region: str | None
 ) -> overlays.Tile:
     landmark_source = sample.description["landmark_source"]
     if attribute is not None:
-        pixels = overlays.draw_mask(sample, dataset["attributes"].index(attribute))
+        pixels = overlays.draw_mask(sample, dataset.attributes.index(attribute))
     else:
-        further = dataset["attribute_table"]["further_regions"]
+        further = dataset.attribute_table.further_regions
         pixels = overlays.draw_regions(sample, further, (chosen.height, chosen.width), region)
     weak = landmark_source in WEAK_SOURCES
     note = f"{overlays.display_name(landmark_source)} (weak)" if weak else overlays.display_name(landmark_source)
     return overlays.Tile(pixels, chosen.image_id, note, weak)
 
 
-def _sheet(
-    tiles: Sequence[overlays.Tile], dataset: Mapping[str, Any], attribute: str | None, region: str | None
-) -> Any:
+def _sheet(tiles: Sequence[overlays.Tile], dataset: DatasetFile, attribute: str | None, region: str | None) -> Any:
     if attribute is None:
-        colors = overlays.region_colors(dataset["regions"])
+        colors = overlays.region_colors(dataset.regions)
         what = f"{len(colors)} regions" if region is None else overlays.display_name(region)
-        title = f"{what} and 68 landmarks, {len(tiles)} of {dataset['samples']:,} samples"
-        if refined := dataset.get("refine"):
+        title = f"{what} and 68 landmarks, {len(tiles)} of {dataset.samples:,} samples"
+        if refined := dataset.refine:
             title += f"; outlines before --refine {refined}"
         return overlays.contact_sheet(tiles, title, colors if region is None else {region: colors[region]})
-    regions = dataset["attribute_table"]["attributes"][attribute]
+    regions = dataset.attribute_table.attributes[attribute]
     entry = f"mask of {attribute}: {', '.join(regions)}"
     return overlays.contact_sheet(
         tiles, f"Mask of {attribute} over {len(tiles)} samples that have it", {entry: overlays.MASK_COLOR}

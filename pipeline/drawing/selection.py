@@ -6,18 +6,22 @@ import contextlib
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.formats.manifest import WRITTEN, read_manifest
-from pipeline.formats.samples import StoredSample, read_samples, shard_path
+from pipeline.formats.manifest import read_manifest
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.samples import StoredSample, read_samples
+from pipeline.vocabulary import WRITTEN
 
 MAX_SPREAD = 24
 """Shards looked into even if fewer have enough images."""
 
 COLUMNS = ["image_id", "key", "status", "reason", "detail", "landmark_source", "labels", "height", "width"]
+
+Group = TypeVar("Group", bound=str)
 
 Grouping = Callable[[pa.Table], Any]
 """From a manifest to the group of each row, null for rows of none: an array of strings."""
@@ -65,8 +69,8 @@ def with_attribute(name: str) -> Grouping:
 
 
 def select_images(
-    output: str, shards: Sequence[str], quotas: Mapping[str, int], group: Grouping, *, landmarks: bool = False
-) -> dict[str, list[SelectedImage]]:
+    output: str, shards: Sequence[str], quotas: Mapping[Group, int], group: Grouping, *, landmarks: bool = False
+) -> dict[Group, list[SelectedImage]]:
     """SelectedImage images of each group, spread over the shards; always the same ones for the same run.
 
     A few shards that are spread evenly are looked into, then one after the other until every
@@ -95,7 +99,7 @@ def select_images(
     OSError, pyarrow.ArrowException
         If a manifest is missing or damaged.
     """
-    found: dict[str, dict[int, list[SelectedImage]]] = {name: {} for name in quotas}
+    found: dict[Group, dict[int, list[SelectedImage]]] = {name: {} for name in quotas}
     first = spread(len(shards), min(max(quotas.values(), default=0), MAX_SPREAD))
     for visited, index in enumerate([*first, *sorted(set(range(len(shards))) - set(first))], 1):
         table = read_manifest(output, shards[index], [*COLUMNS, "landmarks"] if landmarks else COLUMNS)
@@ -154,7 +158,7 @@ def read_selected(output: str, selected: Sequence[SelectedImage]) -> Iterator[tu
     for chosen in selected:
         of_shard[chosen.shard][chosen.key] = chosen
     for shard, wanted in of_shard.items():
-        with contextlib.closing(read_samples(shard_path(output, shard))) as samples:
+        with contextlib.closing(read_samples(RunFolder(output).shard(shard))) as samples:
             for sample in samples:
                 if sample.key in wanted:
                     yield wanted.pop(sample.key), sample
@@ -172,17 +176,17 @@ def first_samples(output: str, shards: Sequence[str], count: int) -> Iterator[St
     """
     chosen = spread(len(shards), MAX_SPREAD)
     for index in chosen:
-        with contextlib.closing(read_samples(shard_path(output, shards[index]))) as samples:
+        with contextlib.closing(read_samples(RunFolder(output).shard(shards[index]))) as samples:
             yield from itertools.islice(samples, -(-count // len(chosen)))
 
 
-def split_quota(total: int, available: Mapping[str, int]) -> dict[str, int]:
+def split_quota(total: int, available: Mapping[Group, int]) -> dict[Group, int]:
     """Share out places among groups as evenly as what each has allows; every group gets one.
 
     >>> split_quota(10, {"a": 100, "b": 2, "c": 50})
     {'a': 4, 'b': 2, 'c': 4}
     """
-    shares: dict[str, int] = {}
+    shares: dict[Group, int] = {}
     left = total
     for done, (name, count) in enumerate(sorted(available.items(), key=lambda item: item[1])):
         shares[name] = min(count, max(1, left // (len(available) - done)))

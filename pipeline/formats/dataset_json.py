@@ -1,23 +1,245 @@
-"""dataset.json, the contract between a run and its readers: where it lies, and reading it."""
+"""dataset.json, the contract between a run and its readers: built, written and read here."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import importlib.metadata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
 
 from pipeline import storage
-from pipeline.building.plan import FORMAT_VERSION
-from pipeline.records import InputError
+from pipeline.errors import InputError
+from pipeline.formats.run_folder import DATASET_FILE, RunFolder
+from pipeline.records import ShardSummary, SourceDataset
+from pipeline.vocabulary import FORMAT_VERSION, SPLITS, LandmarkSource, RejectReason, Split
+from regions.attributes import AttributeTable, TableError, parse_table_document
+from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
+from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
-DATASET_FILE = "dataset.json"
+Word = TypeVar("Word", bound=str)
 
 
-def dataset_path(output: str) -> str:
-    """Return where the contract for readers lies."""
-    return storage.join(output, DATASET_FILE)
+class SplitCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The counts of one split.
+
+    Attributes
+    ----------
+    shards, samples, rejected : int
+    """
+
+    shards: int
+    samples: int
+    rejected: int
 
 
-def read_dataset_file(output: str) -> dict[str, Any]:
+class ShardEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``train-000000``.
+    split : Split
+    samples, rejected : int
+    bytes : int
+        Size of the tar file.
+    sha256 : str
+        Of the tar file.
+    """
+
+    name: str
+    split: Split
+    samples: int
+    rejected: int
+    bytes: int
+    sha256: str
+
+
+class TableEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """The attribute table of a run.
+
+    Attributes
+    ----------
+    name : str
+    attributes : dict of str to list of str
+        The regions of each attribute.
+    further_regions : dict of str to list
+        Outlines of vertices: landmark indices, or weights by landmark index.
+    """
+
+    name: str
+    attributes: dict[str, list[str]]
+    further_regions: dict[str, list[list[int | dict[str, float]]]]
+
+
+class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of dataset.json.
+
+    Attributes
+    ----------
+    format_version : int
+    attparse_version : str
+        Version of the program that wrote the run.
+    source : SourceDataset
+    attributes : tuple of str
+        In the order of labels and masks.
+    regions : tuple of str
+    attribute_table : TableEntry
+    image_size, mask_size : tuple of int
+        Height and width in pixels.
+    images : str
+        The image folder, as the run was started with.
+    crop : str
+        ``face`` or ``none``.
+    refine : str or None
+        ``segmentation`` where the background was cut out of the regions that reach into it.
+    seed : int
+    samples, rejected : int
+        Together the images of the run.
+    skipped_missing : int
+        Label rows left out because their image is missing.
+    splits : dict of str to SplitCounts
+    landmark_sources : dict of str to int
+        Samples by landmark source.
+    rejects : dict of str to int
+        Rejected images by reason.
+    versions : dict of str to str or int
+        All that decides the bytes of a shard beside the options: rules, detectors, libraries.
+    shards : tuple of ShardEntry
+    """
+
+    format_version: int
+    attparse_version: str
+    source: SourceDataset
+    attributes: tuple[str, ...]
+    regions: tuple[str, ...]
+    attribute_table: TableEntry
+    image_size: tuple[int, int]
+    mask_size: tuple[int, int]
+    images: str
+    crop: str
+    refine: str | None
+    seed: int
+    samples: int
+    rejected: int
+    skipped_missing: int
+    splits: dict[Split, SplitCounts]
+    landmark_sources: dict[LandmarkSource, int]
+    rejects: dict[RejectReason, int]
+    versions: dict[str, str | int]
+    shards: tuple[ShardEntry, ...]
+
+    def table(self) -> AttributeTable:
+        """Return the attribute table, checked.
+
+        Raises
+        ------
+        InputError
+            If it is not a valid table.
+        """
+        table = self.attribute_table
+        document = {"name": table.name, "attributes": table.attributes, "regions": table.further_regions}
+        try:
+            return parse_table_document(document, f"{DATASET_FILE}: attribute_table")
+        except TableError as error:
+            raise InputError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What dataset.json records of a run beside the counts of its shards.
+
+    Attributes
+    ----------
+    source : SourceDataset
+    table : AttributeTable
+    images : str
+        The image folder.
+    crop : str
+    refine : str or None
+    seed, skipped_missing : int
+    versions : mapping of str to str or int
+    """
+
+    source: SourceDataset
+    table: AttributeTable
+    images: str
+    crop: str
+    refine: str | None
+    seed: int
+    skipped_missing: int
+    versions: Mapping[str, str | int]
+
+
+def build_dataset_file(run: RunDescription, summaries: Sequence[ShardSummary]) -> DatasetFile:
+    """Return the content of dataset.json for a run whose shards are all built, `summaries` in their order."""
+    table = run.table
+    return DatasetFile(
+        format_version=FORMAT_VERSION,
+        attparse_version=importlib.metadata.version("attparse"),
+        source=run.source,
+        attributes=tuple(table.attributes),
+        regions=table.region_names,
+        attribute_table=TableEntry(
+            name=table.name,
+            attributes={name: list(regions) for name, regions in table.attributes.items()},
+            further_regions={
+                name: [[v if isinstance(v, int) else dict(v) for v in outline] for outline in outlines]
+                for name, outlines in table.further_regions.items()
+            },
+        ),
+        image_size=(IMAGE_HEIGHT, IMAGE_WIDTH),
+        mask_size=(MASK_HEIGHT, MASK_WIDTH),
+        images=run.images,
+        crop=run.crop,
+        refine=run.refine,
+        seed=run.seed,
+        samples=sum(summary.samples for summary in summaries),
+        rejected=sum(summary.rejected for summary in summaries),
+        skipped_missing=run.skipped_missing,
+        splits={
+            split: SplitCounts(
+                shards=len(own),
+                samples=sum(summary.samples for summary in own),
+                rejected=sum(summary.rejected for summary in own),
+            )
+            for split in SPLITS
+            if (own := [summary for summary in summaries if summary.split == split])
+        },
+        landmark_sources=_total(summary.landmark_sources for summary in summaries),
+        rejects=_total(summary.reasons for summary in summaries),
+        versions=dict(run.versions),
+        shards=tuple(
+            ShardEntry(
+                name=summary.name,
+                split=summary.split,
+                samples=summary.samples,
+                rejected=summary.rejected,
+                bytes=summary.bytes,
+                sha256=summary.sha256,
+            )
+            for summary in summaries
+        ),
+    )
+
+
+def _total(counts: Iterable[Mapping[Word, int]]) -> dict[Word, int]:
+    total: Counter[Word] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(total.most_common())
+
+
+def write_dataset_file(output: str, dataset: DatasetFile) -> None:
+    """Write dataset.json into the folder of a run."""
+    content = msgspec.json.format(msgspec.json.encode(dataset), indent=1) + b"\n"
+    storage.write_bytes(RunFolder(output).dataset_json, content)
+
+
+def read_dataset_file(output: str) -> DatasetFile:
     """Return the content of the dataset.json of a finished run.
 
     Parameters
@@ -28,20 +250,58 @@ def read_dataset_file(output: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is none, or it is of another format.
+        If there is none, it has another format, or a field is missing or wrong.
     """
-    path = dataset_path(output)
+    path = RunFolder(output).dataset_json
     try:
-        document = json.loads(storage.read_bytes(path))
+        content = storage.read_bytes(path)
     except OSError as error:
         if not storage.exists(output):
             raise InputError(f"{output}: no such folder") from None
         if not storage.exists(path):
             raise InputError(f"{output}: no {DATASET_FILE}, expected the folder of a finished run") from None
         raise InputError(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:
+    return parse_dataset_file(content, path)
+
+
+def parse_dataset_file(content: bytes, path: str) -> DatasetFile:
+    """Parse dataset.json.
+
+    Parameters
+    ----------
+    content : bytes
+    path : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        If it has another format, or a field is missing or wrong.
+    """
+    check_version(content, path)
+    try:
+        return msgspec.json.decode(content, type=DatasetFile)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+class _Version(msgspec.Struct):
+    format_version: object = None
+
+
+def check_version(content: bytes, path: str) -> None:
+    """Check the format version first: fields of another version may differ.
+
+    Raises
+    ------
+    InputError
+        If the content is not valid JSON, or has another version.
+    """
+    try:
+        version = msgspec.json.decode(content, type=_Version).format_version
+    except msgspec.ValidationError:
+        version = None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid JSON: {error}") from None
-    version = document.get("format_version") if isinstance(document, dict) else None
     if version != FORMAT_VERSION:
         raise InputError(f"{path}: format_version is {version!r}, expected {FORMAT_VERSION}")
-    return dict(document)

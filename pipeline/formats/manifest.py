@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.formats.run_folder import RunFolder
 from pipeline.records import FloatRows, RejectedImage, ShardSummary, WrittenSample
+from pipeline.vocabulary import REJECTED, WRITTEN, LandmarkSource, RejectReason, Status
 from regions.crop import Box
 from regions.landmarks import NUM_LANDMARKS
 
-WRITTEN, REJECTED = "written", "rejected"
 ROWS_PER_GROUP = 10_000
-MANIFEST_FOLDER, MANIFEST_SUFFIX = "manifest", ".parquet"
 SUMMARY_KEY = b"attparse.shard"
 POINTS_TYPE = pa.list_(pa.float32())
 
@@ -29,21 +29,16 @@ class ManifestRow(NamedTuple):
 
     image_id: str
     key: str
-    status: str
-    reason: str | None
+    status: Status
+    reason: RejectReason | None
     detail: str | None
-    landmark_source: str | None
+    landmark_source: LandmarkSource | None
     landmarks: FloatRows | None
     points: FloatRows | None
     crop: Box | None
     height: int
     width: int
     sha256: str
-
-
-def manifest_path(output: str, name: str) -> str:
-    """Return where the manifest of a shard lies."""
-    return storage.join(output, MANIFEST_FOLDER, name + MANIFEST_SUFFIX)
 
 
 def manifest_row(result: WrittenSample | RejectedImage) -> ManifestRow:
@@ -94,7 +89,7 @@ def write_manifest(
             part = slice(start, start + ROWS_PER_GROUP)
             group = _table(summary, rows[part], labels[part], attributes)
             writer.write_table(group.replace_schema_metadata(metadata))
-    storage.write_bytes(manifest_path(output, summary.name), stream.getvalue())
+    storage.write_bytes(RunFolder(output).manifest(summary.name), stream.getvalue())
 
 
 def _table(
@@ -134,7 +129,7 @@ def _landmarks(rows: list[ManifestRow]) -> FloatRows:
 def read_summary(output: str, name: str) -> ShardSummary | None:
     """Return the summary of a shard, or None where there is no readable manifest."""
     try:
-        with storage.open_read(manifest_path(output, name)) as stream:
+        with storage.open_read(RunFolder(output).manifest(name)) as stream:
             metadata = pq.read_metadata(stream).metadata or {}
             return ShardSummary(**json.loads(metadata[SUMMARY_KEY]))
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
@@ -149,7 +144,7 @@ def read_manifest(output: str, name: str, columns: list[str] | None = None) -> p
     OSError, pyarrow.ArrowException
         If there is none or it is damaged.
     """
-    return read_manifest_file(manifest_path(output, name), columns)
+    return read_manifest_file(RunFolder(output).manifest(name), columns)
 
 
 def read_manifest_file(path: str, columns: list[str] | None = None) -> pa.Table:

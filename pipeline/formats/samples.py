@@ -13,15 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
+from pipeline.errors import ShardError
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 JPEG, MASKS, JSON = "jpg", "masks.png", "json"
 """Endings of a sample's members, in the order in which they stand in the tar file."""
-
-
-def shard_path(output: str, name: str) -> str:
-    """Return where the tar file of a shard lies."""
-    return storage.join(output, "shards", f"{name}.tar")
 
 
 @dataclass(frozen=True)
@@ -40,10 +36,6 @@ class StoredSample:
     jpeg: bytes
     png: bytes
     description: dict[str, Any]
-
-
-class ShardError(Exception):
-    """A shard that can't be read; the message names the shard and the sample."""
 
 
 def read_samples(path: str) -> Generator[StoredSample, None, None]:

@@ -12,7 +12,7 @@ import re
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +22,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline import images, storage
+from pipeline.errors import ImageError, InputError
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel.labelme_file import LabelError, labelled_landmarks, labelme_file, start_landmarks
 from pipeline.inputs.dataset import IMAGE_SUFFIXES, is_unsafe
 from pipeline.inputs.openface import LANDMARK_COLUMNS
-from pipeline.records import InputError
+from pipeline.vocabulary import HAND_LABEL_REASONS
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 
-LABELLED_REASONS = ("no_face", "wrong_face")
 """Rejects that landmarks placed by hand can save: the image itself is good."""
 
 INDEX_FILE = "images.csv"
@@ -108,26 +108,26 @@ def export_rejects(output: str, to: str, image_folder: str | None = None) -> Exp
         already: what was labeled by hand is never overwritten.
     """
     dataset = read_dataset_file(output)
-    rejects: Mapping[str, int] = dataset["rejects"]
+    rejects = dataset.rejects
     exported = ExportCounts(
-        {reason: count for reason, count in rejects.items() if reason in LABELLED_REASONS},
-        {reason: count for reason, count in rejects.items() if reason not in LABELLED_REASONS},
+        {reason: count for reason, count in rejects.items() if reason in HAND_LABEL_REASONS},
+        {reason: count for reason, count in rejects.items() if reason not in HAND_LABEL_REASONS},
     )
     if not exported.copied:
         return exported
-    source = image_folder or dataset.get("images")
+    source = image_folder or dataset.images
     if not source:
         raise InputError(f"{output}: its dataset.json does not name the image folder, --images does")
     _check_new_folder(to, source)
     total = sum(exported.copied.values())
-    shards = [shard["name"] for shard in dataset["shards"] if shard["rejected"]]
+    shards = [shard.name for shard in dataset.shards if shard.rejected]
     with _made_at_once(to) as folder:
         with tqdm(_read_rejects(output, shards), total=total, unit=" images", desc="export") as bar:
             rows = [_export(reject, source, folder) for reject in bar]
         if len(rows) != total:
             raise InputError(
-                f"{output}: damaged: its manifests have {len(rows)} images rejected as {' or '.join(LABELLED_REASONS)},"
-                f" dataset.json says {total} (attparse verify tells more)"
+                f"{output}: damaged: its manifests have {len(rows)} images rejected as"
+                f" {' or '.join(HAND_LABEL_REASONS)}, dataset.json has {total} (attparse verify lists all faults)"
             )
         storage.write_bytes(os.path.join(folder, INDEX_FILE), _csv([INDEX_COLUMNS, *rows]))
     return exported
@@ -164,7 +164,7 @@ def _read_rejects(output: str, shards: Sequence[str]) -> Iterator[Reject]:
     for shard in shards:
         try:
             table = read_manifest(output, shard, list(Reject._fields))
-            rows = table.filter(pc.is_in(table["reason"], pa.array(LABELLED_REASONS))).to_pylist()
+            rows = table.filter(pc.is_in(table["reason"], pa.array(HAND_LABEL_REASONS))).to_pylist()
             rejects = [
                 Reject(**{**row, "landmarks": np.array(row["landmarks"], dtype=np.float64).reshape(NUM_LANDMARKS, 2)})
                 for row in rows
@@ -320,6 +320,6 @@ def _image_size(folder: str, file: str) -> tuple[int, int]:
         image = images.decode(storage.read_bytes(os.path.join(folder, file)))
     except OSError as error:
         raise LabelError(f"its image {file}: {error.strerror}") from None
-    except images.ImageError as error:
+    except ImageError as error:
         raise LabelError(f"its image {file}: {error}") from None
     return image.height, image.width

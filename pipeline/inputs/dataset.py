@@ -13,22 +13,22 @@ import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.config import RunConfig
+from pipeline.errors import InputError
 from pipeline.inputs import text_tables
 from pipeline.inputs.landmark_files import read_landmarks
-from pipeline.records import SPLITS, FloatRows, ImageTable, InputError
+from pipeline.records import FloatRows, ImageTable
+from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, UNSAFE_ID, RejectReason
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LABEL_VALUES = {"1": 1, "-1": 0, "0": 0, "1.0": 1, "-1.0": 0, "0.0": 0}
-SPLIT_NAMES = {
+SPLIT_NAMES: dict[str, int] = {
     **{str(index): index for index in range(len(SPLITS))},
-    **{name: index for index, name in enumerate(SPLITS)},
+    **{str(name): index for index, name in enumerate(SPLITS)},
     "valid": SPLITS.index("val"),
     "validation": SPLITS.index("val"),
 }
 MAX_KEY_LENGTH = 72
 """With a hash and the longest ending, a name of 100 bytes: what a tar file holds."""
-
-MISSING, UNLABELLED, UNSAFE_ID = "missing", "unlabelled", "unsafe_id"
 
 Value = TypeVar("Value")
 
@@ -89,7 +89,9 @@ def read_dataset(config: RunConfig) -> Dataset:
     if config.limit is not None:
         image_ids, values, unlabelled = image_ids[: config.limit], values[: config.limit], []
     values = np.concatenate([values, np.zeros((len(unlabelled), values.shape[1]), dtype=np.bool_)])
-    reasons = [_reason(image_id, files) for image_id in image_ids] + [UNLABELLED] * len(unlabelled)
+    reasons: list[RejectReason | None] = [_reason(image_id, files) for image_id in image_ids] + [UNLABELLED] * len(
+        unlabelled
+    )
     image_ids = [*image_ids, *unlabelled]
     boxes = _read_numbers(config.bboxes, image_ids, (4,), "face boxes (x, y, width, height)")
     points = _read_numbers(config.points, image_ids, (5, 2), "five points (x, y each)")
@@ -199,11 +201,11 @@ def _as_text(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _reason(image_id: str, files: Mapping[str, int]) -> str:
+def _reason(image_id: str, files: Mapping[str, int]) -> RejectReason | None:
     """Tell what speaks against reading an image, as far as its id and the folder's listing tell."""
     if is_unsafe(image_id):
         return UNSAFE_ID
-    return "" if image_id in files else MISSING
+    return None if image_id in files else MISSING
 
 
 def is_unsafe(image_id: str) -> bool:

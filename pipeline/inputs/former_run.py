@@ -9,9 +9,11 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.detection.fallback_chain import WEAK_SOURCES
-from pipeline.formats.manifest import MANIFEST_FOLDER, MANIFEST_SUFFIX, WRITTEN, landmark_rows, read_manifest_file
-from pipeline.records import FloatRows, InputError
+from pipeline.errors import InputError
+from pipeline.formats.manifest import landmark_rows, read_manifest_file
+from pipeline.formats.run_folder import MANIFEST, MANIFEST_SUFFIX
+from pipeline.records import FloatRows
+from pipeline.vocabulary import WEAK_SOURCES, WRITTEN
 from regions.landmarks import NUM_LANDMARKS
 
 COLUMN_TYPES = {
@@ -25,9 +27,7 @@ COLUMN_TYPES = {
 
 def manifests_among(names: Sequence[str]) -> list[str]:
     """Return the manifests among the files of a run's folder, or of its manifest folder."""
-    return [
-        name for name in names if name.endswith(MANIFEST_SUFFIX) and posixpath.dirname(name) in ("", MANIFEST_FOLDER)
-    ]
+    return [name for name in names if name.endswith(MANIFEST_SUFFIX) and posixpath.dirname(name) in ("", MANIFEST)]
 
 
 def read_former_landmarks(folder: str, names: Sequence[str]) -> Iterator[tuple[str, FloatRows]]:

@@ -14,11 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline import storage
+from pipeline.errors import InputError
 from pipeline.inputs import text_tables
 from pipeline.inputs.former_run import manifests_among, read_former_landmarks
 from pipeline.inputs.openface import LANDMARK_COLUMNS, choose_face, is_openface, parse_faces
 from pipeline.inputs.pts import parse_pts
-from pipeline.records import FloatRows, InputError
+from pipeline.records import FloatRows
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 log = logging.getLogger("attparse")

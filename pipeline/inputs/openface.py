@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.errors import InputError
 from pipeline.inputs import text_tables
-from pipeline.records import InputError
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 from regions.quality import hint_distance, hint_mismatch
 

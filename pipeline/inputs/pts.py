@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.errors import InputError
 from pipeline.inputs import text_tables
-from pipeline.records import InputError
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 FIRST_PIXEL = 0.5

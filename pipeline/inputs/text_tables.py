@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline import storage
-from pipeline.records import InputError
+from pipeline.errors import InputError
 
 ID_COLUMNS = ("image_id", "image_name", "filename", "file_name", "image")
 

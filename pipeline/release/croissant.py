@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.formats.dataset_json import DatasetFile
 from pipeline.release.dataset_card import (
     BIASES,
     CITATION,
@@ -18,7 +19,7 @@ from pipeline.release.dataset_card import (
     release_name,
     source_name,
 )
-from pipeline.release.release_json import CONTACT_SHEET, LANDMARKS, LICENSE, REJECTS, TABLE
+from pipeline.release.release_json import CONTACT_SHEET, LANDMARKS, LICENSE, REJECTS, TABLE, FileEntry
 from regions.landmarks import NUM_LANDMARKS
 
 CONTEXT = {
@@ -80,7 +81,7 @@ TEXT, FLOAT, INTEGER = "sc:Text", "cr:Float32", "cr:Int32"
 
 
 def describe_croissant(
-    dataset: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]], url: str | None, creator: str | None
+    dataset: DatasetFile, files: Mapping[str, FileEntry], url: str | None, creator: str | None
 ) -> bytes:
     """Return the content of croissant.json.
 
@@ -116,7 +117,7 @@ def describe_croissant(
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
-def _responsible_ai(dataset: Mapping[str, Any]) -> dict[str, Any]:
+def _responsible_ai(dataset: DatasetFile) -> dict[str, Any]:
     source = source_name(dataset)
     return {
         "rai:dataCollection": f"No data was collected: all was derived from {source}'s images and labels.",
@@ -124,7 +125,7 @@ def _responsible_ai(dataset: Mapping[str, Any]) -> dict[str, Any]:
         "rai:dataCollectionMissingData": f"{REJECTS} lists the images for which nothing could be made, and why.",
         "rai:dataAnnotationProtocol": PROTOCOL,
         "rai:annotationsPerItem": "1",
-        "rai:machineAnnotationTools": [f"{name} {value}" for name, value in dataset["versions"].items()],
+        "rai:machineAnnotationTools": [f"{name} {value}" for name, value in dataset.versions.items()],
         "rai:dataBiases": BIASES,
         "rai:dataLimitations": LIMITATIONS,
         "rai:dataUseCases": USES,
@@ -132,7 +133,7 @@ def _responsible_ai(dataset: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _file_object(name: str, file: Mapping[str, Any]) -> dict[str, Any]:
+def _file_object(name: str, file: FileEntry) -> dict[str, Any]:
     descriptions = {
         LANDMARKS: "GeoParquet: landmarks, crop box and region polygons of each image.",
         REJECTS: "Images for which nothing could be made, and why.",
@@ -146,9 +147,9 @@ def _file_object(name: str, file: Mapping[str, Any]) -> dict[str, Any]:
         "name": name.rpartition("/")[2],
         "description": descriptions.get(name, "Masks and description of each image, as WebDataset."),
         "contentUrl": name,
-        "contentSize": f"{file['bytes']} B",
+        "contentSize": f"{file.bytes} B",
         "encodingFormat": FORMATS[name.rpartition(".")[2]],
-        "sha256": file["sha256"],
+        "sha256": file.sha256,
     }
 
 
@@ -194,7 +195,7 @@ def _column(file: str, name: str, data_type: str, description: str, shape: str |
     return field | ({"isArray": True, "arrayShape": shape} if shape else {})
 
 
-def _landmarks(dataset: Mapping[str, Any]) -> dict[str, Any]:
+def _landmarks(dataset: DatasetFile) -> dict[str, Any]:
     columns = [
         ("image_id", TEXT, "The image, as the source's label file names it.", None),
         ("key", TEXT, "Name of its sample in the mask shards.", None),
@@ -209,7 +210,7 @@ def _landmarks(dataset: Mapping[str, Any]) -> dict[str, Any]:
     ]
     polygons = [
         (name, TEXT, f"Region {name}: WKB, x right and y down, in pixels of the source image.", None)
-        for name in dataset["regions"]
+        for name in dataset.regions
     ]
     fields = [_column(LANDMARKS, *column) for column in (*columns, *polygons)]
     return _record_set("landmarks", "Landmarks and regions of each image.", fields, "image_id")

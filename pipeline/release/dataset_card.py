@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from string import Template
 from typing import Any
 
-from pipeline.detection.fallback_chain import WEAK_SOURCES
+from pipeline.formats.dataset_json import DatasetFile
+from pipeline.release.release_json import FileEntry
+from pipeline.vocabulary import WEAK_SOURCES
 from regions.attributes import load_packaged_table
 
 SOURCE_URL = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -40,25 +42,23 @@ USES = ["Training and testing face-attribute models that also say where an attri
 SENSITIVE = ["Gender", "Age", "Facial appearance of identifiable persons: landmarks are biometric measurements"]
 
 
-def source_name(dataset: Mapping[str, Any]) -> str:
+def source_name(dataset: DatasetFile) -> str:
     """Return the name of the data set that a run was made from, as far as its attributes tell."""
-    is_celeba = set(dataset["attributes"]) == set(load_packaged_table("celeba").attributes)
+    is_celeba = set(dataset.attributes) == set(load_packaged_table("celeba").attributes)
     return "CelebA" if is_celeba else "the source data set"
 
 
-def release_name(dataset: Mapping[str, Any]) -> str:
+def release_name(dataset: DatasetFile) -> str:
     """Return the name of a release."""
     return "celeba-weak-attribute-segments" if source_name(dataset) == "CelebA" else "weak-attribute-segments"
 
 
-def write_license(dataset: Mapping[str, Any]) -> bytes:
+def write_license(dataset: DatasetFile) -> bytes:
     """Return the content of LICENSE.md."""
     return _fill("release_license.md", {"source": source_name(dataset), "source_url": SOURCE_URL}).encode()
 
 
-def write_card(
-    dataset: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]], resolution: str, without_labels: bool
-) -> bytes:
+def write_card(dataset: DatasetFile, files: Mapping[str, FileEntry], resolution: str, without_labels: bool) -> bytes:
     """Return the content of README.md.
 
     Parameters
@@ -72,7 +72,7 @@ def write_card(
     without_labels : bool
         Whether the release leaves labels and masks out.
     """
-    samples = dataset["samples"]
+    samples = dataset.samples
     values = {
         "source": source_name(dataset),
         "source_url": SOURCE_URL,
@@ -80,27 +80,27 @@ def write_card(
         "size": next((name for limit, name in SIZES if samples < limit), LARGEST_SIZE),
         "configs": _configs(dataset, without_labels),
         "samples": f"{samples:,}",
-        "rejected": f"{dataset['rejected']:,}",
-        "attributes": str(len(dataset["attributes"])),
-        "regions": ", ".join(dataset["regions"]),
-        "table": dataset["attribute_table"]["name"],
-        "crop": dataset["crop"],
-        "planes": str(-(-len(dataset["attributes"]) // 8)),
+        "rejected": f"{dataset.rejected:,}",
+        "attributes": str(len(dataset.attributes)),
+        "regions": ", ".join(dataset.regions),
+        "table": dataset.attribute_table.name,
+        "crop": dataset.crop,
+        "planes": str(-(-len(dataset.attributes) // 8)),
         "made": "68 landmarks and region polygons"
         if without_labels
         else "68 landmarks, region polygons and weak attribute masks",
         "masks": _masks(resolution, without_labels),
         "labels_option": " --labels LABELS" if without_labels else "",
-        "splits": _rows((split, own["samples"], own["rejected"]) for split, own in dataset["splits"].items()),
+        "splits": _rows((split, own.samples, own.rejected) for split, own in dataset.splits.items()),
         "landmark_sources": _rows(
             (
                 f"{landmark_source} (weak)" if landmark_source in WEAK_SOURCES else landmark_source,
                 count,
                 f"{count / samples:.2%}",
             )
-            for landmark_source, count in dataset["landmark_sources"].items()
+            for landmark_source, count in dataset.landmark_sources.items()
         ),
-        "rejects": _rows(dataset["rejects"].items()) or "| none | 0 |",
+        "rejects": _rows(dataset.rejects.items()) or "| none | 0 |",
         "files": _rows(
             (f"`{name}`", f"{size:,}", f"{size / samples:,.0f}") for name, size in bytes_by_kind(files).items()
         ),
@@ -108,12 +108,12 @@ def write_card(
         if without_labels
         else "The background was cut out of crown, ears and neck by a person segmentation, so there the masks are"
         " smaller than the polygons."
-        if dataset.get("refine")
+        if dataset.refine
         else "The masks are the polygons, at the pixels' centers.",
         "protocol": PROTOCOL,
         "biases": _list(BIASES),
         "limitations": _list(LIMITATIONS),
-        "versions": ", ".join(f"{name} {value}" for name, value in dataset["versions"].items()),
+        "versions": ", ".join(f"{name} {value}" for name, value in dataset.versions.items()),
         "citation": CITATION.replace("} @", "}\n@"),
     }
     return _fill("dataset_card.md", values).encode()
@@ -132,13 +132,13 @@ def _list(lines: list[str]) -> str:
     return "\n".join(f"* {line}" for line in lines)
 
 
-def _configs(dataset: Mapping[str, Any], without_labels: bool) -> str:
+def _configs(dataset: DatasetFile, without_labels: bool) -> str:
     """Return what the Hub's viewer shows: the mask shards by split, or the landmarks."""
     if without_labels:
         return "- config_name: landmarks\n  data_files: landmarks.parquet"
     lines = ["- config_name: masks", "  data_files:"]
-    for split, own in dataset["splits"].items():
-        if own["samples"]:
+    for split, own in dataset.splits.items():
+        if own.samples:
             lines += [f"  - split: {SPLIT_OF_HUB[split]}", f"    path: masks/{split}-*.tar"]
     return "\n".join(lines)
 
@@ -158,10 +158,10 @@ def _masks(resolution: str, without_labels: bool) -> str:
     )
 
 
-def bytes_by_kind(files: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+def bytes_by_kind(files: Mapping[str, FileEntry]) -> dict[str, int]:
     """Return the bytes of each file of a release, those of the mask shards together."""
     sizes: dict[str, int] = {}
     for name, file in files.items():
         title = "masks/*.tar" if name.endswith(".tar") else name
-        sizes[title] = sizes.get(title, 0) + file["bytes"]
+        sizes[title] = sizes.get(title, 0) + file.bytes
     return sizes

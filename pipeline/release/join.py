@@ -25,31 +25,25 @@ from pipeline.building.complete import finish
 from pipeline.building.plan import versions
 from pipeline.building.run import check_former_shards, prepared_output
 from pipeline.building.shard import SampleWriter, summarize
+from pipeline.errors import ImageError, InputError, ShardError
 from pipeline.formats import manifest
-from pipeline.formats.dataset_json import dataset_path, read_dataset_file
-from pipeline.formats.samples import JSON, MASKS, ShardError, parse_description, read_members, shard_path
-from pipeline.inputs.dataset import MISSING, UNLABELLED, UNSAFE_ID, is_unsafe, read_labels
-from pipeline.records import (
-    BuildSettings,
-    DetectorSettings,
-    FloatRows,
-    ImageRow,
-    InputError,
-    RejectedImage,
-    WrittenSample,
-)
+from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
+from pipeline.inputs.dataset import is_unsafe, read_labels
+from pipeline.records import BuildSettings, DetectorSettings, FloatRows, ImageRow, RejectedImage, WrittenSample
 from pipeline.release.geoparquet import COLUMNS
 from pipeline.release.release_json import (
     LANDMARKS,
     RELEASE_FILE,
     RESOLUTIONS,
+    ReleaseFile,
     mask_shard,
     read_release_file,
-    table_as_toml,
 )
-from regions.attributes import TableError, parse_table
+from pipeline.vocabulary import DIFFERS, MISSING, UNLABELLED, UNREADABLE, UNSAFE_ID, LandmarkSource
+from regions.attributes import TableError
 
-DIFFERS = "differs"
 DECIDING = (
     "format",
     "rules",
@@ -85,17 +79,17 @@ class Release:
     """
 
     folder: str
-    description: dict[str, Any]
+    description: ReleaseFile
     settings: BuildSettings
     labels: Labels | None
 
     @property
     def has_masks(self) -> bool:
         """Whether the masks of the release can be taken as they are."""
-        return self.labels is None and self.description["resolution"] == RESOLUTIONS[0]
+        return self.labels is None and self.description.resolution == RESOLUTIONS[0]
 
 
-def join(folder: str, images_folder: str, output: str, label_file: str | None) -> tuple[dict[str, Any], int]:
+def join(folder: str, images_folder: str, output: str, label_file: str | None) -> tuple[DatasetFile, int]:
     """Build the shards of a release with the reader's images; those that are complete already are kept.
 
     Returns
@@ -111,8 +105,8 @@ def join(folder: str, images_folder: str, output: str, label_file: str | None) -
         If the release is damaged or the arguments can't be used.
     """
     release = _open(folder, images_folder, output, label_file)
-    _tell_other_versions(release.description["dataset"]["versions"])
-    names = [shard["name"] for shard in release.description["dataset"]["shards"]]
+    _tell_other_versions(release.description.dataset.versions)
+    names = [shard.name for shard in release.description.dataset.shards]
     sizes = storage.list_files(images_folder)
     with prepared_output(output):
         check_former_shards(output, names)
@@ -121,10 +115,10 @@ def join(folder: str, images_folder: str, output: str, label_file: str | None) -
         for name in names:
             rows = _read_rows(release, name)
             fingerprint = _fingerprint(release, name, rows, sizes)
-            if manifest.completed_shard(output, name, fingerprint, shard_path(output, name)) is None:
+            if manifest.completed_shard(output, name, fingerprint, RunFolder(output).shard(name)) is None:
                 pending[name], counts[name] = fingerprint, len(rows)
         if pending:
-            storage.delete(dataset_path(output))
+            storage.delete(RunFolder(output).dataset_json)
         log.info("%d of %d shards are done already", len(names) - len(pending), len(names))
         cv2.setNumThreads(1)  # the workers are the threads
         with progress.show(counts, output, in_process=True), ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -136,13 +130,13 @@ def join(folder: str, images_folder: str, output: str, label_file: str | None) -
 
 def _open(folder: str, images_folder: str, output: str, label_file: str | None) -> Release:
     description = read_release_file(folder)
-    dataset = description["dataset"]
+    dataset = description.dataset
     _check_file(folder, description, LANDMARKS)
     if storage.is_below(output, folder) or storage.is_below(folder, output):
         raise InputError(f"--output {output}: expected a folder apart from the release, {folder}")
-    if label_file is None and not description["labels"]:
+    if label_file is None and not description.labels:
         raise InputError(f"{folder}: the release holds no labels, expected --labels FILE")
-    table = parse_table(table_as_toml(dataset["attribute_table"]), folder)
+    table = dataset.table()
     labels = None
     if label_file is not None:
         read = read_labels(label_file)
@@ -153,27 +147,27 @@ def _open(folder: str, images_folder: str, output: str, label_file: str | None) 
         labels = dict(zip(read.image_ids, read.values, strict=True))
     known = versions(DetectorSettings(()))
     detectors = DetectorSettings(
-        tuple(dataset["versions"]["detectors"].split(",")),
-        versions={name: value for name, value in dataset["versions"].items() if name not in known},
+        tuple(str(dataset.versions["detectors"]).split(",")),
+        versions={name: str(value) for name, value in dataset.versions.items() if name not in known},
     )
     settings = BuildSettings(
         images_folder,
         output,
         table,
-        dataset["crop"],
-        dataset["seed"],
-        dataset["skipped_missing"],
+        dataset.crop,
+        dataset.seed,
+        dataset.skipped_missing,
         detectors,
-        refine=dataset.get("refine"),
+        refine=dataset.refine,
     )
     return Release(folder, description, settings, labels)
 
 
-def _check_file(folder: str, description: Mapping[str, Any], name: str) -> None:
+def _check_file(folder: str, description: ReleaseFile, name: str) -> None:
     path = storage.join(folder, name)
     if not storage.exists(path):
         raise InputError(f"{path}: missing, though the release lists it")
-    if storage.sha256_of(path) != description["files"][name]["sha256"]:
+    if storage.sha256_of(path) != description.files[name].sha256:
         raise InputError(f"{path}: damaged, its sha256 differs from the one in {RELEASE_FILE}")
 
 
@@ -186,7 +180,7 @@ def _tell_other_versions(published: Mapping[str, Any]) -> None:
 
 def _read_rows(release: Release, name: str) -> pa.Table:
     """Return the rows of a shard out of landmarks.parquet."""
-    first, count = release.description["row_groups"][name]
+    first, count = release.description.row_groups[name]
     with storage.open_read(storage.join(release.folder, LANDMARKS)) as stream:
         file = pq.ParquetFile(stream, pre_buffer=False)
         return file.read_row_groups(list(range(first, first + count)), list(COLUMNS), use_threads=False)
@@ -199,7 +193,7 @@ def _fingerprint(release: Release, name: str, rows: pa.Table, sizes: Mapping[str
     if release.labels is not None:
         own_labels = [release.labels[i].tolist() if i in release.labels else None for i in image_ids]
     parts = [
-        {file: entry["sha256"] for file, entry in release.description["files"].items()},
+        {file: entry.sha256 for file, entry in release.description.files.items()},
         name,
         versions(release.settings.detectors),
         [sizes.get(image_id, -1) for image_id in image_ids],
@@ -211,12 +205,13 @@ def _fingerprint(release: Release, name: str, rows: pa.Table, sizes: Mapping[str
 
 def _build(release: Release, name: str, fingerprint: str) -> None:
     """Build one shard: its tar file, then its manifest as the record of completion."""
-    settings, split = release.settings, name.partition("-")[0]
+    settings = release.settings
+    (split,) = (shard.split for shard in release.description.dataset.shards if shard.name == name)
     attributes = list(settings.table.attributes)
     maker = SampleMaker(settings.table, settings.crop, settings.refine, Stopwatch())
     rows: list[manifest.ManifestRow] = []
     labels: list[npt.NDArray[np.bool_]] = []
-    with storage.create(shard_path(settings.output, name)) as stream, contextlib.closing(maker):
+    with storage.create(RunFolder(settings.output).shard(name)) as stream, contextlib.closing(maker):
         writer = SampleWriter(stream)
         for published in _published(release, name):
             try:
@@ -238,7 +233,7 @@ class ReleasedImage(NamedTuple):
     """What a release holds of an image."""
 
     row: ImageRow
-    landmark_source: str
+    landmark_source: LandmarkSource
     landmarks: FloatRows
     sha256: str
     png: bytes | None
@@ -252,7 +247,7 @@ def _published(release: Release, name: str) -> Iterator[ReleasedImage]:
     landmarks = manifest.landmark_rows(rows)
     samples = _released_samples(release, name) if release.labels is None and len(rows) else None
     for image_id, key, landmark_source, sha256, points in zip(*columns, landmarks, strict=True):
-        reason, png = UNSAFE_ID if is_unsafe(image_id) else "", None
+        reason, png = UNSAFE_ID if is_unsafe(image_id) else None, None
         if samples is not None:
             labels, png = next(samples)
         elif release.labels is not None and image_id in release.labels:
@@ -297,7 +292,7 @@ def _read_image(folder: str, published: ReleasedImage) -> images.DecodedImage | 
     try:
         content = storage.read_bytes(storage.join(folder, row.image_id))
     except OSError as error:
-        reason = MISSING if isinstance(error, FileNotFoundError) else "unreadable"
+        reason = MISSING if isinstance(error, FileNotFoundError) else UNREADABLE
         return RejectedImage(row, reason, error.strerror or str(error))
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != published.sha256:
@@ -306,21 +301,21 @@ def _read_image(folder: str, published: ReleasedImage) -> images.DecodedImage | 
         )
     try:
         return images.decode(content)
-    except images.ImageError as error:
+    except ImageError as error:
         return RejectedImage(row, error.reason, error.detail, sha256=sha256)
 
 
 def _count_equal(release: Release) -> int:
     """Return how many joined shards have the publisher's hash."""
-    published = release.description["dataset"]["shards"]
-    summaries = [manifest.read_summary(release.settings.output, shard["name"]) for shard in published]
+    published = release.description.dataset.shards
+    summaries = [manifest.read_summary(release.settings.output, shard.name) for shard in published]
     return sum(
-        summary is not None and summary.sha256 == shard["sha256"]
+        summary is not None and summary.sha256 == shard.sha256
         for summary, shard in zip(summaries, published, strict=True)
     )
 
 
-def rejected_images(output: str, document: Mapping[str, Any]) -> dict[str, list[str]]:
+def rejected_images(output: str, document: DatasetFile) -> dict[str, list[str]]:
     """Return the ids of the images that a join left out, by reason.
 
     Parameters
@@ -330,9 +325,9 @@ def rejected_images(output: str, document: Mapping[str, Any]) -> dict[str, list[
         Content of its dataset.json.
     """
     rejected: dict[str, list[str]] = {}
-    for shard in document["shards"]:
-        if shard["rejected"]:
-            for row in manifest.read_manifest(output, shard["name"], ["image_id", "reason"]).to_pylist():
+    for shard in document.shards:
+        if shard.rejected:
+            for row in manifest.read_manifest(output, shard.name, ["image_id", "reason"]).to_pylist():
                 if row["reason"]:
                     rejected.setdefault(row["reason"], []).append(row["image_id"])
     return rejected

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -25,10 +26,12 @@ from pipeline.building.run import run
 from pipeline.building.shard import SampleWriter
 from pipeline.demo import make_sample
 from pipeline.drawing.preview import write_preview
-from pipeline.formats.dataset_json import read_dataset_file
-from pipeline.formats.manifest import REJECTED, WRITTEN, landmark_rows, read_manifest
-from pipeline.formats.samples import JSON, MASKS, StoredSample, read_samples, shard_path
-from pipeline.records import Crop, FloatRows, InputError
+from pipeline.errors import InputError
+from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
+from pipeline.formats.manifest import landmark_rows, read_manifest
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.samples import JSON, MASKS, StoredSample, read_samples
+from pipeline.records import Crop, FloatRows
 from pipeline.release.croissant import describe_croissant
 from pipeline.release.dataset_card import write_card, write_license
 from pipeline.release.geoparquet import COLUMNS, landmark_schema, landmark_table
@@ -40,16 +43,18 @@ from pipeline.release.release_json import (
     LICENSE,
     REJECTS,
     RELEASE_FILE,
-    RELEASE_VERSION,
     RESOLUTIONS,
     SUMS,
     TABLE,
+    FileEntry,
+    ReleaseFile,
     mask_shard,
     mask_size,
     table_as_toml,
 )
 from pipeline.verify import verify
-from regions.attributes import AttributeTable, parse_table
+from pipeline.vocabulary import REJECTED, RELEASE_VERSION, WRITTEN
+from regions.attributes import AttributeTable
 from regions.crop import Box
 from regions.landmarks import FloatArray
 from regions.masks import sample_points
@@ -77,7 +82,7 @@ class _Files:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.known: dict[str, dict[str, Any]] = {}
+        self.known: dict[str, FileEntry] = {}
         """``bytes`` and ``sha256`` by name."""
 
     def path(self, name: str) -> str:
@@ -88,7 +93,7 @@ class _Files:
         with storage.create(self.path(name)) as stream:
             yield stream
         path = self.path(name)
-        self.known[name] = {"bytes": storage.size_of(path), "sha256": storage.sha256_of(path)}
+        self.known[name] = FileEntry(bytes=storage.size_of(path), sha256=storage.sha256_of(path))
 
     def write(self, name: str, content: bytes) -> None:
         with self.create(name) as stream:
@@ -99,7 +104,7 @@ class _Files:
             storage.delete(self.path(name))
 
 
-def release(config: ReleaseConfig) -> dict[str, dict[str, Any]]:
+def release(config: ReleaseConfig) -> dict[str, FileEntry]:
     """Write a release of a finished run.
 
     Returns
@@ -115,26 +120,26 @@ def release(config: ReleaseConfig) -> dict[str, dict[str, Any]]:
     dataset = read_dataset_file(config.output)
     _check_folder(config)
     _check_run(config.output, dataset)
-    table = parse_table(table_as_toml(dataset["attribute_table"]), TABLE)
+    table = dataset.table()
     files = _Files(config.to)
     try:
         row_groups = _write_samples(config, dataset, table, files)
         _write_rejects(config.output, dataset, files)
-        files.write(TABLE, table_as_toml(dataset["attribute_table"]).encode())
+        files.write(TABLE, table_as_toml(dataset.attribute_table).encode())
         files.write(CONTACT_SHEET, _draw_contact_sheet())
         files.write(LICENSE, write_license(dataset))
         files.write(CARD, write_card(dataset, files.known, config.resolution, config.without_labels))
         files.write(CROISSANT, describe_croissant(dataset, files.known, config.url, config.creator))
-        description = {
-            "release_version": RELEASE_VERSION,
-            "resolution": config.resolution,
-            "labels": not config.without_labels,
-            "dataset": {name: value for name, value in dataset.items() if name != "images"},
-            "row_groups": row_groups,
-            "files": dict(files.known),
-        }
-        files.write(RELEASE_FILE, json.dumps(description, indent=1).encode() + b"\n")
-        sums = "".join(f"{file['sha256']}  {name}\n" for name, file in sorted(files.known.items()))
+        description = ReleaseFile(
+            release_version=RELEASE_VERSION,
+            resolution=config.resolution,
+            labels=not config.without_labels,
+            dataset=msgspec.structs.replace(dataset, images=""),
+            row_groups=row_groups,
+            files=dict(files.known),
+        )
+        files.write(RELEASE_FILE, msgspec.json.format(msgspec.json.encode(description), indent=1) + b"\n")
+        sums = "".join(f"{file.sha256}  {name}\n" for name, file in sorted(files.known.items()))
         files.write(SUMS, sums.encode())
     except BaseException:
         files.delete()
@@ -153,32 +158,32 @@ def _check_folder(config: ReleaseConfig) -> None:
         storage.make_folder(storage.join(config.to, "masks"))
 
 
-def _check_run(output: str, dataset: Mapping[str, Any]) -> None:
+def _check_run(output: str, dataset: DatasetFile) -> None:
     """Refuse a run with faults, or without samples."""
     problems = list(verify(output))
     if problems:
         raise InputError(f"{output}: {len(problems)} problems (attparse verify tells them), the first: {problems[0]}")
-    if not dataset["samples"]:
-        raise InputError(f"{output}: the run has no samples, all {dataset['rejected']} images were rejected")
+    if not dataset.samples:
+        raise InputError(f"{output}: the run has no samples, all {dataset.rejected} images were rejected")
 
 
 def _write_samples(
-    config: ReleaseConfig, dataset: Mapping[str, Any], table: AttributeTable, files: _Files
-) -> dict[str, list[int]]:
+    config: ReleaseConfig, dataset: DatasetFile, table: AttributeTable, files: _Files
+) -> dict[str, tuple[int, int]]:
     """Write landmarks.parquet and the mask shards; return each shard's first row group and their number."""
-    row_groups: dict[str, list[int]] = {}
+    row_groups: dict[str, tuple[int, int]] = {}
     groups = 0
-    bar = tqdm(total=dataset["samples"], unit=" samples", desc="release")
+    bar = tqdm(total=dataset.samples, unit=" samples", desc="release")
     with bar, contextlib.ExitStack() as stack:
         stream = stack.enter_context(files.create(LANDMARKS))
         writer = stack.enter_context(pq.ParquetWriter(stream, landmark_schema(table.region_names), compression="zstd"))
-        for shard in dataset["shards"]:
-            name, first = shard["name"], groups
+        for shard in dataset.shards:
+            name, first = shard.name, groups
             rows = _written_rows(config.output, name)
             for start in range(0, len(rows), ROWS_PER_GROUP):
                 writer.write_table(landmark_table(rows.slice(start, ROWS_PER_GROUP), table))
                 groups += 1
-            row_groups[name] = [first, groups - first]
+            row_groups[name] = (first, groups - first)
             if not config.without_labels:
                 _write_masks(config, dataset, table, name, rows, files)
             bar.update(len(rows))
@@ -191,17 +196,17 @@ def _written_rows(output: str, name: str) -> pa.Table:
 
 
 def _write_masks(
-    config: ReleaseConfig, dataset: Mapping[str, Any], table: AttributeTable, name: str, rows: pa.Table, files: _Files
+    config: ReleaseConfig, dataset: DatasetFile, table: AttributeTable, name: str, rows: pa.Table, files: _Files
 ) -> None:
     """Write a shard of masks and descriptions; none where the shard has no samples."""
     if not len(rows):
         return
-    maker = SampleMaker(table, dataset["crop"], dataset.get("refine"), Stopwatch())
+    maker = SampleMaker(table, dataset.crop, dataset.refine, Stopwatch())
     sizes = zip(rows["height"].to_pylist(), rows["width"].to_pylist(), landmark_rows(rows), strict=True)
     with files.create(mask_shard(name)) as stream, contextlib.closing(maker):
         tar = SampleWriter(stream)
         for sample, (height, width, landmarks) in zip(
-            read_samples(shard_path(config.output, name)), sizes, strict=True
+            read_samples(RunFolder(config.output).shard(name)), sizes, strict=True
         ):
             png = sample.png
             if config.resolution != RESOLUTIONS[0]:
@@ -230,13 +235,13 @@ def _grid(box: Box, resolution: str) -> tuple[FloatArray, FloatArray]:
     return np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5
 
 
-def _write_rejects(output: str, dataset: Mapping[str, Any], files: _Files) -> None:
+def _write_rejects(output: str, dataset: DatasetFile, files: _Files) -> None:
     with files.create(REJECTS) as stream:
         stream.write((",".join(REJECT_COLUMNS) + "\n").encode())
-        for shard in dataset["shards"]:
-            if not shard["rejected"]:
+        for shard in dataset.shards:
+            if not shard.rejected:
                 continue
-            rows = read_manifest(output, shard["name"], [*REJECT_COLUMNS, "status"]).to_pylist()
+            rows = read_manifest(output, shard.name, [*REJECT_COLUMNS, "status"]).to_pylist()
             stream.write(_as_csv(row for row in rows if row["status"] == REJECTED))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+import msgspec
 
 from pipeline import storage
-from pipeline.building.plan import FORMAT_VERSION
-from pipeline.records import InputError
+from pipeline.errors import InputError
+from pipeline.formats.dataset_json import DatasetFile, TableEntry
+from pipeline.vocabulary import FORMAT_VERSION, RELEASE_VERSION
 
-RELEASE_VERSION = 1
 RESOLUTIONS = ("96x76", "218x178", "source")
 """Height and width of the masks: as in the shards, as the crops in them, as the crop in the source image."""
 RELEASE_FILE, SUMS = "release.json", "SHA256SUMS"
@@ -45,45 +46,85 @@ def is_release(folder: str) -> bool:
     return any(storage.exists(storage.join(folder, name)) for name in (RELEASE_FILE, SUMS))
 
 
-def read_release_file(folder: str) -> dict[str, Any]:
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a release.
+
+    Attributes
+    ----------
+    bytes : int
+    sha256 : str
+    """
+
+    bytes: int
+    sha256: str
+
+
+class ReleaseFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of release.json.
+
+    Attributes
+    ----------
+    release_version : int
+    resolution : str
+        Of the masks: one of `RESOLUTIONS`.
+    labels : bool
+        Whether the release holds labels and masks.
+    dataset : DatasetFile
+        Content of the run's dataset.json; its image folder is left out.
+    row_groups : dict of str to tuple of int
+        For each shard its first row group in landmarks.parquet and their number.
+    files : dict of str to FileEntry
+        By name.
+    """
+
+    release_version: int
+    resolution: str
+    labels: bool
+    dataset: DatasetFile
+    row_groups: dict[str, tuple[int, int]]
+    files: dict[str, FileEntry]
+
+
+def read_release_file(folder: str) -> ReleaseFile:
     """Return the content of release.json.
 
     Raises
     ------
     InputError
-        If there is none, or it is of another version.
+        If there is none, it has another version, or a field is missing or wrong.
     """
     path = storage.join(folder, RELEASE_FILE)
     if not storage.exists(path):
-        raise InputError(f"{folder}: no {RELEASE_FILE}, expected what attparse release wrote")
+        raise InputError(f"{folder}: no {RELEASE_FILE}, expected a folder that attparse release wrote")
     with storage.explained(path):
         content = storage.read_bytes(path)
     try:
-        document = json.loads(content)
-        version, format_version = document["release_version"], document["dataset"]["format_version"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: damaged, expected what attparse release wrote") from None
-    if (version, format_version) != (RELEASE_VERSION, FORMAT_VERSION):
+        release = msgspec.json.decode(content, type=ReleaseFile)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path}: {error}, expected a file that attparse release wrote") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: damaged, not valid JSON: {error}") from None
+    found = release.release_version, release.dataset.format_version
+    if found != (RELEASE_VERSION, FORMAT_VERSION):
         raise InputError(
-            f"{path}: release_version is {version!r} and format_version {format_version!r},"
+            f"{path}: release_version is {found[0]} and format_version {found[1]},"
             f" expected {RELEASE_VERSION} and {FORMAT_VERSION}"
         )
-    return dict(document)
+    return release
 
 
-def table_as_toml(table: Mapping[str, Any]) -> str:
+def table_as_toml(table: TableEntry) -> str:
     """Return the attribute table of dataset.json as a file for ``--attribute_table``.
 
     Parameters
     ----------
-    table : mapping
-        ``name``, ``attributes``, ``further_regions``.
+    table : TableEntry
     """
-    lines = [f"name = {json.dumps(table['name'])}", "", "[attributes]"]
-    lines += [f"{json.dumps(name)} = {json.dumps(list(regions))}" for name, regions in table["attributes"].items()]
-    if table["further_regions"]:
+    lines = [f"name = {json.dumps(table.name)}", "", "[attributes]"]
+    lines += [f"{json.dumps(name)} = {json.dumps(list(regions))}" for name, regions in table.attributes.items()]
+    if table.further_regions:
         lines += ["", "[regions]"]
-    for name, outlines in table["further_regions"].items():
+    for name, outlines in table.further_regions.items():
         rings = ", ".join(f"[{', '.join(map(_vertex, outline))}]" for outline in outlines)
         lines.append(f"{json.dumps(name)} = [{rings}]")
     return "\n".join(lines) + "\n"

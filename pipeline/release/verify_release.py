@@ -11,9 +11,19 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.formats.samples import JSON, MASKS, ShardError, decode_packed_masks, parse_description, read_members
-from pipeline.records import InputError
-from pipeline.release.release_json import LANDMARKS, RELEASE_FILE, SUMS, mask_shard, mask_size, read_release_file
+from pipeline.errors import InputError, ShardError
+from pipeline.formats.dataset_json import ShardEntry
+from pipeline.formats.samples import JSON, MASKS, decode_packed_masks, parse_description, read_members
+from pipeline.release.release_json import (
+    LANDMARKS,
+    RELEASE_FILE,
+    SUMS,
+    FileEntry,
+    ReleaseFile,
+    mask_shard,
+    mask_size,
+    read_release_file,
+)
 from regions.masks import unpack_masks
 
 
@@ -27,17 +37,18 @@ def verify_release(folder: str) -> Iterator[str]:
     """
     listed, problems = _read_sums(folder)
     yield from problems
+    release: ReleaseFile | None = None
     try:
         release = read_release_file(folder)
     except InputError as error:
         yield str(error)
-        release = {"files": {}}
+    recorded = {} if release is None else release.files
     found = set(storage.list_files(folder)) - {SUMS}
-    yield from _check_names(folder, found, set(listed), {*release["files"], RELEASE_FILE})
+    yield from _check_names(folder, found, set(listed), {*recorded, RELEASE_FILE})
     hashes = {name: storage.sha256_of(storage.join(folder, name)) for name in _with_bar(sorted(found))}
     for name, sha256 in hashes.items():
-        yield from _check_hash(folder, name, sha256, listed.get(name), release["files"].get(name))
-    if "dataset" in release:
+        yield from _check_hash(folder, name, sha256, listed.get(name), recorded.get(name))
+    if release is not None:
         yield from _check_content(folder, release, hashes)
 
 
@@ -75,52 +86,50 @@ def _read_sums(folder: str) -> tuple[dict[str, str], list[str]]:
     return listed, problems
 
 
-def _check_hash(
-    folder: str, name: str, sha256: str, listed: str | None, recorded: Mapping[str, Any] | None
-) -> Iterator[str]:
+def _check_hash(folder: str, name: str, sha256: str, listed: str | None, recorded: FileEntry | None) -> Iterator[str]:
     """Compare a file's hash with SHA256SUMS and release.json: where one of these agrees, the other is damaged."""
     path = storage.join(folder, name)
     if listed is not None and sha256 != listed:
-        if recorded is not None and sha256 == recorded["sha256"]:
+        if recorded is not None and sha256 == recorded.sha256:
             sums = storage.join(folder, SUMS)
             yield f"{sums}: damaged, its hash of {name} is not that of the file, which {RELEASE_FILE} confirms"
         else:
             yield f"{path}: damaged, its sha256 differs from the one in {SUMS}"
-    elif recorded is not None and sha256 != recorded["sha256"]:
+    elif recorded is not None and sha256 != recorded.sha256:
         yield f"{path}: its sha256 differs from the one in {RELEASE_FILE}"
 
 
-def _check_content(folder: str, release: Mapping[str, Any], hashes: Mapping[str, str]) -> Iterator[str]:
+def _check_content(folder: str, release: ReleaseFile, hashes: Mapping[str, str]) -> Iterator[str]:
     """Read landmarks and masks, as far as they are there, and compare them with what release.json says."""
-    dataset = release["dataset"]
+    dataset = release.dataset
     path = storage.join(folder, LANDMARKS)
     try:
         with storage.open_read(path) as stream:
             rows = pq.read_metadata(stream).num_rows
-        if rows != dataset["samples"]:
-            yield f"{path}: {rows} rows, expected {dataset['samples']}"
+        if rows != dataset.samples:
+            yield f"{path}: {rows} rows, expected {dataset.samples}"
     except (OSError, pa.ArrowException) as error:
         yield f"{path}: can't be read: {error}"
-    expected = {mask_shard(shard["name"]): shard for shard in dataset["shards"] if shard["samples"]}
-    if not release["labels"]:
+    expected = {mask_shard(shard.name): shard for shard in dataset.shards if shard.samples}
+    if not release.labels:
         return
-    with tqdm(total=dataset["samples"], unit=" samples", desc="masks") as bar:
+    with tqdm(total=dataset.samples, unit=" samples", desc="masks") as bar:
         for name in sorted(set(expected) & set(hashes)):
             yield from _check_masks(storage.join(folder, name), release, expected[name], bar)
 
 
-def _check_masks(path: str, release: Mapping[str, Any], shard: Mapping[str, Any], bar: Any) -> Iterator[str]:
-    attributes, count = release["dataset"]["attributes"], 0
+def _check_masks(path: str, release: ReleaseFile, shard: ShardEntry, bar: Any) -> Iterator[str]:
+    attributes, count = release.dataset.attributes, 0
     try:
         for key, members in read_members(path, (MASKS, JSON)):
             count += 1
             bar.update()
             description = parse_description(path, key, members[JSON])
             labels = description.get("labels", {})
-            if list(labels) != attributes:
+            if tuple(labels) != attributes:
                 yield f"{path}: sample {key!r}: labels are not those of {RELEASE_FILE}"
                 continue
-            planes = decode_packed_masks(members[MASKS], mask_size(release["resolution"], description["crop"]))
+            planes = decode_packed_masks(members[MASKS], mask_size(release.resolution, description["crop"]))
             covered = unpack_masks(planes, len(attributes)).any(axis=(1, 2))
             for attribute, has_mask in zip(attributes, covered, strict=True):
                 if has_mask and not labels[attribute]:
@@ -129,5 +138,5 @@ def _check_masks(path: str, release: Mapping[str, Any], shard: Mapping[str, Any]
         yield str(error)
     except (ValueError, KeyError) as error:
         yield f"{path}: sample {key!r}: {error}"
-    if count != shard["samples"]:
-        yield f"{path}: {count} samples, expected {shard['samples']}"
+    if count != shard.samples:
+        yield f"{path}: {count} samples, expected {shard.samples}"

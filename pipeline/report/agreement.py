@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.detection.fallback_chain import WEAK_SOURCES
 from pipeline.drawing.selection import SelectedImage
-from pipeline.formats.manifest import WRITTEN, read_manifest
+from pipeline.formats.manifest import read_manifest
 from pipeline.records import FloatRows
+from pipeline.vocabulary import WEAK_SOURCES, WRITTEN
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 from regions.quality import points_errors
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pipeline.detection.fallback_chain import LANDMARK_SOURCES, WEAK_SOURCES
 from pipeline.drawing.overlays import LANDMARK_COLOR, POINT_COLOR, display_name
 from pipeline.records import FloatRows
 from pipeline.report.agreement import Agreement, error_figures, error_histogram
 from pipeline.report.parts import ReportImage, cards, chip, figure, html_table, plural, section
+from pipeline.vocabulary import LANDMARK_SOURCES, WEAK_SOURCES
 from regions.quality import MAX_POINTS_ERROR
 
 BIN = 0.01
@@ -79,12 +79,7 @@ def _which(agreement: Agreement, samples: int) -> str:
 
 
 def _by_source(agreement: Agreement) -> str:
-    landmark_sources = sorted(
-        agreement.errors,
-        key=lambda landmark_source: (
-            LANDMARK_SOURCES.index(landmark_source) if landmark_source in LANDMARK_SOURCES else len(LANDMARK_SOURCES)
-        ),
-    )
+    landmark_sources = [source for source in LANDMARK_SOURCES if source in agreement.errors]
     rows = []
     for landmark_source in landmark_sources:
         count, mean, _, percentile_95, largest = error_figures(agreement.errors[landmark_source])

@@ -20,17 +20,18 @@ from pipeline.drawing.selection import (
     select_images,
     split_quota,
 )
+from pipeline.errors import ImageError
+from pipeline.formats.dataset_json import DatasetFile
+from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import StoredSample, decode_packed_masks
-from pipeline.inputs.dataset import MISSING, UNLABELLED
-from pipeline.records import BuildSettings
 from pipeline.report.agreement import HintDisagreement, measure_agreement
 from pipeline.report.agreement_section import in_percent
 from pipeline.report.page import AttributeArea, ReportContent, render_page
 from pipeline.report.parts import ReportImage
+from pipeline.vocabulary import MISSING, UNLABELLED
 from regions.landmarks import NUM_LANDMARKS
 from regions.masks import unpack_masks
-
-REPORT_FILE = "report.html"
+from regions.polygons import FurtherRegions
 
 MAX_OVERLAYS, MAX_REJECTS, MAX_MISSING = 24, 60, 20
 AREA_SAMPLES = 480
@@ -42,7 +43,7 @@ WITH_IMAGE = (UNLABELLED, "no_face", "wrong_face")
 """Reasons of rejected images that can be decoded and lie in the image folder."""
 
 
-def write_report(settings: BuildSettings, document: dict[str, Any]) -> None:
+def write_report(output: str, document: DatasetFile) -> None:
     """Write report.html of a run whose shards and manifests are all there.
 
     All manifests are read one by one, but only a bounded number of samples and rejected images,
@@ -50,71 +51,76 @@ def write_report(settings: BuildSettings, document: dict[str, Any]) -> None:
 
     Parameters
     ----------
-    settings : BuildSettings
-    document : dict
-        Content of dataset.json.
+    output : str
+        Folder of the run.
+    document : DatasetFile
     """
-    page = render_page(collect(settings, document))
-    storage.write_bytes(storage.join(settings.output, REPORT_FILE), page.encode("utf-8", errors="replace"))
+    page = render_page(collect(output, document))
+    storage.write_bytes(RunFolder(output).report, page.encode("utf-8", errors="replace"))
 
 
-def collect(settings: BuildSettings, document: dict[str, Any]) -> ReportContent:
+def collect(output: str, document: DatasetFile) -> ReportContent:
     """Choose, draw and measure what the report shows.
 
     Parameters
     ----------
-    settings : BuildSettings
-    document : dict
-        Content of dataset.json.
+    output : str
+        Folder of the run.
+    document : DatasetFile
     """
-    with_samples = [shard["name"] for shard in document["shards"] if shard["samples"]]
-    with_rejects = [shard["name"] for shard in document["shards"] if shard["rejected"]]
+    with_samples = [shard.name for shard in document.shards if shard.samples]
+    with_rejects = [shard.name for shard in document.shards if shard.rejected]
     overlays = select_images(
-        settings.output,
+        output,
         with_samples,
-        split_quota(MAX_OVERLAYS, document["landmark_sources"]),
+        split_quota(MAX_OVERLAYS, document.landmark_sources),
         by_column("landmark_source"),
     )
-    counts = document["rejects"]
+    further = document.table().further_regions
+    counts = document.rejects
     quotas = split_quota(MAX_REJECTS, {reason: count for reason, count in counts.items() if reason != MISSING})
     if MISSING in counts:
         quotas[MISSING] = min(MAX_MISSING, counts[MISSING])
-    rejects = select_images(settings.output, with_rejects, quotas, by_column("reason"), landmarks=True)
+    rejects = select_images(output, with_rejects, quotas, by_column("reason"), landmarks=True)
     missing = [chosen.image_id for chosen in rejects.pop(MISSING, [])]
-    areas, measured = _mask_areas(settings.output, document["attributes"], with_samples)
-    agreement = measure_agreement(settings.output, with_samples)
+    areas, measured = _mask_areas(output, document.attributes, with_samples)
+    agreement = measure_agreement(output, with_samples)
     return ReportContent(
         document=document,
-        images=settings.images,
-        overlays={landmark_source: _overlays(settings, selected) for landmark_source, selected in overlays.items()},
+        images=document.images,
+        overlays={
+            landmark_source: _overlays(output, further, selected) for landmark_source, selected in overlays.items()
+        },
         rejects={
-            reason: [_reject(settings.images, chosen) for chosen in selected] for reason, selected in rejects.items()
+            reason: [_reject(document.images, chosen) for chosen in selected] for reason, selected in rejects.items()
         },
         missing=missing,
         areas=areas,
         measured=measured,
         agreement=agreement,
-        worst=[] if agreement is None else _disagreements(settings, agreement.worst),
+        worst=[] if agreement is None else _disagreements(output, further, agreement.worst),
     )
 
 
-def _overlays(settings: BuildSettings, selected: Sequence[SelectedImage]) -> list[ReportImage]:
+def _overlays(output: str, further: FurtherRegions, selected: Sequence[SelectedImage]) -> list[ReportImage]:
     return [
-        ReportImage(chosen.image_id, sample.description["split"], encode(_draw(settings, chosen, sample)))
-        for chosen, sample in read_selected(settings.output, selected)
+        ReportImage(chosen.image_id, sample.description["split"], encode(_draw(further, chosen, sample)))
+        for chosen, sample in read_selected(output, selected)
     ]
 
 
-def _draw(settings: BuildSettings, chosen: SelectedImage, sample: StoredSample) -> overlays.Pixels:
-    return overlays.draw_regions(sample, settings.table.further_regions, (chosen.height, chosen.width))
+def _draw(further: FurtherRegions, chosen: SelectedImage, sample: StoredSample) -> overlays.Pixels:
+    return overlays.draw_regions(sample, further, (chosen.height, chosen.width))
 
 
-def _disagreements(settings: BuildSettings, disagreements: Sequence[HintDisagreement]) -> list[ReportImage]:
+def _disagreements(
+    output: str, further: FurtherRegions, disagreements: Sequence[HintDisagreement]
+) -> list[ReportImage]:
     """Return the drawings of samples with their given points, in the order of `disagreements`."""
     of_pick = {disagreement.chosen: disagreement for disagreement in disagreements}
     drawn: dict[SelectedImage, ReportImage] = {}
-    for chosen, sample in read_selected(settings.output, list(of_pick)):
-        pixels = _draw(settings, chosen, sample)
+    for chosen, sample in read_selected(output, list(of_pick)):
+        pixels = _draw(further, chosen, sample)
         overlays.draw_crosses(pixels, of_pick[chosen].points, sample.description["crop"])
         note = f"{overlays.display_name(chosen.group)}, {in_percent(of_pick[chosen].error)}"
         drawn[chosen] = ReportImage(chosen.image_id, note, encode(pixels))
@@ -128,7 +134,7 @@ def _reject(folder: str, chosen: SelectedImage) -> ReportImage:
         return nothing
     try:
         image = images.decode(storage.read_bytes(storage.join(folder, chosen.image_id)))
-    except (OSError, images.ImageError):
+    except (OSError, ImageError):
         return nothing
     thumbnail = _shrink(image.pixels)
     guess = np.array(chosen.landmarks).reshape(NUM_LANDMARKS, 2)

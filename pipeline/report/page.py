@@ -6,53 +6,23 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pipeline.detection.fallback_chain import (
-    DLIB_SOURCE,
-    FACE_DETECTOR,
-    FIVE_POINTS,
-    GIVEN,
-    HINTED_BOX,
-    LANDMARK_SOURCES,
-    ROTATED,
-    TILES,
-    WEAK_SOURCES,
-    WHOLE_IMAGE,
-)
 from pipeline.drawing.overlays import display_name, region_colors
-from pipeline.handlabel.handlabel import LABELLED_REASONS
+from pipeline.formats.dataset_json import DatasetFile
 from pipeline.report.agreement import Agreement, error_figures
 from pipeline.report.agreement_section import agreement_section, in_percent
 from pipeline.report.parts import ReportImage, bar, cards, chip, figure, html_table, percent, plural, section, shown_of
+from pipeline.vocabulary import (
+    HAND_LABEL_REASONS,
+    LANDMARK_SOURCES,
+    REJECT_REASONS,
+    WEAK_SOURCES,
+    LandmarkSource,
+    RejectReason,
+)
 from regions.polygons import REGION_NAMES
 
-SOURCE_MEANING = {
-    GIVEN: "The landmarks that were handed in with --landmarks.",
-    HINTED_BOX: "MediaPipe FaceMesh (with --landmarker the Face Landmarker) on the data set's face box,"
-    " or on a box about its five points.",
-    WHOLE_IMAGE: "FaceMesh on the whole image.",
-    FACE_DETECTOR: "MediaPipe's full-range face detector first, then FaceMesh on the faces it found.",
-    TILES: "The face detector on overlapping parts of the image, for small faces where no hint tells of them;"
-    " what was found again from near counts.",
-    ROTATED: "FaceMesh on the image, or its face box, turned: upright where the five points say that the face"
-    " is tilted, else by 30 and 60 degrees either way.",
-    DLIB_SOURCE: "dlib's frontal face detector and 68-point model (--detectors dlib).",
-    FIVE_POINTS: "The mean face laid on the data set's five points: place, size and tilt are right,"
-    " the expression and a turn of the head are not.",
-}
-REASON_MEANING = {
-    "missing": "The label file has a row, but the image folder has no such file. --skip_missing leaves such rows out.",
-    "unlabelled": "The file is in the image folder, but the label file has no row for it.",
-    "unsafe_id": "The image id in the label file is no plain path below the image folder.",
-    "unreadable": "The file could not be read: no permission, or a fault of the disk or network.",
-    "empty": "The file has 0 bytes.",
-    "not_an_image": "The content is no JPEG, PNG, WebP, BMP or TIFF, whatever the file's name says.",
-    "too_large": "The image has more pixels than are decoded.",
-    "corrupt": "The file starts like an image, but can't be decoded to its end.",
-    "no_face": "No detector found a face. Landmarks made by hand can be handed in with --landmarks.",
-    "wrong_face": "Faces were found, but none with a plausible shape that agrees with the face box or the five points.",
-}
 LIST_REJECTS = """import pyarrow.parquet as pq
 table = pq.read_table("manifest", columns=["image_id", "reason", "detail"], filters=[("status", "=", "rejected")])
 print(*zip(*table.to_pydict().values()), sep="\\n")"""
@@ -113,10 +83,10 @@ class ReportContent:
         Drawings of ``agreement.worst``.
     """
 
-    document: dict[str, Any]
+    document: DatasetFile
     images: str
-    overlays: Mapping[str, Sequence[ReportImage]]
-    rejects: Mapping[str, Sequence[ReportImage]]
+    overlays: Mapping[LandmarkSource, Sequence[ReportImage]]
+    rejects: Mapping[RejectReason, Sequence[ReportImage]]
     missing: Sequence[str]
     areas: Sequence[AttributeArea]
     measured: int
@@ -153,29 +123,29 @@ def render_page(content: ReportContent) -> str:
 
 def _headline(content: ReportContent) -> str:
     document = content.document
-    written, rejected = document["samples"], document["rejected"]
-    megabytes = sum(shard["bytes"] for shard in document["shards"]) / 1e6
+    written, rejected = document.samples, document.rejected
+    megabytes = sum(shard.bytes for shard in document.shards) / 1e6
     values = [
         ("images in", f"{written + rejected:,}"),
         ("written", f"{written:,}"),
         ("rejected", f"{rejected:,}"),
         ("coverage", percent(written, written + rejected)),
-        ("shards", f"{len(document['shards']):,}"),
+        ("shards", f"{len(document.shards):,}"),
         ("size", f"{megabytes / 1000:,.1f} GB" if megabytes >= 1000 else f"{megabytes:,.1f} MB"),
     ]
     if content.agreement is not None and len(content.agreement.meaningful):
         values.append(("error against five points", in_percent(error_figures(content.agreement.meaningful).mean)))
-    skipped = document["skipped_missing"]
+    skipped = document.skipped_missing
     note = f"<p>{plural(skipped, 'label row')} without an image left out (--skip_missing).</p>" if skipped else ""
     splits = html_table(
         ["split", "shards", "written", "rejected", "coverage"],
         [
             [
                 name,
-                *(f"{split[column]:,}" for column in ("shards", "samples", "rejected")),
-                percent(split["samples"], split["samples"] + split["rejected"]),
+                *(f"{getattr(split, column):,}" for column in ("shards", "samples", "rejected")),
+                percent(split.samples, split.samples + split.rejected),
             ]
-            for name, split in document["splits"].items()
+            for name, split in document.splits.items()
         ],
         numbers=True,
     )
@@ -184,13 +154,13 @@ def _headline(content: ReportContent) -> str:
     return f'<section id="numbers">\n{head}{cards(values)}{note}{splits}</section>'
 
 
-def _coverage(document: Mapping[str, Any]) -> str:
-    total = document["samples"] + document["rejected"]
-    counts = document["landmark_sources"]
+def _coverage(document: DatasetFile) -> str:
+    total = document.samples + document.rejected
+    counts = document.landmark_sources
     bars = [
         bar(
             landmark_source,
-            SOURCE_MEANING.get(landmark_source, ""),
+            LANDMARK_SOURCES[landmark_source],
             counts.get(landmark_source, 0),
             total,
             "weak" if landmark_source in WEAK_SOURCES else "",
@@ -199,7 +169,7 @@ def _coverage(document: Mapping[str, Any]) -> str:
         for landmark_source in (*LANDMARK_SOURCES, *(name for name in counts if name not in LANDMARK_SOURCES))
     ]
     bars.append(bar("rejected", "No landmark_source gave usable landmarks, or the image could not be used at all.",
-                     document["rejected"], total, "bad"))  # fmt: skip
+                     document.rejected, total, "bad"))  # fmt: skip
     intro = (
         "<p>Ways to find a face are tried in this order until one gives landmarks that pass the checks:"
         " a plausible shape, large enough, in agreement with the face box or the five points.</p>"
@@ -208,11 +178,11 @@ def _coverage(document: Mapping[str, Any]) -> str:
 
 
 def _rejects(content: ReportContent) -> str:
-    counts: Mapping[str, int] = content.document["rejects"]
-    total = content.document["rejected"]
+    counts = content.document.rejects
+    total = content.document.rejected
     if not total:
         return section("rejects", "Rejects", "<p>None: every image was written.</p>")
-    bars = "".join(bar(reason, REASON_MEANING.get(reason, ""), n, total, "bad") for reason, n in counts.items())
+    bars = "".join(bar(reason, REJECT_REASONS[reason], n, total, "bad") for reason, n in counts.items())
     groups = [
         f"<h3>{escape(display_name(reason))} <small>{shown_of(len(shown), counts.get(reason, 0))}</small></h3>"
         f"{_images_or_list(shown)}"
@@ -236,9 +206,9 @@ def _rejects(content: ReportContent) -> str:
     return section("rejects", "Rejects", f'<div class="bars">{bars}</div>', *groups, how, _label_by_hand(counts))
 
 
-def _label_by_hand(rejects: Mapping[str, int]) -> str:
+def _label_by_hand(rejects: Mapping[RejectReason, int]) -> str:
     """Tell how to save the rejects that only lack landmarks, if there are any."""
-    count = sum(rejects.get(reason, 0) for reason in LABELLED_REASONS)
+    count = sum(rejects.get(reason, 0) for reason in HAND_LABEL_REASONS)
     if not count:
         return ""
     them = "this one" if count == 1 else "these"
@@ -259,7 +229,7 @@ def _images_or_list(shown: Sequence[ReportImage]) -> str:
 
 
 def _samples(content: ReportContent) -> str:
-    counts: Mapping[str, int] = content.document["landmark_sources"]
+    counts = content.document.landmark_sources
     groups = []
     for landmark_source, shown in content.overlays.items():
         badge = '<em class="badge">weak</em>' if landmark_source in WEAK_SOURCES else ""
@@ -269,8 +239,8 @@ def _samples(content: ReportContent) -> str:
             f"<h3>{escape(display_name(landmark_source))}{badge} <small>{total}</small></h3>"
             f'<div class="grid">{figures}</div>'
         )
-    colors = region_colors(content.document["regions"])
-    legend = "".join(chip(name, colors[name]) for name in content.document["regions"])
+    colors = region_colors(content.document.regions)
+    legend = "".join(chip(name, colors[name]) for name in content.document.regions)
     if not groups:
         groups = ["<p>None: every image was rejected.</p>"]
     return section(
@@ -285,7 +255,7 @@ def _samples(content: ReportContent) -> str:
 def _agreement(content: ReportContent) -> str:
     if content.agreement is None:
         return ""
-    return agreement_section(content.agreement, content.document["samples"], content.worst)
+    return agreement_section(content.agreement, content.document.samples, content.worst)
 
 
 def _masks(content: ReportContent) -> str:
@@ -302,7 +272,7 @@ def _masks(content: ReportContent) -> str:
             f'<div class="count">{size}</div></div>'
         )
     intro = (
-        f"<p>Measured on {plural(content.measured, 'sample')} out of {content.document['samples']:,}.</p>"
+        f"<p>Measured on {plural(content.measured, 'sample')} out of {content.document.samples:,}.</p>"
         '<p class="legend"><span class="chip"><i class="soft"></i>share of images that have the attribute</span>'
         '<span class="chip"><i></i>mean share of the crop that its mask covers in them'
         f" (full width: {100 * largest:.1f} %)</span></p>"
@@ -315,18 +285,18 @@ def _masks(content: ReportContent) -> str:
     return section("masks", "Mask area per attribute", intro, f'<div class="pairs">{"".join(rows)}</div>')
 
 
-def _attributes(document: Mapping[str, Any]) -> str:
-    table = document["attribute_table"]
-    colors = region_colors(document["regions"])
+def _attributes(document: DatasetFile) -> str:
+    table = document.attribute_table
+    colors = region_colors(document.regions)
     rows = []
-    for name, regions in table["attributes"].items():
+    for name, regions in table.attributes.items():
         if set(REGION_NAMES) <= set(regions):
             chips = ['<span class="chip all"><i></i>all ten</span>']
             chips += [chip(region, colors[region]) for region in regions if region not in REGION_NAMES]
         else:
             chips = [chip(region, colors[region]) for region in regions]
         rows.append(f"<div><b>{escape(display_name(name))}</b><span>{''.join(chips)}</span></div>")
-    intro = f"<p>Where each attribute is seen, by the attribute table “{escape(table['name'])}”.</p>"
+    intro = f"<p>Where each attribute is seen, by the attribute table “{escape(table.name)}”.</p>"
     return section("attributes", "Regions of each attribute", intro, f'<div class="regions">{"".join(rows)}</div>')
 
 
@@ -334,14 +304,14 @@ def _versions(content: ReportContent) -> str:
     document = content.document
     options = [
         ("images", content.images),
-        ("crop", document["crop"]),
-        ("refine", document["refine"] or "none"),
-        ("seed", str(document["seed"])),
-        ("attribute table", document["attribute_table"]["name"]),
-        ("image size", "{}x{}".format(*document["image_size"])),
-        ("mask size", "{}x{}".format(*document["mask_size"])),
-        ("format version", str(document["format_version"])),
+        ("crop", document.crop),
+        ("refine", document.refine or "none"),
+        ("seed", str(document.seed)),
+        ("attribute table", document.attribute_table.name),
+        ("image size", "{}x{}".format(*document.image_size)),
+        ("mask size", "{}x{}".format(*document.mask_size)),
+        ("format version", str(document.format_version)),
     ]
-    versions = [(display_name(name), str(version)) for name, version in document["versions"].items()]
+    versions = [(display_name(name), str(version)) for name, version in document.versions.items()]
     tables = html_table(["option", "value"], options) + html_table(["part", "version"], versions)
     return section("versions", "Versions and options", f'<div class="columns">{tables}</div>')

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from pipeline import storage
 from pipeline.config import RunConfig
+from pipeline.errors import InputError
 from pipeline.inputs import dataset
 from pipeline.inputs.openface import LANDMARK_COLUMNS
-from pipeline.records import InputError
 from regions.landmarks import five_points
 from tests.faces import face
 from tests.landmark_files import openface_csv

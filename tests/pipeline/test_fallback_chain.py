@@ -8,13 +8,13 @@ import pytest
 from pipeline.detection import fallback_chain
 from pipeline.detection.fallback_chain import (
     BOX_MARGINS,
-    LANDMARK_SOURCES,
     ROTATIONS,
     DetectedFace,
     DetectionFailure,
     hinted_box,
     prominence,
 )
+from pipeline.vocabulary import LANDMARK_SOURCES
 from regions.landmarks import face_size, five_points, landmarks_from_five_points, landmarks_in_box
 from tests.faces import face
 from tests.fake_detectors import (

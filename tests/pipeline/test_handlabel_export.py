@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import main
+from pipeline.errors import InputError
 from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel import handlabel
 from pipeline.handlabel.handlabel import export_rejects, import_labels
 from pipeline.handlabel.labelme_file import start_landmarks
 from pipeline.inputs.landmark_files import read_landmark_csv
-from pipeline.records import InputError
 from tests.faces import face
 from tests.labeling import export_three, index_of, label, labels_of, make_run, unusable
 from tests.synthetic import HEIGHT, WIDTH, annotated, jpeg_file, rejected, write_output

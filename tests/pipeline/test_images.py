@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from pipeline.images import MAX_DECODED_PIXELS, ImageError, decode
+from pipeline.errors import ImageError
+from pipeline.images import MAX_DECODED_PIXELS, decode
 
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
 COLORS = {"R": RED, "G": GREEN, "B": BLUE, "Y": YELLOW}

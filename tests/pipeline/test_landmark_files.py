@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline import storage
+from pipeline.errors import InputError
 from pipeline.inputs.landmark_files import match_files, read_landmark_csv, read_landmarks
 from pipeline.inputs.openface import LANDMARK_COLUMNS
-from pipeline.records import InputError
 from regions.landmarks import five_points
 from tests.faces import face
 from tests.landmark_files import SEQUENCE_COLUMNS, openface_csv, pts_file

@@ -21,7 +21,8 @@ from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.detection import model_files
 from pipeline.detection.model_files import detector_settings, dlib_model_path, local_copy
-from pipeline.records import DetectorSettings, InputError
+from pipeline.errors import InputError
+from pipeline.records import DetectorSettings
 from tests.pipeline.test_storage import OBJECTS
 
 

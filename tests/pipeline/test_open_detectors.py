@@ -11,7 +11,8 @@ import pytest
 import pipeline
 from pipeline.detection import mediapipe_detectors
 from pipeline.detection.fallback_chain import FallbackChain
-from pipeline.records import DetectorSettings, RunError
+from pipeline.errors import RunError
+from pipeline.records import DetectorSettings
 from tests.faces import face
 from tests.fake_detectors import FakeDlib, FakeFaces, FakeMesh, box_about, chart, hinted_row
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import InputError
 from pipeline.inputs.openface import LANDMARK_COLUMNS, Faces, choose_face, parse_faces
-from pipeline.records import InputError
 from regions.landmarks import five_points
 from tests.faces import face
 from tests.landmark_files import IMAGE_COLUMNS, SEQUENCE_COLUMNS, openface_csv, openface_header

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.building import plan
 from pipeline.inputs.dataset import Dataset, sample_keys
-from pipeline.records import SPLITS, BuildSettings, DetectorSettings, ImageTable
+from pipeline.records import BuildSettings, DetectorSettings, ImageTable
+from pipeline.vocabulary import SPLITS
 from regions.attributes import AttributeTable
 
 TABLE = AttributeTable("mine", {"Smiling": ("mouth",), "Young": ("nose", "eyes")}, {"hat": ((0, 8, 16),)})

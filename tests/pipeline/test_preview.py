@@ -12,8 +12,9 @@ from PIL import Image, ImageFont
 from pipeline.cli import main
 from pipeline.drawing import overlays, selection
 from pipeline.drawing.preview import write_preview
-from pipeline.formats.samples import StoredSample, decode_packed_masks, read_samples, shard_path
-from pipeline.records import InputError
+from pipeline.errors import InputError
+from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.samples import StoredSample, decode_packed_masks, read_samples
 from regions.attributes import parse_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.masks import unpack_masks
@@ -179,7 +180,7 @@ def test_run_without_samples(tmp_path):
 
 def test_damaged_shard_is_told(tmp_path):
     settings, _ = write_output(tmp_path, {"train-000000": [annotated()]})
-    Path(shard_path(settings.output, "train-000000")).write_bytes(b"x" * 2000)
+    Path(RunFolder(settings.output).shard("train-000000")).write_bytes(b"x" * 2000)
     with pytest.raises(InputError, match="damaged"):
         write_preview(settings.output, str(tmp_path / "F.png"), 4)
 
@@ -284,7 +285,7 @@ def test_picks_are_spread_and_only_as_much_is_read_as_needed(run):
     read = [(chosen.key, sample.key) for chosen, sample in selection.read_selected(run, chosen["written"])]
     assert read == [(chosen.key, chosen.key) for chosen in chosen["written"]]
     assert len(list(selection.first_samples(run, shards, 6))) == 6
-    assert len(list(read_samples(shard_path(run, shards[0])))) == 3
+    assert len(list(read_samples(RunFolder(run).shard(shards[0])))) == 3
 
 
 def test_a_rare_group_is_found_wherever_it_is(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import InputError
 from pipeline.inputs.pts import parse_pts
-from pipeline.records import InputError
 from tests.faces import face
 from tests.landmark_files import pts_file
 

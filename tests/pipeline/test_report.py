@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import make_parser
-from pipeline.detection.fallback_chain import LANDMARK_SOURCES
 from pipeline.drawing import overlays
 from pipeline.formats.samples import decode_packed_masks
-from pipeline.report import content, page
+from pipeline.report import content
 from pipeline.report.content import write_report
+from pipeline.vocabulary import LANDMARK_SOURCES, REJECT_REASONS
 from regions.attributes import parse_table
 from regions.landmarks import five_points
 from regions.masks import unpack_masks
@@ -25,7 +25,7 @@ from tests.faces import face
 from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, annotated, jpeg_file, rejected, write_output
 
 HOSTILE = '"><script>alert(1)</script>&.jpg'
-REASONS = tuple(page.REASON_MEANING)
+REASONS = tuple(REJECT_REASONS)
 
 
 class Tags(HTMLParser):
@@ -51,7 +51,7 @@ class Tags(HTMLParser):
 
 def page_of(folder: Path, shards, **options) -> str:
     settings, document = write_output(folder, shards, **options)
-    write_report(settings, document)
+    write_report(settings.output, document)
     return Path(settings.output, "report.html").read_text(encoding="utf-8")
 
 
@@ -108,10 +108,10 @@ def test_counts_add_up(page):
 
 
 def test_every_source_is_explained_and_weak_ones_are_marked(page):
-    assert set(page.SOURCE_MEANING) >= set(LANDMARK_SOURCES)
+    assert set(LANDMARK_SOURCES) >= set(LANDMARK_SOURCES)
     text = text_of(page)
     for landmark_source in LANDMARK_SOURCES:
-        assert page.SOURCE_MEANING[landmark_source] in text
+        assert LANDMARK_SOURCES[landmark_source] in text
     assert "five points weak 1" in text
     assert text.count("weak") == 2
 
@@ -119,7 +119,7 @@ def test_every_source_is_explained_and_weak_ones_are_marked(page):
 def test_every_reason_is_explained_with_id_and_detail(page):
     text = text_of(page)
     for reason in REASONS:
-        assert page.REASON_MEANING[reason] in text
+        assert REJECT_REASONS[reason] in text
         assert f"{reason}.jpg" in text
         assert f"why {reason}" in text or reason == "missing"
 

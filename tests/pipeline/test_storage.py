@@ -11,8 +11,8 @@ import pytest
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 
 from pipeline import storage
+from pipeline.errors import InputError
 from pipeline.inputs import text_tables
-from pipeline.records import InputError
 
 OBJECTS: dict[str, bytes] = {}
 """What the object store of these tests holds."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.errors import InputError
 from pipeline.inputs import text_tables
-from pipeline.records import InputError
 
 TEXT = "2\nA B\na.jpg 1 -1\nb.jpg -1 1\n"
 ROWS = [(3, "a.jpg", ["1", "-1"]), (4, "b.jpg", ["-1", "1"])]

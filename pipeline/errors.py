@@ -1,0 +1,33 @@
+"""The errors that users see, each as one line."""
+
+from __future__ import annotations
+
+from pipeline.vocabulary import RejectReason
+
+
+class InputError(Exception):
+    """Input or arguments that cannot be used; the message is one line for the user (exit code 2)."""
+
+
+class RunError(Exception):
+    """A run that failed for a reason outside the program; the message is one line (exit code 1)."""
+
+
+class ShardError(Exception):
+    """A shard that cannot be read; the message names the shard and the sample."""
+
+
+class ImageError(Exception):
+    """An image that cannot be used.
+
+    Parameters
+    ----------
+    reason : RejectReason
+    detail : str
+        What was found, and what was expected.
+    """
+
+    def __init__(self, reason: RejectReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
