@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +17,9 @@ from pipeline.inputs import text_tables
 from pipeline.inputs.landmark_files import read_landmarks
 from pipeline.records import FloatRows, ImageTable
 from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, UNSAFE_ID, RejectReason
+from regions.label_file import LabelTable, parse_labels
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-LABEL_VALUES = {"1": 1, "-1": 0, "0": 0, "1.0": 1, "-1.0": 0, "0.0": 0}
 SPLIT_NAMES: dict[str, int] = {
     **{str(index): index for index in range(len(SPLITS))},
     **{str(name): index for index, name in enumerate(SPLITS)},
@@ -29,25 +28,6 @@ SPLIT_NAMES: dict[str, int] = {
 }
 MAX_KEY_LENGTH = 72
 """With a hash and the longest ending, a name of 100 bytes: what a tar file holds."""
-
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Labels:
-    """A label file.
-
-    Attributes
-    ----------
-    names : list of str
-        Attributes.
-    image_ids : list of str
-    values : ndarray (n, attributes) bool
-    """
-
-    names: list[str]
-    image_ids: list[str]
-    values: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -80,7 +60,7 @@ def read_dataset(config: RunConfig) -> Dataset:
     files = storage.list_files(config.images)
     if not any(map(_is_image, files)):
         raise InputError(f"{config.images}: no image files, expected names ending in {', '.join(IMAGE_SUFFIXES)}")
-    image_ids, values, skipped = labels.image_ids, labels.values, 0
+    image_ids, values, skipped = labels.image_ids, labels.values == 1, 0
     if config.skip_missing:
         present = [i for i, image_id in enumerate(image_ids) if image_id in files or is_unsafe(image_id)]
         skipped = len(image_ids) - len(present)
@@ -106,55 +86,19 @@ def read_dataset(config: RunConfig) -> Dataset:
         points=points,
         landmarks=read_landmarks(config.landmarks, image_ids, boxes, points, labels.image_ids),
     )
-    return Dataset(labels.names, images, skipped)
+    return Dataset(list(labels.names), images, skipped)
 
 
-def read_labels(path: str) -> Labels:
-    """Read a label file: CelebA's text layout or CSV, values -1/1 or 0/1.
+def read_labels(path: str) -> LabelTable:
+    """Read a label file: see `regions.label_file.parse_labels`.
 
     Raises
     ------
     InputError
-        For a wrong count, a row twice, or a value that is not a label.
+        If the file can't be read or is no label file.
     """
-    table = text_tables.read_table(path)
-    names = table.columns
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"{path}: attribute {name!r} stands twice in the header")
-    values = bytearray()
-
-    def add(row: text_tables.Row) -> None:
-        try:
-            values.extend([LABEL_VALUES[value] for value in row.values])
-        except KeyError:
-            values.extend([_label(path, row.line, *cell) for cell in zip(names, row.values, strict=True)])
-
-    image_ids = list(_unique_rows(table, add))
-    if not image_ids:
-        raise InputError(f"{path}: no rows")
-    array = np.frombuffer(bytes(values), dtype=np.bool_).reshape(len(image_ids), len(names))
-    return Labels(names, image_ids, array)
-
-
-def _label(path: str, line: int, name: str, text: str) -> int:
-    """Return the label in a cell that may have spaces about it."""
-    if text.strip() not in LABEL_VALUES:
-        raise InputError(f"{path}:{line}: attribute {name!r} is {text!r}, expected -1 or 1 (or 0 or 1)")
-    return LABEL_VALUES[text.strip()]
-
-
-def _unique_rows(table: text_tables.Table, parse: Callable[[text_tables.Row], Value]) -> dict[str, Value]:
-    """Parse all rows of a table by image id; a second row of the same id is an error."""
-    parsed: dict[str, Value] = {}
-    for row in table.rows:
-        if row.image_id in parsed:
-            first = list(parsed).index(row.image_id)
-            raise InputError(
-                f"{table.path}:{row.line}: image {row.image_id!r} has a row already (row {first + 1} of the table)"
-            )
-        parsed[row.image_id] = parse(row)
-    return parsed
+    with text_tables.input_errors():
+        return parse_labels(text_tables.read_lines(path), path)
 
 
 def _read_splits(path: str | None, image_ids: Sequence[str], num_labelled: int) -> npt.NDArray[np.uint8]:
@@ -168,7 +112,7 @@ def _read_splits(path: str | None, image_ids: Sequence[str], num_labelled: int) 
             raise InputError(f"{path}:{row.line}: split {row.values[0]!r}, expected 0, 1, 2 or {', '.join(SPLITS)}")
         return SPLIT_NAMES[row.values[0].strip()]
 
-    splits = _unique_rows(table, parse)
+    splits = {row.image_id: parse(row) for row in table.rows}
     for image_id in image_ids[:num_labelled]:
         if image_id not in splits:
             raise InputError(f"{path}: no row for image {image_id!r} of the label file")
@@ -183,7 +127,7 @@ def _read_numbers(path: str | None, image_ids: Sequence[str], shape: tuple[int, 
     table = text_tables.read_table(path)
     if len(table.columns) != np.prod(shape):
         raise InputError(f"{path}: {len(table.columns)} values a row, expected {np.prod(shape)}: {what}")
-    rows = _unique_rows(table, lambda row: text_tables.numbers(table, row))
+    rows = {row.image_id: text_tables.numbers(table, row) for row in table.rows}
     found = [i for i, image_id in enumerate(image_ids) if image_id in rows]
     if found:
         result[found] = np.array([rows[image_ids[i]] for i in found], dtype=np.float32).reshape(-1, *shape)

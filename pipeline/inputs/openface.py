@@ -131,11 +131,11 @@ def _columns(table: text_tables.Table) -> dict[str, int]:
     """Return where each column stands."""
     columns = _positions(tuple(table.columns))
     if "confidence" not in columns:
-        raise InputError(f"{table.path}:1: no column 'confidence', which OpenFace writes always")
+        raise InputError(f"{table.source}:1: no column 'confidence', which OpenFace writes always")
     absent = next((name for name in LANDMARK_COLUMNS if name not in columns), None)
     if absent is not None:
         raise InputError(
-            f"{table.path}:1: no column {absent!r}, expected the 2-D landmarks x_0 to x_67 and y_0 to y_67:"
+            f"{table.source}:1: no column {absent!r}, expected the 2-D landmarks x_0 to x_67 and y_0 to y_67:"
             " run OpenFace with -2Dfp"
         )
     return columns

@@ -87,10 +87,10 @@ def test_csv_cell_over_two_lines(tmp_path):
         ("2\n", ":2: empty, expected the names of the values"),
         ("2\n\na.jpg 1 1\n", ":2: empty, expected the names of the values"),
         ("2\nimage_id\n", ":2: empty, expected the names of the values"),
-        ("2\nA B\n", ":1: says 2 rows, but 0 follow"),
-        ("3\nA B\na.jpg 1 -1\nb.jpg -1 1\n", ":1: says 3 rows, but 2 follow"),
-        ("1\nA B\na.jpg 1 -1\nb.jpg -1 1\n", ":1: says 1 rows, but 2 follow"),
-        ("2\nA B\na.jpg 1 -1\nb.jpg -1\n", ":4: 1 values, expected an image id and 2 values"),
+        ("2\nA B\n", ":1: 0 rows in the file, expected 2 as in line 1"),
+        ("3\nA B\na.jpg 1 -1\nb.jpg -1 1\n", ":1: 2 rows in the file, expected 3 as in line 1"),
+        ("1\nA B\na.jpg 1 -1\nb.jpg -1 1\n", ":1: 2 rows in the file, expected 1 as in line 1"),
+        ("2\nA B\na.jpg 1 -1\nb.jpg -1\n", ":4: 1 value, expected an image id and 2 values"),
         ("1\nA B\na.jpg 1 -1 1\n", ":3: 3 values, expected an image id and 2 values"),
         ("1\nA B\na.jpg\t1\t-1\t1\n", ":3: 3 values, expected an image id and 2 values"),
         ("1\nA B\n1 1 -1 1\n", ":3: 3 values, expected an image id and 2 values"),
@@ -117,14 +117,14 @@ def test_bad_tables(tmp_path, content, message):
 
 @pytest.mark.parametrize("content", ["a.jpg\n", "a.jpg 0 1\n"])
 def test_bad_text_without_header(tmp_path, content):
-    assert "values, expected an image id and 1 values" in error_of(tmp_path, content, num_values=1)
+    assert ", expected an image id and 1 value" in error_of(tmp_path, content, num_values=1)
 
 
 def test_the_line_that_is_not_utf8_is_named_far_into_a_file(tmp_path):
     rows = [b"%06d.jpg 1" % i for i in range(5000)]
     rows[4321] = "fa\u00e7ade.jpg 1".encode("latin-1")
     message = error_of(tmp_path, b"5000\nA\n" + b"\n".join(rows))
-    assert message == ":4324: b'\\xe7' behind 'fa', expected UTF-8 text"
+    assert message == ":4324: b'\\xe7' after 'fa', expected UTF-8 text"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
@@ -150,4 +150,4 @@ def test_what_is_no_number(tmp_path, value):
     table, rows = read(tmp_path, f'image_id,x,y\na.jpg,1,"{value}"\n')
     with pytest.raises(InputError) as caught:
         text_tables.numbers(table, rows[0])
-    assert str(caught.value).startswith(f"{table.path}:2: {value!r}, expected a number")
+    assert str(caught.value).startswith(f"{table.source}:2: {value!r}, expected a number")
