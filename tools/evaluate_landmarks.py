@@ -34,7 +34,7 @@ from pipeline.detection.detectors import open_detectors
 from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
 from pipeline.detection.settings import detector_settings
 from pipeline.inputs import text_tables
-from pipeline.inputs.landmark_files import read_landmark_csv
+from pipeline.inputs.landmark_csv import read_landmark_csv
 from pipeline.records import ImageRow
 from pipeline.vocabulary import FIVE_POINTS
 from regions.landmarks import MIRROR, PARTS, apply_similarity, fit_similarity, outer_eye_distance

@@ -196,7 +196,7 @@ def test_other_shards_have_the_right_crops(sample, former, tmp_path, option):
 
 
 @pytest.mark.parametrize("more", [[], ["--skip_missing"]])
-def test_a_image_that_has_gone_does_not_mix_up_the_crops(sample, former, tmp_path, more):
+def test_an_image_that_has_gone_does_not_mix_up_the_crops(sample, former, tmp_path, more):
     images = Path(shutil.copytree(sample.images, tmp_path / "images"))
     (images / "webp.webp").unlink()
     output = tmp_path / "out"
@@ -325,7 +325,7 @@ def test_a_single_manifest(sample, former, tmp_path):
     assert crops_of(tmp_path / "out") == crops_of(former)
 
 
-def test_landmarks_made_by_hand_count_after_those_of_a_former_run(sample, former, tmp_path, decoded):
+def test_landmarks_made_by_hand_override_those_of_a_former_run(sample, former, tmp_path, decoded):
     points = np.array(landmarks_of(former)["portrait.jpg"]) + 4
     almost_the_same = np.array(landmarks_of(former)["webp.webp"]) + 0.004  # rounded off
     rows = {"portrait.jpg": points, "webp.webp": almost_the_same}
@@ -392,5 +392,5 @@ def test_a_former_run_over_other_images_is_refused(sample, former, tmp_path, cap
     (tmp_path / "labels.txt").write_text("\n".join(["1", labels[1], labels[2].replace("portrait", "other"), ""]))
     command = ["run", f"--images={sample.images}", f"--labels={tmp_path / 'labels.txt'}", f"--landmarks={former}"]
     assert main([*command, f"--output={tmp_path / 'out'}"]) == 2
-    assert "rows is of an image of the label file" in capsys.readouterr().err
+    assert "rows matches an image of the label file" in capsys.readouterr().err
     assert not os.path.exists(tmp_path / "out")
