@@ -147,10 +147,10 @@ def test_the_box_limits_the_search_and_the_five_points_select_the_face():
     other = face(x=190, y=120, eye_distance=30)
     here = face(x=80, y=120, eye_distance=30)
     both = np.array([20, 40, 220, 160])
-    for meant in (here, other):
+    for selected in (here, other):
         mesh = FakeMesh(IMAGE, [other, here])
-        found = chain_of(mesh).find(IMAGE, hinted_row(box=both, five=five_points(meant)))
-        assert_found(found, "hinted_box", meant)
+        found = chain_of(mesh).find(IMAGE, hinted_row(box=both, five=five_points(selected)))
+        assert_found(found, "hinted_box", selected)
         assert len(mesh.places) == 1
 
 
@@ -366,14 +366,14 @@ def test_the_first_detector_that_finds_the_face_counts():
 
 def test_of_several_faces_the_hint_selects_one():
     faces = [face(x=x, y=120, eye_distance=size) for x, size in ((60, 20), (120, 26), (190, 22))]
-    for meant in faces:
-        for hints in ({"box": box_about(meant)}, {"five": five_points(meant)}):
+    for selected in faces:
+        for hints in ({"box": box_about(selected)}, {"five": five_points(selected)}):
             dlib = FakeDlib(*faces)
-            assert_found(chain_of(dlib=dlib, names=("dlib",)).find(IMAGE, hinted_row(**hints)), "dlib", meant, 1e-6)
+            assert_found(chain_of(dlib=dlib, names=("dlib",)).find(IMAGE, hinted_row(**hints)), "dlib", selected, 1e-6)
     assert_found(chain_of(dlib=dlib, names=("dlib",)).find(IMAGE, hinted_row()), "dlib", faces[1], 1e-6)
 
 
-def test_of_faces_that_agree_with_the_hint_the_nearest_is_meant():
+def test_of_faces_that_match_the_hint_the_nearest_is_selected():
     several = [FACE + (7, 0), FACE + (2, 0), FACE - (10, 0), FACE[::-1]]  # the last one is no face
     for hints in ({"box": box_about(FACE)}, {"five": five_points(FACE)}):
         for order in (several, several[::-1]):

@@ -52,7 +52,7 @@ def copy(former, tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Return a function that tells which images of a sample were decoded."""
+    """Return a function that returns which images of a sample were decoded."""
     hashes = set()
     real = images.decode
 
@@ -241,7 +241,7 @@ def damage(run, kind):
 
 
 @pytest.mark.parametrize("kind", ["truncated", "no tar file", "spoiled header"])
-def test_a_damaged_shard_is_told_and_its_crops_are_made_again(sample, copy, again, tmp_path, capsys, kind):
+def test_a_damaged_shard_is_reported_and_its_crops_are_made_again(sample, copy, again, tmp_path, capsys, kind):
     damage(copy, kind)
     output = tmp_path / "out"
     assert run_over(sample, output, copy) == 0

@@ -204,7 +204,7 @@ def test_another_landmarker_is_used_with_a_warning(model, messages):
 @pytest.mark.parametrize(
     "content",
     [b"", b"garbage", b"<html>404</html>", MODEL[: len(MODEL) // 2], bundle(), bundle("face_detector.tflite")],
-    ids=["empty", "garbage", "a page that says no", "truncated", "empty bundle", "bundle of another model"],
+    ids=["empty", "garbage", "an error page", "truncated", "empty bundle", "bundle of another model"],
 )
 def test_a_file_that_is_not_a_landmarker_is_refused(tmp_path, messages, content):
     path = tmp_path / "no_model.task"

@@ -24,7 +24,7 @@ from tests import synthetic
 from tests.faces import face
 
 BIAS, LARGEST = 0.03, 0.35
-"""How far the pixels of a patch may be from where it says, on average and at most, in decoded pixels."""
+"""How far the pixels of a patch may be from where its matrix puts them, on average and at most, in decoded pixels."""
 ANGLES = (0, 30, -30, 60, -60, 90, -90, 137, 180)
 
 
