@@ -17,7 +17,7 @@ from tests.fake_detectors import hinted_row
 pytest.importorskip("skimage")
 
 from pipeline.demo import FACE_BOX
-from pipeline.vocabulary import FIVE_POINTS as POINTS
+from pipeline.demo import FIVE_POINTS as POINTS
 from tests.photograph import distance, photograph
 
 GRAY = (120, 125, 120)
