@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.detection import fallback_chain
 from pipeline.detection.fallback_chain import (
     BOX_MARGINS,
     ROTATIONS,
@@ -15,7 +14,7 @@ from pipeline.detection.fallback_chain import (
     hinted_box,
     prominence,
 )
-from pipeline.vocabulary import LANDMARK_SOURCES
+from pipeline.vocabulary import LANDMARK_SOURCES, WEAK_SOURCES
 from regions.landmarks import face_size, five_points, landmarks_from_five_points, landmarks_in_box
 from tests.faces import face
 from tests.fake_detectors import (
@@ -104,7 +103,7 @@ def test_sources_with_hints(hints, expected):
 
 def test_every_source_is_known():
     assert len(set(LANDMARK_SOURCES)) == 8
-    assert set(fallback_chain.WEAK_SOURCES) < set(LANDMARK_SOURCES)
+    assert set(WEAK_SOURCES) < set(LANDMARK_SOURCES)
 
 
 def test_what_is_beside_the_box_is_not_looked_at():
