@@ -28,7 +28,7 @@ from pipeline.building.run import load_table
 from pipeline.building.shard import build_shard
 from pipeline.config import RunConfig
 from pipeline.demo import make_sample
-from pipeline.detection.model_files import detector_settings
+from pipeline.detection.settings import detector_settings
 from pipeline.formats.manifest import completed_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import read_samples

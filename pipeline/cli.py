@@ -16,7 +16,7 @@ from pipeline.building.refine import SEGMENTATION
 from pipeline.building.run import run
 from pipeline.config import RunConfig
 from pipeline.demo import make_sample
-from pipeline.detection.model_files import MEDIAPIPE
+from pipeline.detection.detectors import MEDIAPIPE
 from pipeline.drawing.preview import write_preview
 from pipeline.errors import InputError, RunError
 from pipeline.formats.dataset_json import DatasetFile

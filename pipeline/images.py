@@ -1,4 +1,4 @@
-"""Decoding images of any kind to RGB pixels, in bounded memory."""
+"""Decode image files of any kind to RGB pixels, in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.vocabulary import CORRUPT, EMPTY, NOT_AN_IMAGE, TOO_LARGE
 from regions.landmarks import FloatArray
 
 IMAGES_VERSION = 1
-"""Raised whenever pixels of the same file change, so that shards built before are built again."""
+"""Increased whenever the same file gives other pixels, so that existing shards are rebuilt."""
 
 MAX_DECODED_PIXELS = 1 << 23
-"""Images are decoded at 1/2, 1/4 or 1/8 of their size where they have more pixels than this."""
+"""Images with more pixels are decoded at 1/2, 1/4 or 1/8 of their size."""
 MAX_JPEG_PIXELS = 1 << 27
 MAX_OTHER_PIXELS = 1 << 25
-"""Largest images that are decoded at all: only JPEG can be decoded at reduced size."""
+"""Larger images are refused; the limits differ because only JPEG can be decoded at a reduced size."""
 REDUCTIONS = (1, 2, 4, 8)
 REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
 
@@ -34,23 +34,23 @@ EXIF_TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How to turn an image of each EXIF orientation; 5 and above swap width and height."""
+"""Transposition that shows an image of each EXIF orientation upright; 5 and above swap width and height."""
 
-# Images are measured by their header before they are decoded (`_check_size`).
+# `_check_size` checks the size in the header before an image is decoded.
 Image.MAX_IMAGE_PIXELS = None
 _one_large_image_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded image, as it is shown: turned as its EXIF orientation says.
+    """A decoded image, upright according to its EXIF orientation.
 
     Attributes
     ----------
     pixels : ndarray (rows, cols, 3) uint8
-        RGB, smaller than the source where that is very large.
+        RGB; reduced in size if the source image is very large.
     height, width : int
-        Size of the source image.
+        Size of the source image in pixels, upright.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -59,7 +59,7 @@ class DecodedImage:
 
     @property
     def scale(self) -> FloatArray:
-        """Pixels of `pixels` per pixel of the source, for x and y: ``(2,)``."""
+        """Pixels of `pixels` per pixel of the source image, in x and y: ``(2,)``."""
         rows, cols = self.pixels.shape[:2]
         return np.array([cols / self.width, rows / self.height])
 
@@ -70,8 +70,8 @@ def decode(content: bytes) -> DecodedImage:
     Parameters
     ----------
     content : bytes
-        JPEG, PNG, WebP, BMP or TIFF, whatever its name says; gray, palette, CMYK, 16-bit or with
-        an alpha channel (dropped).
+        JPEG, PNG, WebP, BMP or TIFF, whatever the suffix of its name; also gray, palette, CMYK and
+        16-bit images. An alpha channel is dropped.
 
     Raises
     ------
@@ -102,15 +102,15 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _is_jpeg(image: Image.Image) -> bool:
-    """Tell whether an image is JPEG, MPO (a JPEG with more images behind it) included."""
+    """Return whether an image is JPEG or MPO, a JPEG followed by further images."""
     return image.format in ("JPEG", "MPO")
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a loaded image (Pillow turns TIFF by itself, and says 1)."""
+    """Return the EXIF orientation of a loaded image; 1 for TIFF, which Pillow transposes itself."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # broken EXIF data says nothing of the pixels
+    except Exception:  # the pixels may be intact
         return 1
     return orientation if orientation in EXIF_TRANSPOSES else 1
 
@@ -139,7 +139,7 @@ def _load(image: Image.Image) -> DecodedImage:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to 8-bit RGB; 16-bit gray is scaled to its full range, alpha is dropped."""
+    """Convert to 8-bit RGB; 16-bit gray keeps its high byte, alpha is dropped."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "F":

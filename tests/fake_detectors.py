@@ -1,7 +1,7 @@
-"""Detectors that are told where the faces of an image are, and see those that are easy to see in what they are shown.
+"""Fake detectors: they know where the faces of an image are, and find those that are easy to see in a patch.
 
-The image is a chart: its red and green say where each pixel is, so a view of it, however it was
-cut, enlarged or turned, says what it is of.
+The image is a chart: its red and green encode the location of each pixel, so a patch of it,
+however it was cut, enlarged or rotated, reveals which part of the image it shows.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.detection.detectors import Detectors
 from pipeline.detection.fallback_chain import FallbackChain
 from pipeline.images import DecodedImage
-from pipeline.records import DetectorSettings, ImageRow
+from pipeline.records import ImageRow
 from regions.landmarks import eye_line_angle, face_size, five_points
 from tests.faces import Points
 from tests.synthetic import image_row
@@ -24,7 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def chart(rows: int = 250, cols: int = 250, *, reduction: float = 1) -> DecodedImage:
-    """Return an image whose colors say where each pixel is, decoded at reduced size."""
+    """Return an image whose colors encode the location of each pixel, decoded at reduced size."""
     pixels = np.full((rows, cols, 3), 255, dtype=np.uint8)
     pixels[..., 0] = np.round(255 * (np.arange(cols) + 0.5) / cols)
     pixels[..., 1] = np.round(255 * (np.arange(rows) + 0.5) / rows)[:, None]
@@ -32,15 +33,15 @@ def chart(rows: int = 250, cols: int = 250, *, reduction: float = 1) -> DecodedI
 
 
 def place_of(pixels: Pixels, image: DecodedImage) -> Points:
-    """Return the matrix ``(2, 3)`` from pixels of a view of a chart to pixels of the source image."""
+    """Return the matrix ``(2, 3)`` from pixels of a patch of a chart to pixels of the source image."""
     rows, cols = np.nonzero(pixels[..., 2] == 255)
     at = np.stack([cols + 0.5, rows + 0.5, np.ones(len(rows))], axis=1)
     source = pixels[rows, cols, :2] / 255 * (image.width, image.height)
     return np.linalg.lstsq(at, source, rcond=None)[0].T
 
 
-def turn_of(matrix: Points) -> float:
-    """Return by how many degrees a view is turned."""
+def rotation_of(matrix: Points) -> float:
+    """Return by how many degrees a patch is rotated."""
     return float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
 
 
@@ -131,31 +132,42 @@ class FakeFaces:
 
 
 class FakeDlib:
-    """Has the same answer to every image, in decoded pixels."""
+    """Returns the same faces for every image, in decoded pixels."""
 
     def __init__(self, *faces: Points) -> None:
         self._faces = list(faces)
         self.asked = 0
+        self.closed = False
 
     def find(self, pixels: Pixels) -> list[Points]:
         self.asked += 1
         return self._faces
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class NotAsked:
     """Must not be asked."""
 
     def find(self, pixels: Pixels) -> list[Points]:
-        raise AssertionError("asked, though an earlier landmark_source has found the face")
+        raise AssertionError("used, though an earlier landmark source has found the face")
+
+    def close(self) -> None:
+        pass
 
 
 def chain_of(
     mesh: Any = None, faces: Any = None, dlib: Any = None, names: Sequence[str] = ("mediapipe",)
 ) -> FallbackChain:
-    """Return a fallback chain with other detectors put in the place of its own."""
-    chain = FallbackChain(DetectorSettings(tuple(names)))
-    chain._mesh, chain._faces, chain._dlib = (detector or NotAsked() for detector in (mesh, faces, dlib))
-    return chain
+    """Return a fallback chain of the given detectors; those left out must not be used."""
+    detectors = [NotAsked() if detector is None else detector for detector in (mesh, faces, dlib)]
+    return FallbackChain(detectors_of(*detectors, names=names))
+
+
+def detectors_of(mesh: Any, faces: Any, dlib: Any, names: Sequence[str] = ("mediapipe",)) -> Detectors:
+    """Return these detectors as if each had been opened at its first use."""
+    return Detectors(tuple(names), open_mesh=lambda: mesh, open_faces=lambda: faces, open_dlib=lambda: dlib)
 
 
 def box_about(points: Points, margin: float = 0.1) -> Points:

@@ -16,7 +16,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Detector(Protocol):
-    """Finds faces, the one that is meant first."""
+    """Finds faces, the main one first."""
 
     def find(self, pixels: Pixels) -> list[Points]: ...
 

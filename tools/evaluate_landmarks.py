@@ -30,10 +30,11 @@ from tqdm import tqdm
 
 from pipeline import images, storage
 from pipeline.config import RunConfig
+from pipeline.detection.detectors import open_detectors
 from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
-from pipeline.detection.model_files import detector_settings
+from pipeline.detection.settings import detector_settings
 from pipeline.inputs import text_tables
-from pipeline.inputs.landmark_files import read_landmark_csv
+from pipeline.inputs.landmark_csv import read_landmark_csv
 from pipeline.records import ImageRow
 from pipeline.vocabulary import FIVE_POINTS
 from regions.landmarks import MIRROR, PARTS, apply_similarity, fit_similarity, outer_eye_distance
@@ -276,7 +277,7 @@ def main() -> None:
     parser.add_argument("--landmarker", metavar="F.task", help="as of attparse run")
     options = parser.parse_args()
     config = RunConfig("", "", "", detectors=options.detectors, landmarker=options.landmarker)
-    chain = FallbackChain(detector_settings(config))
+    chain = FallbackChain(open_detectors(detector_settings(config)))
     photographs = list(tqdm(read_photographs(options.data, options.every), desc="read", unit=" photographs"))
     for hints, names in HINTS.items():
         measure(hints, chain, photographs, names, parts=True)

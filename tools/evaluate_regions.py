@@ -71,8 +71,9 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.config import RunConfig
+from pipeline.detection.detectors import open_detectors
 from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
-from pipeline.detection.model_files import detector_settings
+from pipeline.detection.settings import detector_settings
 from pipeline.drawing.overlays import display_name
 from pipeline.errors import ImageError, InputError
 from pipeline.images import DecodedImage
@@ -315,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print all measurements."""
     options = parse_arguments(argv)
     try:
-        chain = FallbackChain(detector_settings(RunConfig("", "", "")))
+        chain = FallbackChain(open_detectors(detector_settings(RunConfig("", "", ""))))
         measure(options, finder(chain))
         chain.close()
     except InputError as error:

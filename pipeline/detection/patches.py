@@ -1,4 +1,4 @@
-"""Parts of an image that a detector looks at: about a box, tiles, turned; and back to the image."""
+"""Patches: the parts of an image that a detector is run on, with the map from each patch back to the image."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from pipeline.images import DecodedImage
 from regions.landmarks import FloatArray
 
 MIN_PATCH = 192
-"""Views are enlarged to this many pixels on their longer side: what FaceMesh's model takes."""
+"""Patches are enlarged to this many pixels on their longer side: the input size of FaceMesh's model."""
 MAX_ROTATED_PATCH = 1024
-"""Turned patches are made at most this large, in pixels."""
+"""Largest side of a rotated patch, in pixels."""
 TILE_OVERLAP = 0.5
-"""Of neighboring tiles, as a share of their side."""
+"""Of neighboring tiles, as a fraction of their side."""
 
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """Part of an image, perhaps enlarged or turned.
+    """Part of an image, possibly enlarged or rotated.
 
     Attributes
     ----------
     pixels : ndarray (rows, cols, 3) uint8
         RGB.
     matrix : ndarray (2, 3)
-        Takes (x, y, 1) in pixels of the patch to pixels of the source image.
+        Maps (x, y, 1) in pixels of the patch to pixels of the source image.
     """
 
     pixels: npt.NDArray[np.uint8]
     matrix: FloatArray
 
     def to_source(self, points: FloatArray) -> FloatArray:
-        """Turn points ``(n, 2)`` of the patch into points of the source image."""
-        moved: FloatArray = points @ self.matrix[:, :2].T + self.matrix[:, 2]
-        return moved
+        """Map points ``(n, 2)`` of the patch to points of the source image."""
+        mapped: FloatArray = points @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return mapped
 
     def box_to_source(self, box: FloatArray) -> FloatArray:
-        """Turn a box (x, y, width, height) of the patch into one about the same place in the source image."""
+        """Return the box (x, y, width, height) in the source image that encloses a box of the patch."""
         corners = box[:2] + box[2:] * np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
         low, high = np.sort(self.to_source(corners), axis=0)[[0, -1]]
         return np.concatenate([low, high - low])
 
 
 def whole_patch(image: DecodedImage) -> Patch:
-    """Return all of an image."""
+    """Return the whole image as one patch."""
     return _slice(image, 0, 0, image.pixels.shape[1], image.pixels.shape[0])
 
 
 def box_patch(image: DecodedImage, box: FloatArray, margin: float) -> Patch | None:
-    """Return the part of an image about a box, small ones enlarged.
+    """Return the part of an image about a box; a small one is enlarged.
 
     Parameters
     ----------
@@ -62,12 +62,12 @@ def box_patch(image: DecodedImage, box: FloatArray, margin: float) -> Patch | No
     box : ndarray (4,)
         x, y, width, height in pixels of the source image.
     margin : float
-        How much is added on each side, in longer sides of the box.
+        Added on each side, in longer sides of the box.
 
     Returns
     -------
     Patch or None
-        None where hardly anything of it is in the image.
+        None if it overlaps the decoded image by less than two rows or columns.
     """
     reach = margin * box[2:].max()
     rows, cols = image.pixels.shape[:2]
@@ -82,7 +82,7 @@ def box_patch(image: DecodedImage, box: FloatArray, margin: float) -> Patch | No
 
 
 def rotated_patch(image: DecodedImage, box: FloatArray, margin: float, angle: float) -> Patch:
-    """Return a square part of an image about a box, turned so that a face tilted by `angle` is upright in it.
+    """Return a square patch about a box, rotated so that a face tilted by `angle` is upright in it.
 
     Parameters
     ----------
@@ -93,13 +93,18 @@ def rotated_patch(image: DecodedImage, box: FloatArray, margin: float, angle: fl
         As in `box_patch`.
     angle : float
         In degrees, clockwise as seen: the direction of the tilted face's eye line.
+
+    Returns
+    -------
+    Patch
+        Black outside of the image.
     """
-    middle = box[:2] + box[2:] / 2
+    center = box[:2] + box[2:] / 2
     side = max(float(box[2:].max()) * (1 + 2 * margin), 2.0)
     size = round(min(max(side * float(image.scale.max()), MIN_PATCH), MAX_ROTATED_PATCH))
     cos, sin = math.cos(math.radians(angle)) * side / size, math.sin(math.radians(angle)) * side / size
-    turn = np.array([[cos, -sin], [sin, cos]])
-    matrix = np.column_stack([turn, middle - turn @ (size / 2, size / 2)])
+    rotation = np.array([[cos, -sin], [sin, cos]])
+    matrix = np.column_stack([rotation, center - rotation @ (size / 2, size / 2)])
     # OpenCV counts pixels from the center of the first one.
     decoded = np.diag(image.scale) @ matrix
     decoded[:, 2] += decoded[:, :2] @ (0.5, 0.5) - 0.5
@@ -107,28 +112,28 @@ def rotated_patch(image: DecodedImage, box: FloatArray, margin: float, angle: fl
     return Patch(np.asarray(pixels, dtype=np.uint8), matrix)
 
 
-def tiles(image: DecodedImage, number: int) -> Iterator[Patch]:
-    """Yield square tiles that overlap by half and cover an image, small ones enlarged.
+def tiles(image: DecodedImage, per_side: int) -> Iterator[Patch]:
+    """Yield square tiles that overlap by half and cover an image; small ones are enlarged.
 
     Parameters
     ----------
     image : DecodedImage
-    number : int
-        How many sides of a tile make the longer side of the image.
+    per_side : int
+        Number of tile sides in the longer side of the image.
     """
     rows, cols = image.pixels.shape[:2]
-    side = -(-max(rows, cols) // number)
-    for y in _starts(rows, side):
-        for x in _starts(cols, side):
+    side = -(-max(rows, cols) // per_side)
+    for y in _offsets(rows, side):
+        for x in _offsets(cols, side):
             patch = _slice(image, x, y, min(x + side, cols), min(y + side, rows))
             enlargement = MIN_PATCH / side
             yield _resized(patch, enlargement) if enlargement > 1 else patch
 
 
-def _starts(length: int, side: int) -> list[int]:
-    """Return where tiles begin along a side of the image.
+def _offsets(length: int, side: int) -> list[int]:
+    """Return the offsets of the tiles along a side of the image.
 
-    >>> _starts(1000, 400), _starts(300, 400)
+    >>> _offsets(1000, 400), _offsets(300, 400)
     ([0, 200, 400, 600], [0])
     """
     steps = math.ceil(max(length - side, 0) / (side * (1 - TILE_OVERLAP)))
@@ -136,7 +141,7 @@ def _starts(length: int, side: int) -> list[int]:
 
 
 def _slice(image: DecodedImage, x0: int, y0: int, x1: int, y1: int) -> Patch:
-    """Return a part of the decoded pixels as it is."""
+    """Return a part of the decoded pixels unchanged."""
     matrix = np.column_stack([np.diag(1 / image.scale), np.array([x0, y0]) / image.scale])
     return Patch(np.ascontiguousarray(image.pixels[y0:y1, x0:x1]), matrix)
 

@@ -1,9 +1,10 @@
-"""The landmarks of a former run, out of its manifests (``--landmarks OUT``)."""
+"""The landmarks of a former run, from its manifests (``--landmarks OUT``)."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -12,9 +13,10 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.formats.manifest import landmark_rows, read_manifest_file
 from pipeline.formats.run_folder import MANIFEST, MANIFEST_SUFFIX
+from pipeline.inputs.landmark_reader import LandmarkPath, ListedImages, of_listed_images
 from pipeline.records import FloatRows
 from pipeline.vocabulary import WEAK_SOURCES, WRITTEN
-from regions.landmarks import NUM_LANDMARKS
+from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 COLUMN_TYPES = {
     "image_id": pa.string(),
@@ -22,7 +24,22 @@ COLUMN_TYPES = {
     "landmark_source": pa.string(),
     "landmarks": pa.list_(pa.float32(), 2 * NUM_LANDMARKS),
 }
-"""The columns of a manifest that are read here."""
+"""The columns of a manifest that are read."""
+
+
+class FormerRunReader:
+    """Reads the manifests in the folder of a run or in its manifest folder, or one manifest."""
+
+    description: ClassVar[str] = "the folder or a manifest of a former run"
+    suffix: ClassVar[str | None] = None
+
+    def recognizes(self, path: LandmarkPath) -> bool:
+        """Return whether the path is a manifest, or a folder that has some."""
+        return bool(manifests_among(path.names))
+
+    def read(self, path: LandmarkPath, images: ListedImages) -> Iterator[tuple[str, FloatArray]]:
+        """Yield the ids of images of the run and their landmarks ``(68, 2)``."""
+        return of_listed_images(path.path, read_former_landmarks(path.folder, manifests_among(path.names)), images)
 
 
 def manifests_among(names: Sequence[str]) -> list[str]:
@@ -31,9 +48,9 @@ def manifests_among(names: Sequence[str]) -> list[str]:
 
 
 def read_former_landmarks(folder: str, names: Sequence[str]) -> Iterator[tuple[str, FloatRows]]:
-    """Yield image ids and landmarks ``(68, 2)`` out of the manifests of a run.
+    """Yield image ids and landmarks ``(68, 2)`` from the manifests of a run.
 
-    Images that were rejected are left out, and those with landmarks of a weak landmark_source: both are tried again.
+    Rejected images and landmarks of a weak source are skipped, so that the new run tries these images again.
 
     Parameters
     ----------

@@ -1,20 +1,39 @@
-"""The .pts files of iBUG's data sets: 68 points of one face, hand-made."""
+"""The .pts files of iBUG's data sets: 68 points of one face, annotated by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.inputs import text_tables
+from pipeline.inputs.files_per_image import parsed_files
+from pipeline.inputs.landmark_reader import LandmarkPath, ListedImages
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 FIRST_PIXEL = 0.5
-"""A .pts file has 1 for the middle of the first pixel, which is at 0.5 here."""
+"""The center of the top-left pixel is 1 in a .pts file and 0.5 here."""
 COUNT_NAMES = ("n_points", "npoints")
+SUFFIX = ".pts"
 
 Line = tuple[int, str]
+
+
+class PtsReader:
+    """Reads a .pts file, or a folder of them."""
+
+    description: ClassVar[str] = ".pts files with 68 points"
+    suffix: ClassVar[str | None] = SUFFIX
+
+    def recognizes(self, path: LandmarkPath) -> bool:
+        """Return whether the path is a .pts file, or a folder that has some."""
+        return bool(path.files(SUFFIX)) if path.is_folder else path.path.lower().endswith(SUFFIX)
+
+    def read(self, path: LandmarkPath, images: ListedImages) -> Iterator[tuple[str, FloatArray]]:
+        """Yield the ids of images of the run and their landmarks ``(68, 2)``."""
+        return parsed_files(path, SUFFIX, images, parse_pts)
 
 
 def parse_pts(text: str, path: str) -> FloatArray:
@@ -29,8 +48,8 @@ def parse_pts(text: str, path: str) -> FloatArray:
     Returns
     -------
     ndarray (68, 2) float64
-        In pixels of the image, from the top-left corner of its first pixel: what the file says,
-        less half a pixel.
+        In pixels of the image, from the top-left corner of its top-left pixel: the numbers of the
+        file minus half a pixel.
 
     Raises
     ------
@@ -52,7 +71,7 @@ def parse_pts(text: str, path: str) -> FloatArray:
 
 
 def _between_braces(lines: Sequence[Line], path: str) -> Sequence[Line]:
-    """Return the lines between the braces after checking those about them; all lines if there are no braces."""
+    """Check the header and the braces, and return the lines between them; all lines if there are no braces."""
     start = next((i for i, (_, line) in enumerate(lines) if line == "{"), None)
     if start is None:
         return lines

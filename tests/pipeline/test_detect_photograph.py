@@ -1,4 +1,4 @@
-"""The chain with MediaPipe's own detectors, on the built-in photograph: small, turned, mirrored, reduced."""
+"""The fallback chain with MediaPipe's own detectors, on the built-in photograph: small, rotated, mirrored, reduced."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.detection.detectors import open_detectors
 from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
 from pipeline.images import DecodedImage
 from pipeline.records import DetectorSettings
@@ -26,7 +27,7 @@ FIVE_POINTS = np.array(POINTS, dtype=np.float64)
 @pytest.fixture(scope="module")
 def chain():
     """A chain that is opened once."""
-    chain = FallbackChain(DetectorSettings())
+    chain = FallbackChain(open_detectors(DetectorSettings()))
     yield chain
     chain.close()
 
@@ -73,20 +74,20 @@ def test_a_small_face_in_a_large_image(chain, truth, eyes, side, landmark_source
     assert np.abs((found.landmarks - expected).mean(axis=0)).max() < 0.35  # pixels
 
 
-def photograph_turned(angle):
+def rotated_photograph(angle):
     return np.array(Image.fromarray(photograph()).rotate(-angle, Image.Resampling.BICUBIC, fillcolor=GRAY))
 
 
 @pytest.mark.parametrize("angle", [-30, 45, -60, 90, 180])
-def test_a_turned_photograph_with_five_points(chain, truth, angle):
-    found = find(chain, photograph_turned(angle), five=turned(FIVE_POINTS - 256, angle) + 256)
+def test_a_rotated_photograph_with_five_points(chain, truth, angle):
+    found = find(chain, rotated_photograph(angle), five=turned(FIVE_POINTS - 256, angle) + 256)
     assert found.landmark_source == "rotated"
     assert distance(found.landmarks, turned(truth - 256, angle) + 256) < 0.02
 
 
 @pytest.mark.parametrize("angle", [-30, 45, -60, 90])
-def test_a_turned_photograph_without_hints(chain, truth, angle):
-    found = find(chain, photograph_turned(angle))
+def test_a_rotated_photograph_without_hints(chain, truth, angle):
+    found = find(chain, rotated_photograph(angle))
     assert found.landmark_source in ("whole_image", "rotated")
     assert distance(found.landmarks, turned(truth - 256, angle) + 256) < 0.02
 

@@ -1,31 +1,33 @@
-"""The chain: which landmark_sources are tried in which order, what is trusted, and which face is meant."""
+"""The fallback chain: the order of its landmark sources, which faces are trusted, and which one is selected."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from pipeline.detection import fallback_chain
 from pipeline.detection.fallback_chain import (
     BOX_MARGINS,
     ROTATIONS,
     DetectedFace,
     DetectionFailure,
+    FallbackChain,
     hinted_box,
     prominence,
 )
-from pipeline.vocabulary import LANDMARK_SOURCES
+from pipeline.vocabulary import LANDMARK_SOURCES, WEAK_SOURCES
 from regions.landmarks import face_size, five_points, landmarks_from_five_points, landmarks_in_box
 from tests.faces import face
 from tests.fake_detectors import (
     FakeDlib,
     FakeFaces,
     FakeMesh,
+    NotAsked,
     box_about,
     chain_of,
     chart,
+    detectors_of,
     hinted_row,
-    turn_of,
+    rotation_of,
 )
 
 IMAGE = chart()
@@ -34,14 +36,14 @@ FACE = face(x=120, y=110, eye_distance=40)
 
 
 def assert_found(found, landmark_source, expected, within=0.03):
-    """Check the landmark_source and, in face sizes, the landmarks."""
+    """Check the landmark source and, in face sizes, the landmarks."""
     assert isinstance(found, DetectedFace), found
     assert found.landmark_source == landmark_source
     assert np.linalg.norm(found.landmarks - expected, axis=1).max() <= within * face_size(expected)
 
 
 def sources_of(chain, image, row):
-    """Return all landmark_sources in order, as they are tried when none gives a face."""
+    """Return all landmark sources in order, as they are tried when none gives a face."""
     return [landmark_source for landmark_source, candidates in chain._sources(image, row) if not list(candidates)]
 
 
@@ -56,13 +58,13 @@ def test_the_smaller_the_face_the_later_the_source_without_hints(eye_distance, l
     assert len(faces.places) == asked
 
 
-@pytest.mark.parametrize(("angle", "turn"), [(45, 30), (-45, -30), (78, 60), (-78, -60)])
-def test_a_tilted_face_without_hints_is_found_in_a_turned_image(angle, turn):
+@pytest.mark.parametrize(("angle", "rotation"), [(45, 30), (-45, -30), (78, 60), (-78, -60)])
+def test_a_tilted_face_without_hints_is_found_in_a_rotated_image(angle, rotation):
     there = face(x=130, y=120, eye_distance=60, angle=angle)
     mesh, faces = FakeMesh(IMAGE, [there]), FakeFaces(IMAGE, [there])
     assert_found(chain_of(mesh, faces).find(IMAGE, hinted_row()), "rotated", there)
-    *_, first_seen, near, far = (turn_of(place) for place in mesh.places)
-    assert [first_seen, near, far] == pytest.approx([turn, angle, angle], abs=1)
+    *_, first_seen, near, far = (rotation_of(place) for place in mesh.places)
+    assert [first_seen, near, far] == pytest.approx([rotation, angle, angle], abs=1)
 
 
 def test_sources_without_hints():
@@ -101,7 +103,7 @@ def test_sources_with_hints(hints, expected):
 
 def test_every_source_is_known():
     assert len(set(LANDMARK_SOURCES)) == 8
-    assert set(fallback_chain.WEAK_SOURCES) < set(LANDMARK_SOURCES)
+    assert set(WEAK_SOURCES) < set(LANDMARK_SOURCES)
 
 
 def test_what_is_beside_the_box_is_not_looked_at():
@@ -140,34 +142,34 @@ def test_hinted_box():
     np.testing.assert_allclose([x + width / 2, y + height / 2], (five.min(axis=0) + five.max(axis=0)) / 2, rtol=1e-6)
 
 
-def test_the_box_says_where_to_look_and_the_five_points_which_face():
+def test_the_box_limits_the_search_and_the_five_points_select_the_face():
     other = face(x=190, y=120, eye_distance=30)
     here = face(x=80, y=120, eye_distance=30)
     both = np.array([20, 40, 220, 160])
-    for meant in (here, other):
+    for selected in (here, other):
         mesh = FakeMesh(IMAGE, [other, here])
-        found = chain_of(mesh).find(IMAGE, hinted_row(box=both, five=five_points(meant)))
-        assert_found(found, "hinted_box", meant)
+        found = chain_of(mesh).find(IMAGE, hinted_row(box=both, five=five_points(selected)))
+        assert_found(found, "hinted_box", selected)
         assert len(mesh.places) == 1
 
 
 @pytest.mark.parametrize("angle", [26, -40, 90, -135, 180])
-def test_a_face_that_five_points_tell_to_be_tilted_is_looked_at_upright(angle):
+def test_a_face_that_is_tilted_by_its_five_points_is_looked_at_upright(angle):
     there = face(x=130, y=120, eye_distance=40, angle=angle)
     for hints in ({}, {"box": box_about(there)}):
         mesh = FakeMesh(IMAGE, [there], tilt=3)
         found = chain_of(mesh).find(IMAGE, hinted_row(five=five_points(there), **hints))
         assert_found(found, "rotated", there)
         (place,) = mesh.places
-        assert (turn_of(place) - angle + 180) % 360 - 180 == pytest.approx(0, abs=1)
+        assert (rotation_of(place) - angle + 180) % 360 - 180 == pytest.approx(0, abs=1)
 
 
 @pytest.mark.parametrize("angle", [-45, 30, 70])
-def test_a_tilted_face_in_a_box_is_looked_for_with_turns(angle):
+def test_a_tilted_face_in_a_box_is_looked_for_with_rotations(angle):
     there = face(x=130, y=120, eye_distance=40, angle=angle)
     mesh = FakeMesh(IMAGE, [there], tilt=16)
     assert_found(chain_of(mesh).find(IMAGE, hinted_row(box=box_about(there))), "rotated", there)
-    assert [round(turn_of(place)) for place in mesh.places] == [0, 0, *ROTATIONS[: len(mesh.places) - 2]]
+    assert [round(rotation_of(place)) for place in mesh.places] == [0, 0, *ROTATIONS[: len(mesh.places) - 2]]
 
 
 @pytest.mark.parametrize(("angle", "looks"), [(24, 1), (26, 2), (-50, 2)])
@@ -179,7 +181,7 @@ def test_a_tilted_face_that_is_seen_is_taken_as_it_looks_upright(angle, looks):
     assert len(mesh.places) == looks
 
 
-def test_a_face_that_five_points_tell_to_be_upright_is_looked_at_once():
+def test_a_face_that_is_upright_by_its_five_points_is_looked_at_once():
     there = face(x=130, y=120, eye_distance=40, angle=28)
     five = five_points(face(x=130, y=120, eye_distance=40, angle=24))
     mesh = FakeMesh(IMAGE, [there], tilt=60)
@@ -212,7 +214,7 @@ def test_the_face_detector_helps_where_the_box_is_too_large():
     assert_found(chain_of(mesh, faces).find(IMAGE, hinted_row(box=box)), "face_detector", there)
 
 
-def test_a_image_without_a_face():
+def test_an_image_without_a_face():
     chain = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []))
     assert chain.find(IMAGE, hinted_row()) == DetectionFailure("no_face", "no detector found a face", None)
     found = chain.find(IMAGE, hinted_row(box=[50, 60, 100, 120]))
@@ -261,7 +263,7 @@ def test_small_and_tilted_faces_without_hints_must_be_found_again(eye_distance, 
     assert len(mesh.places) == looks
     widths = [cols * np.linalg.norm(place[:, 0]) for place, (_, cols, _) in zip(mesh.places, mesh.shapes, strict=True)]
     assert looks == 1 or 1.5 * widths[1] < widths[2] < 2 * widths[1]
-    assert [turn_of(place) for place in mesh.places[1:]] == pytest.approx([angle] * (looks - 1), abs=1)
+    assert [rotation_of(place) for place in mesh.places[1:]] == pytest.approx([angle] * (looks - 1), abs=1)
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(150, 250), (250, 150)])
@@ -292,7 +294,7 @@ def test_a_small_face_that_is_not_found_again_is_not_trusted(looks):
 
 
 @pytest.mark.parametrize(("eye_distance", "angle"), [(24, 0), (50, 45)], ids=["tiles", "rotated"])
-def test_what_tiles_and_turned_images_show_must_be_found_again(eye_distance, angle):
+def test_what_tiles_and_rotated_images_show_must_be_found_again(eye_distance, angle):
     there = face(x=120, y=120, eye_distance=eye_distance, angle=angle)
     for wobble, trusted in ((0.1, True), (0.14, False)):
         mesh = FakeMesh(IMAGE, [there], wobble=wobble)
@@ -301,7 +303,7 @@ def test_what_tiles_and_turned_images_show_must_be_found_again(eye_distance, ang
         assert not trusted or found.landmark_source == ("rotated" if angle else "tiles")
 
 
-def test_what_the_face_detector_says_must_be_found_again_too():
+def test_what_the_face_detector_finds_must_be_found_again_too():
     there = face(x=120, y=120, eye_distance=20)
     for looks, found in ((3, False), (4, True)):
         mesh = FakeMesh(IMAGE, [there], looks=looks)
@@ -323,8 +325,7 @@ def test_a_face_that_two_boxes_show_is_one_face():
 def test_a_mediapipe_without_a_face_detector_looks_with_the_mesh_alone():
     image, there = chart(800, 800), face(x=430, y=350, eye_distance=20)
     mesh = FakeMesh(image, [there])
-    chain = chain_of(mesh)
-    chain._faces = None
+    chain = FallbackChain(detectors_of(mesh, None, NotAsked()))
     assert_found(chain.find(image, hinted_row()), "tiles", there)
     chain.close()
     assert mesh.closed
@@ -362,16 +363,16 @@ def test_the_first_detector_that_finds_the_face_counts():
     assert_found(chain_of(sees, None, FakeDlib(), ("dlib", "mediapipe")).find(IMAGE, image), "hinted_box", FACE)
 
 
-def test_of_several_faces_the_hint_tells_which():
+def test_of_several_faces_the_hint_selects_one():
     faces = [face(x=x, y=120, eye_distance=size) for x, size in ((60, 20), (120, 26), (190, 22))]
-    for meant in faces:
-        for hints in ({"box": box_about(meant)}, {"five": five_points(meant)}):
+    for selected in faces:
+        for hints in ({"box": box_about(selected)}, {"five": five_points(selected)}):
             dlib = FakeDlib(*faces)
-            assert_found(chain_of(dlib=dlib, names=("dlib",)).find(IMAGE, hinted_row(**hints)), "dlib", meant, 1e-6)
+            assert_found(chain_of(dlib=dlib, names=("dlib",)).find(IMAGE, hinted_row(**hints)), "dlib", selected, 1e-6)
     assert_found(chain_of(dlib=dlib, names=("dlib",)).find(IMAGE, hinted_row()), "dlib", faces[1], 1e-6)
 
 
-def test_of_faces_that_agree_with_the_hint_the_nearest_is_meant():
+def test_of_faces_that_match_the_hint_the_nearest_is_selected():
     several = [FACE + (7, 0), FACE + (2, 0), FACE - (10, 0), FACE[::-1]]  # the last one is no face
     for hints in ({"box": box_about(FACE)}, {"five": five_points(FACE)}):
         for order in (several, several[::-1]):

@@ -52,7 +52,7 @@ def copy(former, tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """Return a function that tells which images of a sample were decoded."""
+    """Return a function that returns which images of a sample were decoded."""
     hashes = set()
     real = images.decode
 
@@ -196,7 +196,7 @@ def test_other_shards_have_the_right_crops(sample, former, tmp_path, option):
 
 
 @pytest.mark.parametrize("more", [[], ["--skip_missing"]])
-def test_a_image_that_has_gone_does_not_mix_up_the_crops(sample, former, tmp_path, more):
+def test_an_image_that_has_gone_does_not_mix_up_the_crops(sample, former, tmp_path, more):
     images = Path(shutil.copytree(sample.images, tmp_path / "images"))
     (images / "webp.webp").unlink()
     output = tmp_path / "out"
@@ -241,7 +241,7 @@ def damage(run, kind):
 
 
 @pytest.mark.parametrize("kind", ["truncated", "no tar file", "spoiled header"])
-def test_a_damaged_shard_is_told_and_its_crops_are_made_again(sample, copy, again, tmp_path, capsys, kind):
+def test_a_damaged_shard_is_reported_and_its_crops_are_made_again(sample, copy, again, tmp_path, capsys, kind):
     damage(copy, kind)
     output = tmp_path / "out"
     assert run_over(sample, output, copy) == 0
@@ -325,7 +325,7 @@ def test_a_single_manifest(sample, former, tmp_path):
     assert crops_of(tmp_path / "out") == crops_of(former)
 
 
-def test_landmarks_made_by_hand_count_after_those_of_a_former_run(sample, former, tmp_path, decoded):
+def test_landmarks_made_by_hand_override_those_of_a_former_run(sample, former, tmp_path, decoded):
     points = np.array(landmarks_of(former)["portrait.jpg"]) + 4
     almost_the_same = np.array(landmarks_of(former)["webp.webp"]) + 0.004  # rounded off
     rows = {"portrait.jpg": points, "webp.webp": almost_the_same}
@@ -392,5 +392,5 @@ def test_a_former_run_over_other_images_is_refused(sample, former, tmp_path, cap
     (tmp_path / "labels.txt").write_text("\n".join(["1", labels[1], labels[2].replace("portrait", "other"), ""]))
     command = ["run", f"--images={sample.images}", f"--labels={tmp_path / 'labels.txt'}", f"--landmarks={former}"]
     assert main([*command, f"--output={tmp_path / 'out'}"]) == 2
-    assert "rows is of an image of the label file" in capsys.readouterr().err
+    assert "rows matches an image of the label file" in capsys.readouterr().err
     assert not os.path.exists(tmp_path / "out")

@@ -14,7 +14,7 @@ from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel import handlabel
 from pipeline.handlabel.handlabel import export_rejects, import_labels
 from pipeline.handlabel.labelme_file import start_landmarks
-from pipeline.inputs.landmark_files import read_landmark_csv
+from pipeline.inputs.landmark_csv import read_landmark_csv
 from tests.faces import face
 from tests.labeling import export_three, index_of, label, labels_of, make_run, unusable
 from tests.synthetic import HEIGHT, WIDTH, annotated, jpeg_file, rejected, write_output

@@ -13,7 +13,7 @@ from pipeline.cli import main
 from pipeline.errors import InputError
 from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel.handlabel import export_rejects, import_labels
-from pipeline.inputs.landmark_files import read_landmark_csv
+from pipeline.inputs.landmark_csv import read_landmark_csv
 from tests.faces import face
 from tests.labeling import export_three, index_of, label, labels_of, make_run
 from tests.synthetic import HEIGHT, WIDTH, jpeg_file

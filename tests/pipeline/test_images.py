@@ -31,7 +31,7 @@ AS_SHOWN = {
     7: "YG BR",
     8: "GY RB",
 }
-"""Upper and lower quadrants of the image "RG BY" when it is turned as each EXIF orientation says."""
+"""Upper and lower quadrants of the image "RG BY" when it is transposed for each EXIF orientation."""
 
 
 def quadrants(width=60, height=40):
@@ -119,7 +119,7 @@ def test_every_kind_of_pixel_becomes_rgb(content, pixel):
 
 @pytest.mark.parametrize("orientation", AS_SHOWN)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_images_are_turned_as_their_exif_orientation_says(kind, orientation):
+def test_images_are_upright_by_their_exif_orientation(kind, orientation):
     image = decode(with_orientation(quadrants(), kind, orientation))
     height, width = (40, 60) if orientation < 5 else (60, 40)
     assert (image.height, image.width) == (height, width)
@@ -141,7 +141,7 @@ def test_an_orientation_that_does_not_exist(orientation):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "MPO"])
 @pytest.mark.parametrize("orientation", [2, 6])
-def test_large_images_are_turned_and_reduced(kind, orientation):
+def test_large_images_are_upright_and_reduced(kind, orientation):
     image = decode(with_orientation(quadrants(4200, 2800), kind, orientation))
     height, width = (2800, 4200) if orientation < 5 else (4200, 2800)
     assert (image.height, image.width) == (height, width)
@@ -150,7 +150,7 @@ def test_large_images_are_turned_and_reduced(kind, orientation):
     assert seen(image.pixels) == AS_SHOWN[orientation]
 
 
-def test_a_large_16_bit_image_is_turned_and_reduced():
+def test_a_large_16_bit_image_is_upright_and_reduced():
     gray = np.zeros((2800, 4200), np.uint16)
     gray[:1400, 2100:] = 0xFF00
     image = decode(with_orientation(Image.fromarray(gray), "PNG", 6))
@@ -175,7 +175,7 @@ def test_sizes_that_reductions_do_not_divide():
     assert image.scale.tolist() == [2001 / 4001, 1500 / 2999]
 
 
-def test_a_image_just_small_enough_is_not_reduced():
+def test_an_image_just_small_enough_is_not_reduced():
     side = int(MAX_DECODED_PIXELS**0.5)
     assert decode(encoded(Image.new("L", (side, side)), "JPEG")).scale.tolist() == [1, 1]
     assert decode(encoded(Image.new("L", (side + 2, side + 2)), "JPEG")).scale.tolist() == [0.5, 0.5]
@@ -247,7 +247,7 @@ def jpeg_claiming(width, height):
         (jpeg_claiming(65_500, 65_500), "JPEG of 65500x65500 pixels, expected at most 134 million"),
     ],
 )
-def test_too_large_images_are_told_by_their_header(content, detail):
+def test_too_large_images_are_refused_by_their_header(content, detail):
     error = error_of(content)
     assert (error.reason, error.detail) == ("too_large", detail)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 
@@ -10,7 +11,10 @@ import pytest
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.inputs.landmark_files import match_files, read_landmark_csv, read_landmarks
+from pipeline.inputs.files_per_image import match_files
+from pipeline.inputs.landmark_csv import read_landmark_csv
+from pipeline.inputs.landmark_files import READERS, read_landmarks
+from pipeline.inputs.landmark_reader import landmark_path
 from pipeline.inputs.openface import LANDMARK_COLUMNS
 from regions.landmarks import five_points
 from tests.faces import face
@@ -23,7 +27,7 @@ OTHER = face(x=700, y=600, eye_distance=90)
 
 @pytest.fixture
 def messages(caplog, monkeypatch):
-    """Return a function that gives the lines told to the user."""
+    """Return a function that returns the messages to the user."""
     monkeypatch.setattr(logging.getLogger("attparse"), "propagate", True)
     caplog.set_level(logging.INFO, logger="attparse")
     return lambda: [record.getMessage() for record in caplog.records if record.name == "attparse"]
@@ -79,7 +83,7 @@ def test_a_table(tmp_path, messages):
     assert list(found) == ["sub/a.jpg", "b.jpg"]
     np.testing.assert_allclose(found["b.jpg"], FACE, atol=1e-3)
     np.testing.assert_allclose(found["sub/a.jpg"], OTHER, atol=1e-3)
-    assert messages() == [f"{path}: 1 of 3 rows are of no image of the label file and are left out"]
+    assert messages() == [f"{path}: skipped 1 of 3 rows, no such image in the label file"]
     assert list(read_landmark_csv(str(path))) == ["b.jpg", "sub/a.jpg", "unknown.jpg"]
 
 
@@ -93,7 +97,7 @@ def test_celebas_text_layout_is_a_table_too(tmp_path):
 def test_a_table_of_other_images(tmp_path):
     path = tmp_path / "landmarks.csv"
     path.write_text(table_csv([("images/a.jpg", FACE), ("images/b.jpg", FACE)]))
-    message = "none of its 2 rows is of an image of the label file: 'images/a.jpg', expected names such as 'a.jpg'"
+    message = "none of 2 rows matches an image of the label file: found 'images/a.jpg', expected names such as 'a.jpg'"
     assert error_of(path) == f"{path}: {message}"
 
 
@@ -166,7 +170,7 @@ def test_other_output_of_openface_is_left_alone(tmp_path, messages):
     assert messages() == []
 
 
-def test_hints_choose_the_face_of_each_file(tmp_path, messages):
+def test_hints_select_the_face_of_each_file(tmp_path, messages):
     both = openface_csv([((0, "0.3"), FACE), ((1, "0.9"), OTHER)])
     folder = write(tmp_path / "openface", {f"{name}.csv": both for name in ("box", "points", "none", "neither")})
     found = read(
@@ -179,8 +183,8 @@ def test_hints_choose_the_face_of_each_file(tmp_path, messages):
     for name, expected in (("none.jpg", OTHER), ("points.jpg", FACE), ("box.jpg", FACE)):
         np.testing.assert_allclose(found[name], expected, atol=0.0501)
     assert messages() == [
-        f"{folder}: 0 files without a face, 1 without one that agrees with the five points or the face box:"
-        " these images are left to the detectors"
+        f"{folder}: 0 files without a face, 1 without one that matches the five points or the face box;"
+        " the detectors search these images"
     ]
 
 
@@ -189,7 +193,7 @@ def test_openface_found_no_face(tmp_path, messages):
     files = {"a.csv": openface_csv([]), "b.csv": failed, "c.csv": one_face()}
     folder = write(tmp_path / "openface", files)
     assert list(read([folder], ["a.jpg", "b.jpg", "c.jpg"])) == ["c.jpg"]
-    assert messages()[0].startswith(f"{folder}: 2 files without a face, 0 without one that agrees")
+    assert messages()[0].startswith(f"{folder}: 2 files without a face, 0 without one that matches")
 
 
 def test_a_video_is_refused_whatever_it_is_called(tmp_path):
@@ -198,7 +202,7 @@ def test_a_video_is_refused_whatever_it_is_called(tmp_path):
     for name in ("a.csv", "images.csv"):
         folder = write(tmp_path / name.replace(".", "_"), {name: content})
         message = error_of(folder)
-        assert message.startswith(f"{folder}/{name}:3: frame '2' behind frame '1'")
+        assert message.startswith(f"{folder}/{name}:3: frame '2' after frame '1'")
         assert "expected the output of FaceLandmarkImg" in message
 
 
@@ -228,12 +232,20 @@ def test_matching(names, image_ids, expected):
 @pytest.mark.parametrize(
     ("names", "image_ids", "message"),
     [
-        (["a.csv"], ["a.jpg", "a.png"], "f/a.csv: may be of image 'a.jpg' or 'a.png', expected one image of this name"),
-        (["x/a.csv"], ["x/a.jpg", "x/a.png"], "f/x/a.csv: may be of image 'x/a.jpg' or 'x/a.png', expected one"),
-        (["a.csv"], ["x/a.jpg", "y/a.jpg"], "f/a.csv: may be of image 'x/a.jpg' or 'y/a.jpg', expected one"),
-        (["p/a.csv", "q/a.csv"], ["a.jpg"], "f/q/a.csv: image 'a.jpg' has a file already, 'p/a.csv'"),
-        (["a.csv", "q/a.csv"], ["a.jpg"], "f/q/a.csv: image 'a.jpg' has a file already, 'a.csv'"),
-        (["a.csv", "a.CSV"], ["a.jpg"], "f/a.CSV: image 'a.jpg' has a file already, 'a.csv'"),
+        (
+            ["a.csv"],
+            ["a.jpg", "a.png"],
+            "f/a.csv: matches the images 'a.jpg' and 'a.png', expected one image of this name",
+        ),
+        (["x/a.csv"], ["x/a.jpg", "x/a.png"], "f/x/a.csv: matches the images 'x/a.jpg' and 'x/a.png', expected one"),
+        (["a.csv"], ["x/a.jpg", "y/a.jpg"], "f/a.csv: matches the images 'x/a.jpg' and 'y/a.jpg', expected one"),
+        (
+            ["p/a.csv", "q/a.csv"],
+            ["a.jpg"],
+            "f/q/a.csv: second file of image 'a.jpg' (first is 'p/a.csv'), expected one",
+        ),
+        (["a.csv", "q/a.csv"], ["a.jpg"], "f/q/a.csv: second file of image 'a.jpg' (first is 'a.csv'), expected one"),
+        (["a.csv", "a.CSV"], ["a.jpg"], "f/a.CSV: second file of image 'a.jpg' (first is 'a.csv'), expected one"),
     ],
 )
 def test_matches_that_are_not_unique(names, image_ids, message):
@@ -244,25 +256,28 @@ def test_matches_that_are_not_unique(names, image_ids, message):
 def test_files_of_no_image(tmp_path, messages):
     folder = write(tmp_path / "pts", {"x/a.pts": pts_file(FACE), "b.pts": "never read", "c.pts": "never read"})
     assert list(read([folder], ["x/a.jpg", "d.jpg"])) == ["x/a.jpg"]
-    assert messages() == [f"{folder}: 2 of 3 files are of no image of the label file and are left out"]
+    assert messages() == [f"{folder}: skipped 2 of 3 files, no such image in the label file"]
     (tmp_path / "pts" / "b.pts").write_text(pts_file(FACE))
     assert error_of(folder, ["e.jpg"]) == (
-        f"{folder}: none of its 3 files is of an image of the label file: 'b.pts', expected names such as 'e.jpg'"
+        f"{folder}: none of 3 files matches an image of the label file: found 'b.pts', expected names such as 'e.jpg'"
     )
 
 
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        ((), "0 CSV files and 0 .pts files"),
-        (("a.jpg", "notes.txt", ".a.csv"), "0 CSV files and 0 .pts files"),
-        (("a.csv", "sub/a.pts", "sub/b.pts"), "1 CSV files and 2 .pts files"),
+        ((), "0 .pts files and 0 .csv files"),
+        (("a.jpg", "notes.txt", ".a.csv"), "0 .pts files and 0 .csv files"),
+        (("a.csv", "sub/a.pts", "sub/b.pts"), "2 .pts files and 1 .csv file"),
     ],
 )
 def test_folders_of_neither_or_both_kinds(tmp_path, names, found):
     (tmp_path / "mixed").mkdir()
     folder = write(tmp_path / "mixed", dict.fromkeys(names, "x"))
-    assert error_of(folder).startswith(f"{folder}: {found}, expected either CSV files of OpenFace or .pts files")
+    assert error_of(folder) == (
+        f"{folder}: {found}, expected one of these for each image: .pts files with 68 points or CSV files of OpenFace"
+        " (face, confidence, ... x_0 to x_67, y_0 to y_67)"
+    )
 
 
 def test_images_beside_the_files_are_ignored(tmp_path):
@@ -312,9 +327,55 @@ def test_remote_files_and_folders():
         "landmarks.csv": FACE,
     }.items():
         np.testing.assert_allclose(read([f"dict://bucket/{path}"], ["a.jpg"])["a.jpg"], expected, atol=0.0501)
-    assert error_of("dict://bucket/absent").startswith("dict://bucket/absent: 0 CSV files and 0 .pts files, expected")
+    assert error_of("dict://bucket/absent").startswith("dict://bucket/absent: 0 .pts files and 0 .csv files, expected")
     OBJECTS["dict://bucket/pts/"] = b""  # what some stores keep for a folder
     assert list(read(["dict://bucket/pts/"], ["a.jpg"])) == ["a.jpg"]
     assert error_of("unheard-of://bucket/a.csv").startswith("unheard-of://bucket/a.csv: can't be read: ")
     OBJECTS["dict://bucket/pts_forbidden"] = b""
     assert error_of("dict://bucket/pts_forbidden") == "dict://bucket/pts_forbidden: can't be read: 403 no access"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("run/manifest/train-000000.parquet", b"PAR1", "FormerRunReader"),
+        ("manifest/train-000000.parquet", b"PAR1", "FormerRunReader"),
+        ("files/sub/a.PTS", b"\xff", "PtsReader"),
+        ("files/sub/a.CSV", b"\xff", "OpenFaceReader"),
+    ],
+)
+def test_the_format_of_a_folder_is_recognized_by_its_names(tmp_path, name, content, kind):
+    folder = write(tmp_path, {name: content, f"{name.partition('/')[0]}/notes.txt": "no landmarks"})
+    path = landmark_path(f"{folder}/{name.partition('/')[0]}")
+    assert recognized_by(path)[0] == kind
+    assert path.header == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("train-000000.parquet", None, "FormerRunReader"),
+        ("a.pts", None, "PtsReader"),
+        ("a.txt", one_face(), "OpenFaceReader"),
+        ("a.csv", openface_csv([], SEQUENCE_COLUMNS), "OpenFaceReader"),
+        ("a.csv", "image_name,x_0\n", "CsvReader"),
+        ("a.txt", "202599\n", "CsvReader"),
+    ],
+)
+def test_the_format_of_a_file_is_recognized_by_its_name_or_header(tmp_path, name, content, kind):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+        assert recognized_by(landmark_path(str(tmp_path / name))) == [kind]
+    else:  # by its name: the file is not even opened
+        assert recognized_by(landmark_path(str(tmp_path / name)), at_most=1) == [kind]
+
+
+def recognized_by(path, at_most=None):
+    """Return the names of the readers that recognize a path, in the order in which they are asked."""
+    matching = (type(reader).__name__ for reader in READERS if reader.recognizes(path))
+    return list(itertools.islice(matching, at_most))
+
+
+def test_the_manifests_of_a_run_win_over_other_files_beside_them(tmp_path):
+    folder = write(tmp_path / "run", {"manifest/train-000000.parquet": b"no", "hand.csv": one_face(), "a.pts": "x"})
+    assert error_of(folder).startswith(f"{folder}/manifest/train-000000.parquet: ")

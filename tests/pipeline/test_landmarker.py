@@ -72,7 +72,7 @@ def test_its_points_count_from_the_corner_of_the_first_pixel(landmarker):
 
 
 @needs_model
-def test_a_image_without_a_face(landmarker):
+def test_an_image_without_a_face(landmarker):
     assert landmarker.find(np.full((60, 80, 3), 130, dtype=np.uint8)) == []
 
 

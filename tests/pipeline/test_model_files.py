@@ -15,14 +15,15 @@ from types import SimpleNamespace
 
 import pytest
 
-import pipeline
-from pipeline import storage
+from pipeline import detection, storage
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.detection import model_files
-from pipeline.detection.model_files import detector_settings, dlib_model_path, local_copy
+from pipeline.detection.model_files import dlib_model_path, local_copy
+from pipeline.detection.settings import detector_settings
 from pipeline.errors import InputError
 from pipeline.records import DetectorSettings
+from tests.fake_detectors import FakeDlib
 from tests.pipeline.test_storage import OBJECTS
 
 
@@ -41,7 +42,7 @@ MODEL_HASH = hashlib.sha256(MODEL).hexdigest()
 
 @pytest.fixture
 def messages(caplog, monkeypatch):
-    """Return a function that gives the lines told to the user."""
+    """Return a function that returns the messages to the user."""
     monkeypatch.setattr(logging.getLogger("attparse"), "propagate", True)
     caplog.set_level(logging.INFO, logger="attparse")
     return lambda: [record.getMessage() for record in caplog.records if record.name == "attparse"]
@@ -99,8 +100,9 @@ def dlib(packages, distributions, monkeypatch, tmp_path):
     def open_model(path):
         if storage.read_bytes(path).startswith(b"no model"):
             raise InputError(f"{path}: no model")
+        return FakeDlib()
 
-    monkeypatch.setattr(pipeline, "detect_dlib", SimpleNamespace(DlibLandmarks=open_model), raising=False)
+    monkeypatch.setattr(detection, "dlib_detector", SimpleNamespace(DlibLandmarks=open_model), raising=False)
     packages["dlib"], packages["face_recognition_models"] = tmp_path / "dlib", tmp_path / "its models"
     distributions["dlib"] = "20.0"
     path = tmp_path / "its models" / "models" / "shape_predictor_68_face_landmarks.dat"
@@ -149,7 +151,7 @@ def test_refining_needs_a_model_of_mediapipe_whatever_finds_the_landmarks(dlib, 
     message = error_of(detectors="dlib", refine="segmentation")
     assert message == (
         f"--refine segmentation needs the model inside mediapipe 0.10.21, mediapipe {versions['mediapipe']} has none:"
-        " install mediapipe 0.10.21 or leave --refine out"
+        " install mediapipe 0.10.21 or leave out --refine"
     )
 
 
@@ -167,7 +169,7 @@ def test_unknown_detectors_and_doubles_are_refused(dlib, names):
 )
 def test_a_model_of_a_detector_that_is_not_used_is_refused(dlib, model, option, detectors, missing):
     options = {option: model} | ({} if detectors is None else {"detectors": detectors})
-    expected = f"--{option} is of no use without {missing} among --detectors ({detectors or 'mediapipe'})"
+    expected = f"--{option} has no effect without {missing} among --detectors ({detectors or 'mediapipe'})"
     assert error_of(**options) == expected
 
 
@@ -183,7 +185,7 @@ def test_a_model_that_is_not_there_is_refused(dlib, tmp_path, option):
         assert message == f"{path}: {reason}, expected a model file"
 
 
-def test_a_known_landmarker_is_told_by_its_hash(model, messages, monkeypatch):
+def test_a_known_landmarker_is_recognized_by_its_hash(model, messages, monkeypatch):
     monkeypatch.setitem(model_files.KNOWN_LANDMARKERS, MODEL_HASH, "the one of this test")
     settings = settings_of(landmarker=model)
     assert settings.landmarker == model
@@ -202,12 +204,12 @@ def test_another_landmarker_is_used_with_a_warning(model, messages):
 @pytest.mark.parametrize(
     "content",
     [b"", b"garbage", b"<html>404</html>", MODEL[: len(MODEL) // 2], bundle(), bundle("face_detector.tflite")],
-    ids=["empty", "garbage", "a page that says no", "truncated", "empty bundle", "bundle of another model"],
+    ids=["empty", "garbage", "an error page", "truncated", "empty bundle", "bundle of another model"],
 )
-def test_a_file_that_is_no_landmarker_is_refused(tmp_path, messages, content):
+def test_a_file_that_is_not_a_landmarker_is_refused(tmp_path, messages, content):
     path = tmp_path / "no_model.task"
     path.write_bytes(content)
-    message = f"{path}: not a model of MediaPipe's Face Landmarker; it is to be had from {model_files.LANDMARKER_URL}"
+    message = f"{path}: not a model of MediaPipe's Face Landmarker; download it from {model_files.LANDMARKER_URL}"
     assert error_of(landmarker=str(path)) == message
     assert messages() == []
 
@@ -230,14 +232,14 @@ def test_models_of_an_object_store(dlib, messages):
     assert settings.versions["dlib_model"] == hashlib.sha256(b"other").hexdigest()
 
 
-def test_a_mediapipe_without_a_model_says_where_to_get_one(packages, model, tmp_path):
+def test_without_a_model_in_mediapipe_the_message_has_the_address_of_one(packages, model, tmp_path):
     for folder in (tmp_path, None):
         packages["mediapipe"] = folder
         message = error_of()
         version = importlib.metadata.version("mediapipe")
-        assert message.startswith(f"mediapipe {version} has no built-in model: install mediapipe 0.10.21, or give one")
+        assert message.startswith(f"mediapipe {version} has no built-in model: install mediapipe 0.10.21, or pass a ")
         assert "--landmarker face_landmarker.task" in message
-        assert message.endswith(model_files.LANDMARKER_URL)
+        assert message.endswith(f"(download it from {model_files.LANDMARKER_URL})")
         assert settings_of(landmarker=model).landmarker == model
 
 
@@ -249,7 +251,7 @@ def test_dlib_is_an_extra(packages):
 
 def test_either_distribution_of_dlib_will_do(dlib, distributions):
     del distributions["dlib"]
-    assert error_of(detectors="dlib") == "dlib has no version, expected an installed package dlib or dlib-bin"
+    assert error_of(detectors="dlib") == "dlib has no version, expected the installed package dlib or dlib-bin"
     distributions["dlib-bin"] = "20.0.1.post1"
     assert settings_of(detectors="dlib").versions["dlib"] == "20.0.1.post1"
 
@@ -262,7 +264,10 @@ def test_dlibs_model_is_the_given_one_else_that_of_the_package(dlib, packages, t
     assert versions["dlib_model"] == hashlib.sha256(b"mine").hexdigest()
     packages["face_recognition_models"] = None
     assert dlib_model_path("mine.dat") == "mine.dat"
-    expected = "--detectors dlib needs a model file: --dlib_model F.dat, or the extra dlib, which has one"
+    expected = (
+        "--detectors dlib needs a model file: pass one with --dlib_model F.dat, or install the extra dlib,"
+        " which contains one"
+    )
     assert error_of(detectors="dlib") == expected
 
 
@@ -291,7 +296,7 @@ def test_a_remote_file_is_copied_for_as_long_as_it_is_needed():
     ("options", "message"),
     [
         (["--detectors=openface"], "--detectors 'openface', expected some of mediapipe, dlib, once each"),
-        (["--dlib_model=a.dat"], "--dlib_model is of no use without dlib among --detectors (mediapipe)"),
+        (["--dlib_model=a.dat"], "--dlib_model has no effect without dlib among --detectors (mediapipe)"),
         (["--landmarker=absent.task"], "absent.task: No such file or directory, expected a model file"),
         (["--detectors=dlib"], "--detectors dlib needs the extra dlib: "),
     ],

@@ -1,15 +1,18 @@
-"""Opening and closing the detectors of the fallback chain."""
+"""Opening the detectors of the settings when they are first used, and closing them."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-import pipeline
+from pipeline import detection
 from pipeline.detection import mediapipe_detectors
+from pipeline.detection.detectors import open_detectors
 from pipeline.detection.fallback_chain import FallbackChain
 from pipeline.errors import RunError
 from pipeline.records import DetectorSettings
@@ -22,21 +25,21 @@ FACE = face(x=120, y=110, eye_distance=40)
 
 @pytest.fixture
 def opened(monkeypatch):
-    """Put fake detectors where the real ones are opened; return the names of those that are."""
-    names = []
+    """Put fake detectors where the real ones are opened; return the calls that open them."""
+    calls = []
 
     def opens(name, detector):
-        return lambda *arguments: names.append((name, *arguments)) or detector
+        return lambda *arguments: calls.append((name, *arguments)) or detector
 
     monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", opens("mesh", FakeMesh(IMAGE, [FACE])))
     monkeypatch.setattr(mediapipe_detectors, "open_face_detector", opens("faces", FakeFaces(IMAGE, [])))
-    detect_dlib = SimpleNamespace(DlibLandmarks=opens("dlib", FakeDlib(FACE)))
-    monkeypatch.setattr(pipeline, "detect_dlib", detect_dlib, raising=False)
-    return names
+    dlib_detector = SimpleNamespace(DlibLandmarks=opens("dlib", FakeDlib()))
+    monkeypatch.setattr(detection, "dlib_detector", dlib_detector, raising=False)
+    return calls
 
 
 def test_detectors_are_opened_when_they_are_needed_and_once(opened):
-    chain = FallbackChain(DetectorSettings(("mediapipe", "dlib"), "a.task", "a.dat"))
+    chain = FallbackChain(open_detectors(DetectorSettings(("mediapipe", "dlib"), "a.task", "a.dat")))
     chain.find(IMAGE, hinted_row(given=FACE))
     assert opened == []
     for _ in range(2):
@@ -52,28 +55,47 @@ def test_detectors_are_opened_when_they_are_needed_and_once(opened):
         (("dlib", "mediapipe"), [("dlib", None), ("mesh", None), ("faces",)]),
     ],
 )
-def test_all_detectors_of_the_settings_can_be_opened_at_once(opened, names, expected):
-    FallbackChain(DetectorSettings(names)).open()
+def test_a_face_that_none_finds_opens_all_detectors_of_the_settings(opened, names, expected):
+    chain = FallbackChain(open_detectors(DetectorSettings(names)))
+    for _ in range(2):
+        chain.find(IMAGE, hinted_row(box=box_about(face(x=220, y=220, eye_distance=10))))
     assert opened == expected
 
 
 def test_only_what_was_opened_is_closed(opened):
-    chain = FallbackChain(DetectorSettings(("mediapipe", "dlib")))
-    chain.close()
+    detectors = open_detectors(DetectorSettings(("mediapipe", "dlib")))
+    detectors.close()
     assert opened == []
-    chain.find(IMAGE, hinted_row(box=box_about(FACE)))
-    chain.close()
+    mesh = detectors.mesh
+    detectors.close()
     assert opened == [("mesh", None)]
-    assert chain._mesh.closed
-    other = FallbackChain(DetectorSettings(("mediapipe", "dlib")))
-    other.open()
-    other.close()
-    assert other._mesh.closed and other._faces.closed
+    assert mesh.closed
+    other = open_detectors(DetectorSettings(("mediapipe", "dlib")))
+    all_of_them = (other.mesh, other.faces, other.dlib)
+    FallbackChain(other).close()
+    assert all(detector.closed for detector in all_of_them)
 
 
-def test_a_worker_with_another_mediapipe_is_told_so():
+def test_a_worker_with_another_mediapipe_is_refused():
     installed = importlib.metadata.version("mediapipe")
-    FallbackChain(DetectorSettings(versions={"mediapipe": installed, "landmarker": "abc"}))
-    FallbackChain(DetectorSettings(("dlib",), versions={"dlib": "20.0"}))
-    with pytest.raises(RunError, match=f"has mediapipe {re.escape(installed)}, expected 0.1, as where the run was"):
-        FallbackChain(DetectorSettings(versions={"mediapipe": "0.1"}))
+    open_detectors(DetectorSettings(versions={"mediapipe": installed, "landmarker": "abc"}))
+    open_detectors(DetectorSettings(("dlib",), versions={"dlib": "20.0"}))
+    with pytest.raises(RunError, match=f"has mediapipe {re.escape(installed)}, expected 0.1 as on the machine that"):
+        open_detectors(DetectorSettings(versions={"mediapipe": "0.1"}))
+
+
+IMPORT_THE_ROOM = """
+import importlib, pkgutil, sys
+import pipeline.detection as room
+from pipeline.records import DetectorSettings
+names = {module.name for module in pkgutil.iter_modules(room.__path__)} - {"mediapipe_detectors", "dlib_detector"}
+for name in names:
+    importlib.import_module(f"pipeline.detection.{name}")
+sys.modules["pipeline.detection.detectors"].open_detectors(DetectorSettings(("mediapipe", "dlib")))
+print("fallback_chain" in names, *sorted({"mediapipe", "dlib"} & set(sys.modules)))
+"""
+
+
+def test_no_other_file_of_the_room_loads_a_detector_before_it_is_used():
+    command = [sys.executable, "-c", IMPORT_THE_ROOM]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == ["True"]

@@ -1,4 +1,4 @@
-"""OpenFace's CSV files: every version's layout, which face is meant, and what is refused."""
+"""OpenFace's CSV files: every version's layout, which face is selected, and what is refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ THREE = Faces(np.stack([FACE, FACE + 6, OTHER]), [0.5, 0.2, 0.9])
 
 
 @pytest.mark.parametrize(
-    ("box", "points", "chosen"),
+    ("box", "points", "expected"),
     [
         (None, None, 2),
         (None, five_points(FACE), 0),
@@ -71,15 +71,15 @@ THREE = Faces(np.stack([FACE, FACE + 6, OTHER]), [0.5, 0.2, 0.9])
         ([120, 160, 160, 190], five_points(face(x=1500)), None),
     ],
 )
-def test_the_face_that_is_meant(box, points, chosen):
+def test_the_face_that_the_hints_select(box, points, expected):
     found = choose_face(THREE, None if box is None else np.array(box, dtype=np.float64), points)
-    if chosen is None:
+    if expected is None:
         assert found is None
     else:
-        np.testing.assert_array_equal(found, THREE.landmarks[chosen])
+        np.testing.assert_array_equal(found, THREE.landmarks[expected])
 
 
-def test_of_no_faces_none_is_meant():
+def test_of_no_faces_none_is_selected():
     nobody = parse_faces(openface_csv([]), "a.csv")
     assert choose_face(nobody, None, None) is None
     assert choose_face(nobody, np.array([0.0, 0, 9, 9]), five_points(FACE)) is None
@@ -122,8 +122,8 @@ NO_2D = "expected the 2-D landmarks x_0 to x_67 and y_0 to y_67: run OpenFace wi
         (changed("x_0", "2e9"), ":2: '2e9', expected a number of at most 1e+09"),
         (changed("y_0", ""), ":2: '', expected a number"),
         (changed("confidence", "high"), ":2: 'high', expected a number"),
-        (frames(1, 2), ":3: frame '2' behind frame '1': of a video or an image sequence"),
-        (frames(7, 7, 8), ":4: frame '8' behind frame '7': of a video or an image sequence"),
+        (frames(1, 2), ":3: frame '2' after frame '1': a video or an image sequence"),
+        (frames(7, 7, 8), ":4: frame '8' after frame '7': a video or an image sequence"),
     ],
 )
 def test_what_is_refused(text, message):
@@ -132,7 +132,7 @@ def test_what_is_refused(text, message):
     assert str(caught.value).startswith("a.csv" + message)
 
 
-def test_a_video_is_told_what_is_expected():
+def test_the_message_about_a_video_has_what_is_expected():
     with pytest.raises(InputError, match="expected the output of FaceLandmarkImg, one CSV file for each image"):
         parse_faces(frames(1, 2), "a.csv")
 

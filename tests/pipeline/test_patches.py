@@ -24,12 +24,12 @@ from tests import synthetic
 from tests.faces import face
 
 BIAS, LARGEST = 0.03, 0.35
-"""How far the pixels of a patch may be from where it says, on average and at most, in decoded pixels."""
+"""How far the pixels of a patch may be from where its matrix puts them, on average and at most, in decoded pixels."""
 ANGLES = (0, 30, -30, 60, -60, 90, -90, 137, 180)
 
 
 def chart(rows=100, cols=120, reduction_y=1.0, reduction_x=1.0):
-    """Return an image whose red and green say where a pixel is, in half pixels, and whose blue is full."""
+    """Return an image whose red and green encode where a pixel is, in half pixels, and whose blue is full."""
     pixels = np.full((rows, cols, 3), 255, dtype=np.uint8)
     pixels[..., 0] = 2 * np.arange(cols) + 1
     pixels[..., 1] = (2 * np.arange(rows) + 1)[:, None]
@@ -49,7 +49,7 @@ def pixel_centers(patch):
 
 
 def assert_pixels_are_where_they_should_be(patch, image):
-    """Compare where the patch says that its pixels are with what their colors say."""
+    """Compare the locations of the pixels by the patch's matrix with those in their colors."""
     decoded = patch.to_source(pixel_centers(patch)) * image.scale
     colors = patch.pixels.reshape(-1, 3).astype(np.float64)
     low, high = (corners(patch) * image.scale).min(axis=0), (corners(patch) * image.scale).max(axis=0)
@@ -69,12 +69,12 @@ def corners(patch):
 
 
 def from_source(patch, points):
-    """Turn points of the source image into points of a patch."""
+    """Map points of the source image to points of a patch."""
     return (points - patch.matrix[:, 2]) @ np.linalg.inv(patch.matrix[:, :2]).T
 
 
 @pytest.mark.parametrize("image", CHARTS.values(), ids=CHARTS)
-def test_a_whole_view_is_the_decoded_image(image):
+def test_a_whole_patch_is_the_decoded_image(image):
     patch = whole_patch(image)
     assert np.array_equal(patch.pixels, image.pixels)
     np.testing.assert_allclose(corners(patch)[[0, 3]], [[0, 0], [image.width, image.height]])
@@ -84,7 +84,7 @@ def test_a_whole_view_is_the_decoded_image(image):
 @pytest.mark.parametrize("image", CHARTS.values(), ids=CHARTS)
 @given(data=st.data())
 @settings(max_examples=40)
-def test_every_pixel_about_a_box_is_where_the_view_says(image, data):
+def test_every_pixel_about_a_box_is_where_the_patch_says(image, data):
     x, y = (data.draw(st.floats(-0.2, 0.8)) for _ in "xy")
     width, height = (data.draw(st.floats(0.25, 2)) for _ in "xy")
     margin = data.draw(st.sampled_from([0, 0.25, 0.75]))
@@ -137,7 +137,7 @@ def test_small_boxes_are_enlarged_and_large_ones_are_not():
         [1e9, 1e9, 1, 1],
     ],
 )
-def test_a_box_outside_of_the_image_has_no_view(box):
+def test_a_box_outside_of_the_image_has_no_patch(box):
     assert box_patch(chart(), np.array(box, dtype=np.float64), 0) is None
 
 
@@ -153,7 +153,7 @@ def test_a_box_far_larger_than_the_image_shows_all_of_it():
 
 @pytest.mark.parametrize("angle", ANGLES)
 @pytest.mark.parametrize("image", CHARTS.values(), ids=CHARTS)
-def test_every_pixel_of_a_rotated_patch_is_where_the_view_says(image, angle):
+def test_every_pixel_of_a_rotated_patch_is_where_the_patch_says(image, angle):
     size = np.array([image.width, image.height])
     for box in (np.array([0, 0, *size]), np.array([*(0.5 * size), *(0.4 * size)])):
         patch = rotated_patch(image, box, 0.2, angle)
@@ -172,7 +172,7 @@ def test_beyond_the_image_a_rotated_patch_is_black():
     assert not patch.pixels.reshape(-1, 3)[outside].any()
 
 
-def test_no_corner_is_lost_when_a_whole_image_is_turned():
+def test_no_corner_is_lost_when_a_whole_image_is_rotated():
     image = chart(120, 120)
     for angle in ANGLES:
         patch = rotated_patch(image, np.array([0, 0, 120.0, 120]), 0.21, angle)
@@ -205,7 +205,7 @@ def test_a_tilted_face_is_upright_in_its_rotated_patch(angle, x, eye_distance):
     np.testing.assert_allclose(patch.to_source(upright), tilted, atol=1e-6)
 
 
-def test_a_box_without_any_size_can_be_turned():
+def test_a_box_without_any_size_can_be_rotated():
     patch = rotated_patch(chart(), np.array([60, 50, 0.0, 0]), 0.25, 30)
     np.testing.assert_allclose(corners(patch).mean(axis=0), [60, 50])
     assert math.dist(*corners(patch)[:2]) == pytest.approx(2)
@@ -239,7 +239,7 @@ def place(patch, image):
 
 @given(rows=st.integers(1, 400), cols=st.integers(20, 400), number=st.integers(1, 9))
 @settings(max_examples=60)
-def test_tiles_cover_a_image_and_overlap_by_half(rows, cols, number):
+def test_tiles_cover_an_image_and_overlap_by_half(rows, cols, number):
     image = DecodedImage(np.zeros((rows, cols, 3), dtype=np.uint8), rows * 2, cols * 3)
     places = [place(tile, image) for tile in tiles(image, number)]
     side = math.ceil(max(rows, cols) / number)

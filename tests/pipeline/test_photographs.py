@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from pipeline.inputs.landmark_files import read_landmark_csv
+from pipeline.inputs.landmark_csv import read_landmark_csv
 from regions.landmarks import outer_eye_distance
 
 FOLDER = Path(os.environ.get("ATTPARSE_PHOTOGRAPHS", ""))

@@ -1,0 +1,144 @@
+"""The detectors of a run: what the fallback chain uses of them, and how they are opened on demand."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import RunError
+from pipeline.records import DetectorSettings
+from regions.landmarks import FloatArray
+
+MEDIAPIPE, DLIB = "mediapipe", "dlib"
+DETECTORS = (MEDIAPIPE, DLIB)
+
+
+class LandmarkDetector(Protocol):
+    """Finds the landmarks of all faces in an image."""
+
+    def find(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
+        """Return the landmarks ``(68, 2)`` of each face, in pixels of the RGB image `pixels` ``(rows, cols, 3)``."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+class FaceDetector(Protocol):
+    """Finds the boxes of all faces in an image."""
+
+    def find(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
+        """Return x, y, width, height of each face, in pixels of the RGB image `pixels` ``(rows, cols, 3)``."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+class Detectors:
+    """The detectors of a fallback chain; each one is opened when it is first used.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Those of `DETECTORS` to use, in the order in which they are tried.
+    open_mesh, open_faces : callable
+        Open MediaPipe's landmark detector and its face detector. `open_faces` returns None where
+        the installed release has no face detector.
+    open_dlib : callable
+        Opens dlib's landmark detector.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        *,
+        open_mesh: Callable[[], LandmarkDetector],
+        open_faces: Callable[[], FaceDetector | None],
+        open_dlib: Callable[[], LandmarkDetector],
+    ) -> None:
+        self.names = names
+        self._open_mesh, self._open_faces, self._open_dlib = open_mesh, open_faces, open_dlib
+        self._opened: list[LandmarkDetector | FaceDetector] = []
+
+    @functools.cached_property
+    def mesh(self) -> LandmarkDetector:
+        """The landmark detector of MediaPipe."""
+        detector = self._open_mesh()
+        self._opened.append(detector)
+        return detector
+
+    @functools.cached_property
+    def faces(self) -> FaceDetector | None:
+        """The face detector of MediaPipe, None where the installed release has none."""
+        detector = self._open_faces()
+        if detector is not None:
+            self._opened.append(detector)
+        return detector
+
+    @functools.cached_property
+    def dlib(self) -> LandmarkDetector:
+        """The landmark detector of dlib."""
+        detector = self._open_dlib()
+        self._opened.append(detector)
+        return detector
+
+    def close(self) -> None:
+        """Free the detectors that have been opened."""
+        while self._opened:
+            self._opened.pop().close()
+
+
+def open_detectors(settings: DetectorSettings) -> Detectors:
+    """Return the detectors that the settings name; libraries and models are loaded at their first use.
+
+    Raises
+    ------
+    RunError
+        If this machine has another version of mediapipe than the run was planned with.
+    """
+    check_installed(settings)
+    return Detectors(
+        settings.names,
+        open_mesh=lambda: _open_mesh(settings.landmarker),
+        open_faces=_open_faces,
+        open_dlib=lambda: _open_dlib(settings.dlib_model),
+    )
+
+
+def _open_mesh(landmarker: str | None) -> LandmarkDetector:
+    from pipeline.detection import mediapipe_detectors  # noqa: PLC0415 - takes a second
+
+    return mediapipe_detectors.open_mesh_detector(landmarker)
+
+
+def _open_faces() -> FaceDetector | None:
+    from pipeline.detection import mediapipe_detectors  # noqa: PLC0415 - takes a second
+
+    return mediapipe_detectors.open_face_detector()
+
+
+def _open_dlib(model: str | None) -> LandmarkDetector:
+    from pipeline.detection import dlib_detector  # noqa: PLC0415 - an extra
+
+    return dlib_detector.DlibLandmarks(model)
+
+
+def check_installed(settings: DetectorSettings) -> None:
+    """Check that a worker has the version of mediapipe that the run was planned with.
+
+    Raises
+    ------
+    RunError
+        If it has another one.
+    """
+    expected = settings.versions.get(MEDIAPIPE)
+    if expected is not None and (installed := importlib.metadata.version(MEDIAPIPE)) != expected:
+        raise RunError(f"this worker has mediapipe {installed}, expected {expected} as on the machine that started it")
