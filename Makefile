@@ -5,22 +5,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test style quality bench bench_training docs constraints clean
+.PHONY: help demo test test-fast style quality bench bench_training docs site constraints clean
 
 help:
-	@echo "make demo     set up, run the main job on a built-in sample, tell where to look"
-	@echo "make test     set up, run all tests"
-	@echo "make style    format and lint the code"
-	@echo "make quality  check format, lint, types and import directions, as CI does"
-	@echo "make bench    time each stage (other pictures: BENCH='--images DIR --labels F --bboxes F --points F')"
+	@echo "make demo       set up, build shards from a built-in sample, print where the report is"
+	@echo "make test       set up, run all tests in parallel, with coverage"
+	@echo "make test-fast  the same without the slow tests and without coverage"
+	@echo "make style      format and lint the code"
+	@echo "make quality    check format, lint, types and import directions, as CI does"
+	@echo "make bench      time each stage (other images: BENCH='--images DIR --labels F --bboxes F --points F')"
 	@echo "make bench_training  time the loader and a training step (BENCH='--data OUT --channels ...')"
-	@echo "make docs     draw the pictures of README.md and docs/ again"
+	@echo "make docs       draw the images of README.md and docs/ again"
+	@echo "make site       build the documentation site: site/index.html"
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/attparse demo --output $(DEMO_OUTPUT)
 
+# A file's tests stay in one process, as they share what its fixtures have built.
+PYTEST := $(BIN)/pytest --numprocesses=auto --dist=loadfile
+
 test: $(VENV)/dev.stamp
-	$(BIN)/pytest --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
+
+test-fast: $(VENV)/dev.stamp
+	$(PYTEST) -m "not slow"
 
 style: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
@@ -41,15 +49,21 @@ bench_training: $(VENV)/dev.stamp
 docs: $(VENV)/demo.stamp
 	$(BIN)/python tools/draw_docs.py
 
+site: $(VENV)/site.stamp
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+# Pins that still fit are kept; empty constraints.txt first to take the newest releases.
 constraints: $(VENV)/demo.stamp
 	$(BIN)/pip install --quiet uv
+	cp constraints.txt constraints.new
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-annotate --no-header \
 		--custom-compile-command "make constraints" setup.py -o constraints.new
 	$(BIN)/python tools/tidy_constraints.py constraints.new constraints.txt
 	rm constraints.new
 
 clean:
-	rm -rf $(VENV) *.egg-info
+	rm -rf $(VENV) site *.egg-info
 
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info[:2] <= (3, 12) or sys.exit("attparse needs Python 3.10 to 3.12, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
@@ -62,3 +76,7 @@ $(VENV)/demo.stamp: setup.py constraints.txt | $(VENV)/bin/pip
 $(VENV)/dev.stamp: setup.py constraints.txt | $(VENV)/bin/pip
 	$(INSTALL) -e ".[demo,dev,gcp,dlib,training]"
 	touch $(VENV)/demo.stamp $@
+
+$(VENV)/site.stamp: setup.py constraints.txt | $(VENV)/bin/pip
+	$(INSTALL) -e ".[site]"
+	touch $@

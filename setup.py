@@ -11,14 +11,16 @@ setup(
     packages=find_packages(include=["pipeline", "pipeline.*", "regions", "training"]),
     package_data={
         "pipeline.detection": ["*.npz"],
-        "pipeline.release": ["*.md"],
-        "pipeline.report": ["*.css"],
+        "pipeline.release": ["*.md", "*.png"],
+        "pipeline.report": ["*.css", "*.html.j2"],
         "regions": ["*.toml", "*.csv", "*.npz"],
     },
     python_requires=">=3.10,<3.13",
     install_requires=[
         "apache-beam>=2.72,<3",
+        "jinja2>=3.1",
         "mediapipe>=0.10.21",  # constraints.txt pins 0.10.21, the last release with its models inside the wheel
+        "msgspec>=0.19",
         "numpy>=1.26",
         "opencv-contrib-python>=4.11",  # the build that mediapipe requires: two cv2 builds overwrite each other
         "pillow>=11",
@@ -51,16 +53,21 @@ setup(
             "geopandas>=1.1",
             "hypothesis",
             "import-linter",
+            "ipykernel",
             "mlcroissant>=1.1",
             "mypy",
+            "nbclient",
+            "nbformat",
             "pre-commit",
             "pytest",
             "pytest-cov",
             "pytest-timeout",
+            "pytest-xdist",
             "ruff",
             "setuptools",
             "types-tqdm",
         ],
+        "site": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
     },
     entry_points={
         "console_scripts": [

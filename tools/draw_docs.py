@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 from PIL import Image
 
 from pipeline.cli import main as attparse
@@ -21,6 +22,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 NUM_FACES = 12
 WIDTH = 1200
 FACE = "mirrored.jpg"
+README_ATTRIBUTES = ("Bangs", "Eyeglasses", "Big_Nose", "Smiling", "Double_Chin", "Wearing_Earrings")
 PER_SHEET = 20
 """Attributes of a sheet."""
 
@@ -33,6 +35,7 @@ def main() -> None:
         images = make_sample(f"{folder}/sample", "").images
         sample = sample_with_all_attributes(images, celeba, Path(folder))
         draw_each_region(sample)
+        draw_row(sample, celeba, README_ATTRIBUTES)
         names = list(celeba.attributes)
         for number, start in enumerate(range(0, len(names), PER_SHEET), 1):
             part = names[start : start + PER_SHEET]
@@ -69,6 +72,13 @@ def draw_each_region(sample: StoredSample) -> None:
     """Draw each base region alone."""
     tiles = [tile(draw_regions(sample, only=region), region, "") for region in REGION_NAMES]
     save(contact_sheet(tiles, "The ten base regions", {}), "each_region")
+
+
+def draw_row(sample: StoredSample, table: AttributeTable, names: Sequence[str]) -> None:
+    """Draw the masks of a few attributes side by side."""
+    order = list(table.attributes)
+    faces = [tile(draw_mask(sample, order.index(name)), name, "").pixels for name in names]
+    save(Image.fromarray(np.hstack(faces)), "masks")
 
 
 def draw_attributes(sample: StoredSample, table: AttributeTable, names: Sequence[str], title: str, to: str) -> None:

@@ -1,15 +1,9 @@
-"""The Face Landmarker of MediaPipe's Tasks API.
-
-ATTPARSE_LANDMARKER names a model file, ``face_landmarker.task``; the tests that need it are skipped
-without one.
-"""
+"""The Face Landmarker of MediaPipe's Tasks API, where there is a model file (see tests/local_data.py)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,21 +16,20 @@ from pipeline.detection.landmark_map import FACE_MESH, LANDMARKER, load_mesh_map
 from pipeline.detection.mediapipe_detectors import FaceLandmarker, FaceMesh
 from pipeline.formats.manifest import read_manifest
 from regions.landmarks import MIRROR
+from tests.local_data import LANDMARKER_FILE, SKIP_WITHOUT_LANDMARKER
 from tests.photograph import distance, photograph, portrait, shift_when_enlarged
 
-MODEL = Path(os.environ.get("ATTPARSE_LANDMARKER", ""))
 LIMIT = 8
 
 
 def needs_model(test):
     """Mark a test that needs a model file."""
-    skip = pytest.mark.skipif("ATTPARSE_LANDMARKER" not in os.environ, reason="ATTPARSE_LANDMARKER is not set")
-    return pytest.mark.landmarker(skip(test))
+    return pytest.mark.landmarker(SKIP_WITHOUT_LANDMARKER(test))
 
 
 @pytest.fixture(scope="module")
 def landmarker():
-    detector = FaceLandmarker(MODEL.read_bytes())
+    detector = FaceLandmarker(LANDMARKER_FILE.read_bytes())
     yield detector
     detector.close()
 
@@ -78,9 +71,9 @@ def test_an_image_without_a_face(landmarker):
 
 @needs_model
 def test_a_run_with_a_model_file(sample, tmp_path, capsys):
-    content = MODEL.read_bytes()
+    content = LANDMARKER_FILE.read_bytes()
     assert run_over(sample, tmp_path / "mesh") == 0
-    assert run_over(sample, tmp_path / "out", f"--landmarker={MODEL}") == 0
+    assert run_over(sample, tmp_path / "out", f"--landmarker={LANDMARKER_FILE}") == 0
     digest = hashlib.sha256(content).hexdigest()
     known = digest in model_files.KNOWN_LANDMARKERS
     assert ("is not the model file that the landmark map was fitted for" in capsys.readouterr().err) is not known
