@@ -11,7 +11,7 @@ setup(
     packages=find_packages(include=["pipeline", "pipeline.*", "regions", "training"]),
     package_data={
         "pipeline.detection": ["*.npz"],
-        "pipeline.release": ["*.md"],
+        "pipeline.release": ["*.md", "*.png"],
         "pipeline.report": ["*.css"],
         "regions": ["*.toml", "*.csv", "*.npz"],
     },
