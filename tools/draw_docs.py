@@ -18,9 +18,11 @@ from regions.attributes import AttributeTable, load_packaged_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.polygons import REGION_NAMES
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+RELEASE_SHEET = ROOT / "pipeline" / "release" / "contact_sheet.png"
 NUM_FACES = 12
-WIDTH = 1200
+WIDTH, RELEASE_WIDTH = 1200, 960
 FACE = "mirrored.jpg"
 README_ATTRIBUTES = ("Bangs", "Eyeglasses", "Big_Nose", "Smiling", "Double_Chin", "Wearing_Earrings")
 PER_SHEET = 20
@@ -51,8 +53,17 @@ def draw_varied_faces(folder: Path) -> None:
     attparse(["demo", f"--output={folder}/run"])
     write_preview(f"{folder}/run", str(large), NUM_FACES)
     with Image.open(large) as sheet:
-        size = WIDTH, round(sheet.height * WIDTH / sheet.width)
-        save(sheet.convert("RGB").resize(size, Image.Resampling.LANCZOS), "regions")
+        large_sheet = sheet.convert("RGB")
+    save(resized(large_sheet, WIDTH), "regions")
+    # A palette keeps the file that every release ships small.
+    resized(large_sheet, RELEASE_WIDTH).quantize(256, kmeans=2, dither=Image.Dither.NONE).save(
+        RELEASE_SHEET, optimize=True
+    )
+
+
+def resized(image: Image.Image, width: int) -> Image.Image:
+    """Return an image at another width, in its proportions."""
+    return image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
 
 
 def sample_with_all_attributes(images: str, table: AttributeTable, folder: Path) -> StoredSample:

@@ -10,13 +10,13 @@ from typing import Any
 from pipeline.formats.dataset_json import DatasetFile
 from pipeline.release.dataset_card import (
     BIASES,
-    CITATION,
     LIMITATIONS,
     PROTOCOL,
     SENSITIVE,
-    SOURCE_URL,
     USES,
+    citations,
     release_name,
+    source_license,
     source_name,
 )
 from pipeline.release.release_json import CONTACT_SHEET, LANDMARKS, LICENSE, REJECTS, TABLE, FileEntry
@@ -65,10 +65,10 @@ CONTEXT = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-"""The context that Croissant 1.1 asks for, word by word."""
+"""The context that Croissant 1.1 prescribes, verbatim."""
 
 PARQUET = ["application/vnd.apache.parquet", "application/x-parquet"]
-"""The registered type, and the one that mlcroissant reads."""
+"""The registered media type, and the one that mlcroissant recognizes."""
 FORMATS: dict[str, str | list[str]] = {
     "parquet": PARQUET,
     "csv": "text/csv",
@@ -87,25 +87,27 @@ def describe_croissant(
 
     Parameters
     ----------
-    dataset : mapping
-        Content of the run's dataset.json.
-    files : mapping of str to mapping
-        ``bytes`` and ``sha256`` of the files to list, by name.
+    dataset : DatasetFile
+        Of the run.
+    files : mapping of str to FileEntry
+        The files to list, by name.
     url : str or None
-        Where the release will be found; without it, the page of the data set that it was made from.
+        Where the release will be published; without it, the page of the source data set, if that is named.
     creator : str or None
+        Who publishes it.
     """
     shards = [name for name in files if name.endswith(".tar")]
     document = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "name": release_name(dataset),
-        "description": f"Where each attribute of {source_name(dataset)}'s images lies: landmarks, region polygons"
-        f"{' and weak attribute masks' if shards else ''}, made by rules from detected landmarks. It holds no images.",
+        "description": f"Where each attribute lies in the images of {source_name(dataset)}: landmarks, region polygons"
+        f"{' and weak attribute masks' if shards else ''}, derived by rules from detected landmarks. It contains no"
+        " images.",
         "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
-        "citeAs": CITATION,
-        "license": SOURCE_URL,
-        "url": url or SOURCE_URL,
+        "citeAs": " ".join(citations(dataset)),
+        "license": source_license(dataset),
+        **({"url": page} if (page := url or dataset.source.url) else {}),
         "version": "1.0.0",
         "datePublished": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "keywords": ["face attributes", "facial landmarks", "segmentation", "weak labels"],
@@ -120,9 +122,9 @@ def describe_croissant(
 def _responsible_ai(dataset: DatasetFile) -> dict[str, Any]:
     source = source_name(dataset)
     return {
-        "rai:dataCollection": f"No data was collected: all was derived from {source}'s images and labels.",
+        "rai:dataCollection": f"No data was collected: everything was derived from the images and labels of {source}.",
         "rai:dataCollectionType": ["Secondary Data analysis"],
-        "rai:dataCollectionMissingData": f"{REJECTS} lists the images for which nothing could be made, and why.",
+        "rai:dataCollectionMissingData": f"{REJECTS} lists the images without usable landmarks, with the reason.",
         "rai:dataAnnotationProtocol": PROTOCOL,
         "rai:annotationsPerItem": "1",
         "rai:machineAnnotationTools": [f"{name} {value}" for name, value in dataset.versions.items()],
@@ -136,16 +138,16 @@ def _responsible_ai(dataset: DatasetFile) -> dict[str, Any]:
 def _file_object(name: str, file: FileEntry) -> dict[str, Any]:
     descriptions = {
         LANDMARKS: "GeoParquet: landmarks, crop box and region polygons of each image.",
-        REJECTS: "Images for which nothing could be made, and why.",
-        TABLE: "Which regions each attribute is seen in.",
-        LICENSE: "On what terms the release may be used.",
-        CONTACT_SHEET: "The ten regions, drawn over an image in the public domain.",
+        REJECTS: "Images without usable landmarks, with the reason.",
+        TABLE: "The regions of each attribute.",
+        LICENSE: "Terms of use.",
+        CONTACT_SHEET: "The ten regions drawn over a public-domain image.",
     }
     return {
         "@type": "cr:FileObject",
         "@id": name,
         "name": name.rpartition("/")[2],
-        "description": descriptions.get(name, "Masks and description of each image, as WebDataset."),
+        "description": descriptions.get(name, "Masks and JSON description of each image, as WebDataset."),
         "contentUrl": name,
         "contentSize": f"{file.bytes} B",
         "encodingFormat": FORMATS[name.rpartition(".")[2]],
@@ -197,10 +199,10 @@ def _column(file: str, name: str, data_type: str, description: str, shape: str |
 
 def _landmarks(dataset: DatasetFile) -> dict[str, Any]:
     columns = [
-        ("image_id", TEXT, "The image, as the source's label file names it.", None),
-        ("key", TEXT, "Name of its sample in the mask shards.", None),
+        ("image_id", TEXT, "Image id in the label file of the source data set.", None),
+        ("key", TEXT, "Name of the sample in the mask shards.", None),
         ("split", TEXT, "train, val or test.", None),
-        ("shard", TEXT, "The shard that it lies in.", None),
+        ("shard", TEXT, "The shard of the sample.", None),
         ("landmark_source", TEXT, "How the landmarks were found; five_points is weak.", None),
         ("landmarks", FLOAT, "68 iBUG landmarks x, y, in pixels of the source image.", str(2 * NUM_LANDMARKS)),
         ("crop", INTEGER, "x0, y0, x1, y1 of the face crop, in pixels of the source image.", "4"),
@@ -218,13 +220,13 @@ def _landmarks(dataset: DatasetFile) -> dict[str, Any]:
 
 def _rejects() -> dict[str, Any]:
     columns = [
-        ("image_id", "The image, as the source's label file names it."),
+        ("image_id", "Image id in the label file of the source data set."),
         ("split", "train, val or test."),
-        ("reason", "One word."),
+        ("reason", "Reject reason, one word."),
         ("detail", "What was found."),
     ]
     fields = [_column(REJECTS, name, TEXT, description) for name, description in columns]
-    return _record_set("rejects", "Images for which nothing could be made.", fields, "image_id")
+    return _record_set("rejects", "Images without usable landmarks.", fields, "image_id")
 
 
 def _of_shards() -> list[dict[str, Any]]:
@@ -244,10 +246,12 @@ def _of_shards() -> list[dict[str, Any]]:
         }
 
     key = "Name of the sample, as in landmarks.parquet."
-    planes = "Eight masks to a plane, the first attribute in the highest bit; the planes below each other."
+    packed = (
+        "Packed masks: eight attributes per bit plane, the first in the highest bit; bit planes stacked vertically."
+    )
     masks = [
         member("masks", "key", "mask-files", TEXT, key),
-        member("masks", "masks", "mask-files", ["sc:ImageObject", "cr:SegmentationMask"], planes),
+        member("masks", "masks", "mask-files", ["sc:ImageObject", "cr:SegmentationMask"], packed),
     ]
     descriptions = [
         member("descriptions", "key", "json-files", TEXT, key),
@@ -257,5 +261,5 @@ def _of_shards() -> list[dict[str, Any]]:
     ]
     return [
         _record_set("masks", "Packed attribute masks of each image.", masks, "key"),
-        _record_set("descriptions", "What is known of each image.", descriptions, "key"),
+        _record_set("descriptions", "JSON description of each image.", descriptions, "key"),
     ]

@@ -1,4 +1,4 @@
-"""``attparse release``: what a run made, without any image, for others to join with their own images."""
+"""``attparse release``: what a run made, without its images, for others to join with their own copy."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import csv
 import io
 import json
 import logging
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import msgspec
@@ -22,10 +20,7 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.building.annotate import SampleMaker, Stopwatch, encode_packed_masks
-from pipeline.building.run import run
 from pipeline.building.shard import SampleWriter
-from pipeline.demo import make_sample
-from pipeline.drawing.preview import write_preview
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.manifest import landmark_rows, read_manifest
@@ -33,7 +28,7 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import JSON, MASKS, StoredSample, read_samples
 from pipeline.records import Crop, FloatRows
 from pipeline.release.croissant import describe_croissant
-from pipeline.release.dataset_card import write_card, write_license
+from pipeline.release.dataset_card import dataset_card, license_text, packaged
 from pipeline.release.geoparquet import COLUMNS, landmark_schema, landmark_table
 from pipeline.release.release_json import (
     CARD,
@@ -109,13 +104,13 @@ def release(config: ReleaseConfig) -> dict[str, FileEntry]:
 
     Returns
     -------
-    dict of str to dict
+    dict of str to FileEntry
         Size and hash of each file, by name.
 
     Raises
     ------
     InputError
-        If the run has faults, the folder is not empty or can't be written, or scikit-image is not installed.
+        If the run has faults, or the folder is not empty or cannot be written.
     """
     dataset = read_dataset_file(config.output)
     _check_folder(config)
@@ -126,9 +121,9 @@ def release(config: ReleaseConfig) -> dict[str, FileEntry]:
         row_groups = _write_samples(config, dataset, table, files)
         _write_rejects(config.output, dataset, files)
         files.write(TABLE, table_as_toml(dataset.attribute_table).encode())
-        files.write(CONTACT_SHEET, _draw_contact_sheet())
-        files.write(LICENSE, write_license(dataset))
-        files.write(CARD, write_card(dataset, files.known, config.resolution, config.without_labels))
+        files.write(CONTACT_SHEET, packaged(CONTACT_SHEET))
+        files.write(LICENSE, license_text(dataset))
+        files.write(CARD, dataset_card(dataset, files.known, config.resolution, config.without_labels))
         files.write(CROISSANT, describe_croissant(dataset, files.known, config.url, config.creator))
         description = ReleaseFile(
             release_version=RELEASE_VERSION,
@@ -250,19 +245,3 @@ def _as_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([row[name] or "" for name in REJECT_COLUMNS] for row in rows)
     return text.getvalue().encode()
-
-
-def _draw_contact_sheet() -> bytes:
-    """Draw the ten regions over the built-in sample: the release must show no face of the data set."""
-    log.info("drawing the contact sheet from the built-in sample")
-    with tempfile.TemporaryDirectory() as scratch:
-        output = str(Path(scratch) / "out")
-        level = log.level
-        log.setLevel(logging.WARNING)
-        try:
-            run(replace(make_sample(str(Path(scratch) / "sample"), output), beam_options=("--direct_num_workers=1",)))
-        finally:
-            log.setLevel(level)
-        sheet = Path(scratch) / "sheet.png"
-        write_preview(output, str(sheet), 12)
-        return sheet.read_bytes()
