@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.detection.detectors import DLIB, MEDIAPIPE, Detectors
-from pipeline.detection.patches import Patch, box_patch, rotated_patch, tiles, whole_patch
+from pipeline.detection.face_search import FaceSearch, FacesOfSource
 from pipeline.images import DecodedImage
 from pipeline.records import ImageRow
 from pipeline.vocabulary import (
     DLIB_DETECTOR,
-    FACE_DETECTOR,
     FIVE_POINTS,
     GIVEN,
-    HINTED_BOX,
     NO_FACE,
-    ROTATED,
-    TILES,
-    WHOLE_IMAGE,
     WRONG_FACE,
     LandmarkSource,
     RejectReason,
@@ -29,7 +24,6 @@ from regions.landmarks import (
     FloatArray,
     eye_line_angle,
     face_size,
-    five_points,
     landmarks_from_five_points,
     landmarks_in_box,
 )
@@ -38,28 +32,8 @@ from regions.quality import hint_distance, hint_mismatch, plausibility_problem
 DETECTION_VERSION = 2
 """Increased whenever the fallback chain finds other landmarks, so that existing shards are rebuilt."""
 
-BOX_MARGINS = (0.25, 0.75)
-"""Margins of the patches about a face box, in sizes of the box, tried in order."""
 POINTS_BOX_SIDE = 2.2
 """Side of the face box about five points, in multiples of the longer side of the box they span."""
-TILES_PER_SIDE = (2, 4, 8)
-"""Tile sizes, as the number of tile sides in the longer side of the image, tried in order."""
-MIN_TILE = 96
-"""Side of the smallest tile, in pixels of the image: a face in a smaller one is too small to use."""
-ROTATIONS = (30, -30, 60, -60)
-"""Rotations of an image in degrees, tried in order."""
-MAX_UPRIGHT_TILT = 25
-"""A face that is tilted by more, in degrees, is detected again in a patch where it is upright."""
-ROTATED_MARGIN = 0.2
-"""Margin about a rotated image, in its longer sides, so that no corner is cut off."""
-MIN_TRUSTED_SIZE = 0.12
-"""Without a hint, a smaller face must be confirmed. In longer sides of the image."""
-MAX_CHANGE = 0.12
-"""Largest mean distance between two detections of the same face, in face sizes.
-
-In photographs reduced to 12 pixels between the eyes, all true faces change by less when they are
-detected again; of the detections in noise, one in thirty does.
-"""
 
 
 class DetectedFace(NamedTuple):
@@ -105,6 +79,7 @@ class FallbackChain:
 
     def __init__(self, detectors: Detectors) -> None:
         self._detectors = detectors
+        self._search = FaceSearch(detectors)
 
     def close(self) -> None:
         """Free the detectors that have been opened."""
@@ -146,7 +121,7 @@ class FallbackChain:
             return DetectionFailure(WRONG_FACE, problems[0], guess)
         return DetectionFailure(NO_FACE, "no detector found a face", guess)
 
-    def _sources(self, image: DecodedImage, row: ImageRow) -> Iterator[tuple[LandmarkSource, Iterable[FloatArray]]]:
+    def _sources(self, image: DecodedImage, row: ImageRow) -> Iterator[FacesOfSource]:
         """Yield each landmark source and the faces it finds, in source pixels; each source runs only when reached."""
         if row.landmarks is not None:
             yield GIVEN, [row.landmarks.astype(np.float64)]
@@ -158,87 +133,11 @@ class FallbackChain:
         if row.points is not None:
             yield FIVE_POINTS, [landmarks_from_five_points(row.points.astype(np.float64))]
 
-    def _mediapipe_sources(
-        self, image: DecodedImage, row: ImageRow
-    ) -> Iterator[tuple[LandmarkSource, Iterable[FloatArray]]]:
+    def _mediapipe_sources(self, image: DecodedImage, row: ImageRow) -> Iterator[FacesOfSource]:
         box = hinted_box(row)
         if box is None:
-            yield from self._search(image)
-            return
-        tilt = 0.0 if row.points is None else eye_line_angle(row.points)
-        upright = abs(tilt) <= MAX_UPRIGHT_TILT
-        if upright:
-            for margin in BOX_MARGINS:
-                found = self._find(box_patch(image, box, margin))
-                yield HINTED_BOX, found if row.points is not None else self._upright(image, found)
-        for angle in ROTATIONS if upright else (tilt, *ROTATIONS):
-            yield ROTATED, self._find(rotated_patch(image, box, BOX_MARGINS[0], angle))
-        whole = whole_patch(image)
-        yield WHOLE_IMAGE, self._find(whole)
-        yield FACE_DETECTOR, self._find_in_boxes(image, self._boxes(whole))
-
-    def _search(self, image: DecodedImage) -> Iterator[tuple[LandmarkSource, Iterable[FloatArray]]]:
-        """Search the whole image, from the cheapest to the most thorough source; doubtful faces must be confirmed."""
-        whole = whole_patch(image)
-        yield WHOLE_IMAGE, self._confirm_doubtful(image, whole)
-        yield FACE_DETECTOR, self._confirm(image, self._find_in_boxes(image, self._boxes(whole)))
-        for per_side in TILES_PER_SIDE:
-            if max(image.pixels.shape) >= per_side * MIN_TILE:
-                boxes = [box for tile in tiles(image, per_side) for box in self._boxes(tile)]
-                yield TILES, self._confirm(image, self._find_in_boxes(image, boxes))
-        for angle in ROTATIONS:
-            patch = rotated_patch(image, np.array([0, 0, image.width, image.height]), ROTATED_MARGIN, angle)
-            yield ROTATED, self._confirm(image, self._find(patch))
-
-    def _find(self, patch: Patch | None) -> list[FloatArray]:
-        """Return the landmarks of the faces in a patch, in source pixels."""
-        return [] if patch is None else [patch.to_source(face) for face in self._detectors.mesh.find(patch.pixels)]
-
-    def _boxes(self, patch: Patch) -> list[FloatArray]:
-        """Return the boxes of the faces in a patch, in source pixels."""
-        detector = self._detectors.faces
-        if detector is None:
-            return [_box_about(face) for face in self._find(patch)]
-        return [patch.box_to_source(box) for box in detector.find(patch.pixels)]
-
-    def _find_in_boxes(self, image: DecodedImage, boxes: Iterable[FloatArray]) -> Iterator[FloatArray]:
-        """Yield the faces found in patches about boxes, each face once even where several boxes contain it."""
-        found: list[FloatArray] = []
-        for box in boxes:
-            for margin in BOX_MARGINS:
-                for face in self._find(box_patch(image, box, margin)):
-                    if not any(_change(face, other) <= MAX_CHANGE for other in found):
-                        found.append(face)
-                        yield face
-
-    def _upright(self, image: DecodedImage, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
-        """Yield faces, tilted ones as detected in an upright patch, where FaceMesh is more reliable."""
-        for face in faces:
-            tilted = abs(_tilt(face)) > MAX_UPRIGHT_TILT
-            again = self._look_again(image, face, BOX_MARGINS[0]) if tilted else None
-            yield face if again is None else again
-
-    def _confirm_doubtful(self, image: DecodedImage, patch: Patch) -> Iterator[FloatArray]:
-        """Yield the faces in a patch; small and tilted ones only if a second detection confirms them."""
-        for face in self._find(patch):
-            size = face_size(face) / max(image.width, image.height)
-            if size >= MIN_TRUSTED_SIZE and abs(_tilt(face)) <= MAX_UPRIGHT_TILT:
-                yield face
-            else:
-                yield from self._confirm(image, [face])
-
-    def _confirm(self, image: DecodedImage, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
-        """Yield faces as detected upright in a narrow patch, if detection in a wider patch gives the same landmarks."""
-        for face in faces:
-            near = self._look_again(image, face, BOX_MARGINS[0])
-            far = None if near is None else self._look_again(image, near, BOX_MARGINS[1])
-            if near is not None and far is not None and _change(near, far) <= MAX_CHANGE:
-                yield near
-
-    def _look_again(self, image: DecodedImage, face: FloatArray, margin: float) -> FloatArray | None:
-        """Return a face as detected in a patch where it is upright, None if it is not detected there."""
-        patch = rotated_patch(image, _box_about(face), margin, _tilt(face))
-        return min(self._find(patch), key=lambda other: _change(other, face), default=None)
+            return self._search.whole_image(image)
+        return self._search.about_box(image, box, None if row.points is None else eye_line_angle(row.points))
 
 
 def hinted_box(row: ImageRow) -> FloatArray | None:
@@ -250,20 +149,6 @@ def hinted_box(row: ImageRow) -> FloatArray | None:
     low, high = row.points.min(axis=0), row.points.max(axis=0)
     side = POINTS_BOX_SIDE * float((high - low).max())
     return np.array([*((low + high) / 2 - side / 2), side, side])
-
-
-def _box_about(face: FloatArray) -> FloatArray:
-    low, high = face.min(axis=0), face.max(axis=0)
-    return np.concatenate([low, high - low])
-
-
-def _tilt(face: FloatArray) -> float:
-    return eye_line_angle(five_points(face))
-
-
-def _change(one: FloatArray, other: FloatArray) -> float:
-    """Return the mean distance between the landmarks of two detections, in face sizes."""
-    return float(np.linalg.norm(one - other, axis=1).mean()) / max(face_size(one), 1e-9)
 
 
 def _problem(landmark_source: LandmarkSource, landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> str | None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.detection.face_search import BOX_MARGINS, ROTATIONS, FaceSearch
 from pipeline.detection.fallback_chain import (
-    BOX_MARGINS,
-    ROTATIONS,
     DetectedFace,
     DetectionFailure,
     FallbackChain,
@@ -315,9 +314,9 @@ def test_what_the_face_detector_finds_must_be_found_again_too():
 
 def test_a_face_that_two_boxes_show_is_one_face():
     near, far = face(x=70, y=70, eye_distance=20), face(x=180, y=180, eye_distance=20)
-    chain = chain_of(FakeMesh(IMAGE, [near, far]))
+    search = FaceSearch(detectors_of(FakeMesh(IMAGE, [near, far]), NotAsked(), NotAsked()))
     boxes = [box_about(near), box_about(near + 2), box_about(far), box_about(near)]
-    found = list(chain._find_in_boxes(IMAGE, boxes))
+    found = list(search.in_boxes(IMAGE, boxes))
     assert len(found) == 2
     np.testing.assert_allclose(found, [near, far], atol=1)
 

@@ -1,0 +1,151 @@
+"""Searching an image for faces with MediaPipe's detectors: in which patches, and which detections are trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from pipeline.detection.detectors import Detectors
+from pipeline.detection.patches import Patch, box_patch, rotated_patch, tiles, whole_patch
+from pipeline.images import DecodedImage
+from pipeline.vocabulary import FACE_DETECTOR, HINTED_BOX, ROTATED, TILES, WHOLE_IMAGE, LandmarkSource
+from regions.landmarks import FloatArray, eye_line_angle, face_size, five_points
+
+BOX_MARGINS = (0.25, 0.75)
+"""Margins of the patches about a face box, in sizes of the box, tried in order."""
+TILES_PER_SIDE = (2, 4, 8)
+"""Tile sizes, as the number of tile sides in the longer side of the image, tried in order."""
+MIN_TILE = 96
+"""Side of the smallest tile, in pixels of the image: a face in a smaller one is too small to use."""
+ROTATIONS = (30, -30, 60, -60)
+"""Rotations of an image in degrees, tried in order."""
+MAX_UPRIGHT_TILT = 25
+"""A face that is tilted by more, in degrees, is detected again in a patch where it is upright."""
+ROTATED_MARGIN = 0.2
+"""Margin about a rotated image, in its longer sides, so that no corner is cut off."""
+MIN_TRUSTED_SIZE = 0.12
+"""Without a hint, a smaller face must be confirmed. In longer sides of the image."""
+MAX_CHANGE = 0.12
+"""Largest mean distance between two detections of the same face, in face sizes.
+
+In photographs reduced to 12 pixels between the eyes, all true faces change by less when they are
+detected again; of the detections in noise, one in thirty does.
+"""
+
+FacesOfSource = tuple[LandmarkSource, Iterable[FloatArray]]
+"""A landmark source and the landmarks ``(68, 2)`` of the faces it finds, in pixels of the source image."""
+
+
+class FaceSearch:
+    """Searches images for faces with the mesh and the face detector of MediaPipe.
+
+    Parameters
+    ----------
+    detectors : Detectors
+    """
+
+    def __init__(self, detectors: Detectors) -> None:
+        self._detectors = detectors
+
+    def about_box(self, image: DecodedImage, box: FloatArray, tilt: float | None) -> Iterator[FacesOfSource]:
+        """Yield the faces about a box, then those in the whole image; each source runs only when reached.
+
+        Parameters
+        ----------
+        image : DecodedImage
+        box : ndarray (4,)
+            x, y, width, height in pixels of the source image.
+        tilt : float or None
+            Angle of the face's eye line in degrees, None if unknown.
+        """
+        upright = tilt is None or abs(tilt) <= MAX_UPRIGHT_TILT
+        if upright:
+            for margin in BOX_MARGINS:
+                found = self._find(box_patch(image, box, margin))
+                yield HINTED_BOX, self._upright(image, found) if tilt is None else found
+        for angle in ROTATIONS if tilt is None or upright else (tilt, *ROTATIONS):
+            yield ROTATED, self._find(rotated_patch(image, box, BOX_MARGINS[0], angle))
+        whole = whole_patch(image)
+        yield WHOLE_IMAGE, self._find(whole)
+        yield FACE_DETECTOR, self.in_boxes(image, self._boxes(whole))
+
+    def whole_image(self, image: DecodedImage) -> Iterator[FacesOfSource]:
+        """Yield the faces in an image, from the cheapest to the most thorough source; each runs only when reached.
+
+        As no hint supports them, small and tilted faces must be confirmed by a second detection.
+        """
+        whole = whole_patch(image)
+        yield WHOLE_IMAGE, self._confirm_doubtful(image, whole)
+        yield FACE_DETECTOR, self._confirm(image, self.in_boxes(image, self._boxes(whole)))
+        for per_side in TILES_PER_SIDE:
+            if max(image.pixels.shape) >= per_side * MIN_TILE:
+                boxes = [box for tile in tiles(image, per_side) for box in self._boxes(tile)]
+                yield TILES, self._confirm(image, self.in_boxes(image, boxes))
+        for angle in ROTATIONS:
+            patch = rotated_patch(image, np.array([0, 0, image.width, image.height]), ROTATED_MARGIN, angle)
+            yield ROTATED, self._confirm(image, self._find(patch))
+
+    def _find(self, patch: Patch | None) -> list[FloatArray]:
+        """Return the landmarks of the faces in a patch, in source pixels."""
+        return [] if patch is None else [patch.to_source(face) for face in self._detectors.mesh.find(patch.pixels)]
+
+    def _boxes(self, patch: Patch) -> list[FloatArray]:
+        """Return the boxes of the faces in a patch, in source pixels."""
+        detector = self._detectors.faces
+        if detector is None:
+            return [_box_about(face) for face in self._find(patch)]
+        return [patch.box_to_source(box) for box in detector.find(patch.pixels)]
+
+    def in_boxes(self, image: DecodedImage, boxes: Iterable[FloatArray]) -> Iterator[FloatArray]:
+        """Yield the faces found in patches about boxes, each face once even where several boxes contain it."""
+        found: list[FloatArray] = []
+        for box in boxes:
+            for margin in BOX_MARGINS:
+                for face in self._find(box_patch(image, box, margin)):
+                    if not any(_change(face, other) <= MAX_CHANGE for other in found):
+                        found.append(face)
+                        yield face
+
+    def _upright(self, image: DecodedImage, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
+        """Yield faces, tilted ones as detected in an upright patch, where FaceMesh is more reliable."""
+        for face in faces:
+            tilted = abs(_tilt(face)) > MAX_UPRIGHT_TILT
+            again = self._look_again(image, face, BOX_MARGINS[0]) if tilted else None
+            yield face if again is None else again
+
+    def _confirm_doubtful(self, image: DecodedImage, patch: Patch) -> Iterator[FloatArray]:
+        """Yield the faces in a patch; small and tilted ones only if a second detection confirms them."""
+        for face in self._find(patch):
+            size = face_size(face) / max(image.width, image.height)
+            if size >= MIN_TRUSTED_SIZE and abs(_tilt(face)) <= MAX_UPRIGHT_TILT:
+                yield face
+            else:
+                yield from self._confirm(image, [face])
+
+    def _confirm(self, image: DecodedImage, faces: Iterable[FloatArray]) -> Iterator[FloatArray]:
+        """Yield faces as detected upright in a narrow patch, if detection in a wider patch gives the same landmarks."""
+        for face in faces:
+            near = self._look_again(image, face, BOX_MARGINS[0])
+            far = None if near is None else self._look_again(image, near, BOX_MARGINS[1])
+            if near is not None and far is not None and _change(near, far) <= MAX_CHANGE:
+                yield near
+
+    def _look_again(self, image: DecodedImage, face: FloatArray, margin: float) -> FloatArray | None:
+        """Return a face as detected in a patch where it is upright, None if it is not detected there."""
+        patch = rotated_patch(image, _box_about(face), margin, _tilt(face))
+        return min(self._find(patch), key=lambda other: _change(other, face), default=None)
+
+
+def _box_about(face: FloatArray) -> FloatArray:
+    low, high = face.min(axis=0), face.max(axis=0)
+    return np.concatenate([low, high - low])
+
+
+def _tilt(face: FloatArray) -> float:
+    return eye_line_angle(five_points(face))
+
+
+def _change(one: FloatArray, other: FloatArray) -> float:
+    """Return the mean distance between the landmarks of two detections, in face sizes."""
+    return float(np.linalg.norm(one - other, axis=1).mean()) / max(face_size(one), 1e-9)
