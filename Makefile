@@ -50,7 +50,7 @@ docs: $(VENV)/demo.stamp
 	$(BIN)/python tools/draw_docs.py
 
 site: $(VENV)/site.stamp
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 # Pins that still fit are kept; empty constraints.txt first to take the newest releases.
