@@ -11,16 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from regions.landmarks import (
-    EYE_TO_MOUTH,
-    LEFT_EYE,
-    LEFT_MOUTH_CORNER,
-    NOSE_TIP,
-    RIGHT_EYE,
-    RIGHT_MOUTH_CORNER,
     FloatArray,
     apply_similarity,
     eye_centers,
     face_size,
+    face_sizes,
     fit_similarity,
     five_points,
     mean_shape,
@@ -108,20 +103,26 @@ def fit_shape(landmarks: FloatArray) -> ShapeFit:
 
 
 def points_error(landmarks: FloatArray, points: FloatArray) -> float:
-    """Return the mean distance to five given points ``(5, 2)``, in face sizes."""
-    distance = np.linalg.norm(five_points(landmarks) - points, axis=1).mean()
-    return float(distance) / max(face_size(landmarks), 1e-9)
+    """Return `points_errors` of a single face ``(68, 2)`` and its points ``(5, 2)``."""
+    return float(points_errors(landmarks, points))
 
 
 def points_errors(landmarks: FloatArray, points: FloatArray) -> FloatArray:
-    """Return `points_error` of many faces ``(n,)``, of landmarks ``(n, 68, 2)`` and points ``(n, 5, 2)``."""
-    eyes = landmarks[:, [LEFT_EYE, RIGHT_EYE]].mean(axis=2)
-    corners = landmarks[:, [NOSE_TIP, LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER]]
-    own = np.concatenate([eyes, corners], axis=1)
-    eye_distance = np.linalg.norm(eyes[:, 1] - eyes[:, 0], axis=1)
-    eye_to_mouth = np.linalg.norm(own[:, 3:].mean(axis=1) - eyes.mean(axis=1), axis=1)
-    sizes = np.maximum(eye_distance, eye_to_mouth / EYE_TO_MOUTH)
-    errors: FloatArray = np.linalg.norm(own - points, axis=2).mean(axis=1) / np.maximum(sizes, 1e-9)
+    """Return the mean distance of each face to five given points, in face sizes.
+
+    Parameters
+    ----------
+    landmarks : ndarray (..., 68, 2)
+        In pixels of the image.
+    points : ndarray (..., 5, 2)
+        Eye centers, nose tip, mouth corners, in the same pixels.
+
+    Returns
+    -------
+    ndarray (...) float64
+    """
+    distances = np.linalg.norm(five_points(landmarks) - points, axis=-1).mean(axis=-1)
+    errors: FloatArray = distances.astype(np.float64) / np.maximum(face_sizes(landmarks), 1e-9)
     return errors
 
 
