@@ -81,7 +81,7 @@ class FaceFrame:
 
     def to_face(self, points: FloatArray) -> FloatArray:
         """Convert image points ``(..., 2)``, in pixels, to face coordinates, in eye distances."""
-        return ((points - self.origin) @ np.stack(self.axes, axis=1)) / (self.scale * self.squared_length)
+        return ((points - self.origin) @ np.ascontiguousarray(self.axes.T)) / (self.scale * self.squared_length)
 
     def to_image(self, points: FloatArray) -> FloatArray:
         """Convert face coordinates ``(..., 2)`` to image points, in pixels."""

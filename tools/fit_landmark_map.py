@@ -39,10 +39,10 @@ from regions.landmarks import (
     MIRROR,
     PARTS,
     RIGHT_EYE,
+    FaceFrame,
     apply_similarity,
     fit_similarity,
     mean_shape,
-    FaceFrame,
     outer_eye_distance,
 )
 
