@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regions.boxes import BBox
+
 FloatArray = npt.NDArray[np.floating[Any]]
 
 NUM_LANDMARKS = 68
@@ -275,21 +277,22 @@ def landmarks_from_five_points(points: FloatArray) -> npt.NDArray[np.float64]:
     return apply_similarity(shape, *fit_similarity(five_points(shape), points))
 
 
-def landmarks_in_box(box: FloatArray) -> npt.NDArray[np.float64]:
-    """Lay the mean shape into a face box: where to start placing landmarks by hand.
+def landmarks_in_bbox(bbox: BBox) -> npt.NDArray[np.float64]:
+    """Lay the mean shape into a face box: a start for placing landmarks by hand.
 
     Parameters
     ----------
-    box : ndarray (4,)
-        x, y, width, height, in pixels.
+    bbox : BBox
+        In pixels.
 
     Returns
     -------
-    ndarray (68, 2)
+    ndarray (68, 2) float64
         In pixels, the mean face as large as fits into the box, in its middle.
     """
     shape = mean_shape()
     low, high = shape.min(axis=0), shape.max(axis=0)
-    scale = float((box[2:] / (high - low)).min())
-    placed: npt.NDArray[np.float64] = (shape - (low + high) / 2) * scale + box[:2] + box[2:] / 2
+    corner, size = np.array(bbox[:2]), np.array(bbox[2:])
+    scale = float((size / (high - low)).min())
+    placed: npt.NDArray[np.float64] = (shape - (low + high) / 2) * scale + corner + size / 2
     return placed

@@ -34,9 +34,9 @@ MAX_RESIDUAL = 0.35
 """Largest `ShapeFit.residual`: true faces have up to 0.31, two mouth corners mistaken for each other from 0.40 on."""
 MAX_POINTS_ERROR = 0.3
 """Largest distance to the five given points (`points_error`)."""
-MAX_BOX_DISTANCE = 0.25
+MAX_BBOX_DISTANCE = 0.25
 """Largest distance from the middle of the landmarks to that of the face box, in box sizes."""
-BOX_SIZES = (1.7, 5.0)
+BBOX_SIZES = (1.7, 5.0)
 """Smallest and largest face box, in face sizes; those about true faces have 2.0 to 3.8."""
 
 
@@ -126,14 +126,14 @@ def points_errors(landmarks: FloatArray, points: FloatArray) -> FloatArray:
     return errors
 
 
-def hint_distance(landmarks: FloatArray, box: FloatArray | None, points: FloatArray | None) -> float | None:
+def hint_distance(landmarks: FloatArray, bbox: FloatArray | None, points: FloatArray | None) -> float | None:
     """Return how far a face is from what the data set says of it: to choose the nearest of several.
 
     Parameters
     ----------
     landmarks : ndarray (68, 2)
         In pixels of the image.
-    box : ndarray (4,) or None
+    bbox : ndarray (4,) or None
         The face box: x, y, width, height.
     points : ndarray (5, 2) or None
         Eye centers, nose tip, mouth corners. Where given they decide, and the box is not asked.
@@ -145,15 +145,15 @@ def hint_distance(landmarks: FloatArray, box: FloatArray | None, points: FloatAr
     """
     if points is not None:
         return points_error(landmarks, points)
-    if box is not None:
-        return _box_distance(landmarks, box)
+    if bbox is not None:
+        return _bbox_distance(landmarks, bbox)
     return None
 
 
-def _box_distance(landmarks: FloatArray, box: FloatArray) -> float:
+def _bbox_distance(landmarks: FloatArray, bbox: FloatArray) -> float:
     """Return how far the middle of the landmarks is from that of the face box, in box sizes."""
     middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
-    return math.hypot(*(middle - box[:2] - box[2:] / 2)) / math.sqrt(float(box[2] * box[3]))
+    return math.hypot(*(middle - bbox[:2] - bbox[2:] / 2)) / math.sqrt(float(bbox[2] * bbox[3]))
 
 
 def plausibility_problem(landmarks: FloatArray, width: float, height: float) -> str | None:
@@ -191,14 +191,16 @@ def plausibility_problem(landmarks: FloatArray, width: float, height: float) -> 
     return None
 
 
-def hint_mismatch(landmarks: FloatArray, box: FloatArray | None = None, points: FloatArray | None = None) -> str | None:
+def hint_mismatch(
+    landmarks: FloatArray, bbox: FloatArray | None = None, points: FloatArray | None = None
+) -> str | None:
     """Tell where 68 points disagree with what the data set says of the face.
 
     Parameters
     ----------
     landmarks : ndarray (68, 2)
         In pixels of the image.
-    box : ndarray (4,), optional
+    bbox : ndarray (4,), optional
         The face box: x, y, width, height.
     points : ndarray (5, 2), optional
         Eye centers, nose tip, mouth corners. Where given they decide, and the box is not asked.
@@ -213,12 +215,12 @@ def hint_mismatch(landmarks: FloatArray, box: FloatArray | None = None, points: 
         if error > MAX_POINTS_ERROR:
             return f"{error:.2f} eye distances from the five points, expected at most {MAX_POINTS_ERROR}"
         return None
-    if box is None:
+    if bbox is None:
         return None
-    distance = _box_distance(landmarks, box)
-    if distance > MAX_BOX_DISTANCE:
-        return f"{distance:.2f} box sizes from the middle of the face box, expected at most {MAX_BOX_DISTANCE}"
-    size = math.sqrt(float(box[2] * box[3])) / max(face_size(landmarks), 1e-9)
-    if not BOX_SIZES[0] <= size <= BOX_SIZES[1]:
-        return f"face box of {size:.1f} eye distances, expected {BOX_SIZES[0]} to {BOX_SIZES[1]}"
+    distance = _bbox_distance(landmarks, bbox)
+    if distance > MAX_BBOX_DISTANCE:
+        return f"{distance:.2f} box sizes from the middle of the face box, expected at most {MAX_BBOX_DISTANCE}"
+    size = math.sqrt(float(bbox[2] * bbox[3])) / max(face_size(landmarks), 1e-9)
+    if not BBOX_SIZES[0] <= size <= BBOX_SIZES[1]:
+        return f"face box of {size:.1f} eye distances, expected {BBOX_SIZES[0]} to {BBOX_SIZES[1]}"
     return None

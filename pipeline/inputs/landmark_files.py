@@ -40,20 +40,20 @@ class _Images(NamedTuple):
 
     rows: Mapping[str, int]
     label_ids: Sequence[str]
-    boxes: FloatRows
+    bboxes: FloatRows
     points: FloatRows
 
     def hints(self, image_id: str) -> tuple[FloatArray | None, FloatArray | None]:
         """Return the face box ``(4,)`` and the five points ``(5, 2)`` of an image, None where unknown."""
         row = self.rows[image_id]
-        box, points = self.boxes[row].astype(np.float64), self.points[row].astype(np.float64)
-        return (None if np.isnan(box).any() else box), (None if np.isnan(points).any() else points)
+        bbox, points = self.bboxes[row].astype(np.float64), self.points[row].astype(np.float64)
+        return (None if np.isnan(bbox).any() else bbox), (None if np.isnan(points).any() else points)
 
 
 def read_landmarks(
     paths: Sequence[str],
     image_ids: Sequence[str],
-    boxes: FloatRows,
+    bboxes: FloatRows,
     points: FloatRows,
     label_ids: Sequence[str] | None = None,
 ) -> FloatRows:
@@ -69,7 +69,7 @@ def read_landmarks(
     paths : sequence of str
         Files or folders, local or remote.
     image_ids : sequence of str
-    boxes : ndarray (n, 4)
+    bboxes : ndarray (n, 4)
         Face boxes x, y, width, height in pixels of the source image; not a number where unknown.
     points : ndarray (n, 5, 2)
         Five points in pixels of the source image; not a number where unknown.
@@ -91,7 +91,7 @@ def read_landmarks(
         return np.full((len(image_ids), 0, 2), np.nan, dtype=np.float32)
     landmarks = np.full((len(image_ids), NUM_LANDMARKS, 2), np.nan, dtype=np.float32)
     rows = {image_id: row for row, image_id in enumerate(image_ids)}
-    images = _Images(rows, image_ids if label_ids is None else label_ids, boxes, points)
+    images = _Images(rows, image_ids if label_ids is None else label_ids, bboxes, points)
     for path in paths:
         for image_id, found in _landmarks_of(path, images):
             landmarks[rows[image_id]] = found
