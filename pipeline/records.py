@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.vocabulary import LandmarkSource, RejectReason, Split
 from regions.attributes import AttributeTable
-from regions.crop import Box
+from regions.boxes import Box
 
 FloatRows = npt.NDArray[np.float32]
 
@@ -42,7 +42,7 @@ class ImageRow:
     key : str
         Name of the sample in its shard.
     labels : ndarray (attributes,) bool
-    box : ndarray (4,) float32 or None
+    bbox : ndarray (4,) float32 or None
         Face box x, y, width, height in pixels of the source image.
     points : ndarray (5, 2) float32 or None
         Eye centers, nose tip, mouth corners in pixels of the source image.
@@ -55,7 +55,7 @@ class ImageRow:
     image_id: str
     key: str
     labels: npt.NDArray[np.bool_]
-    box: FloatRows | None
+    bbox: FloatRows | None
     points: FloatRows | None
     landmarks: FloatRows | None
     reason: RejectReason | None
@@ -74,7 +74,7 @@ class ImageTable:
     labels : ndarray (n, attributes) bool
     sizes : ndarray (n,) int64
         Bytes of the image file, -1 where it is missing.
-    boxes : ndarray (n, 4) float32
+    bboxes : ndarray (n, 4) float32
     points : ndarray (n, 5, 2) float32
     landmarks : ndarray (n, 68, 2) float32
         Not a number where not given. Without any given landmarks the shape is (n, 0, 2).
@@ -86,7 +86,7 @@ class ImageTable:
     splits: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.bool_]
     sizes: npt.NDArray[np.int64]
-    boxes: FloatRows
+    bboxes: FloatRows
     points: FloatRows
     landmarks: FloatRows
 
@@ -108,7 +108,7 @@ class ImageTable:
                 image_id=image_id,
                 key=self.keys[i],
                 labels=self.labels[i],
-                box=_given(self.boxes[i]),
+                bbox=_given(self.bboxes[i]),
                 points=_given(self.points[i]),
                 landmarks=_given(self.landmarks[i]),
                 reason=self.reasons[i],

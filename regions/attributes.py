@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.resources
+import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -143,6 +144,25 @@ def parse_table_document(document: Mapping[str, Any], source: str) -> AttributeT
         further,
         source,
     )
+
+
+def table_toml(table: AttributeTable) -> str:
+    """Return the text of an attribute table, for `parse_table` and ``--attribute_table``; comments are not kept."""
+    lines = [f"name = {json.dumps(table.name)}", "", "[attributes]"]
+    lines += [f"{json.dumps(name)} = {json.dumps(list(regions))}" for name, regions in table.attributes.items()]
+    if table.further_regions:
+        lines += ["", "[regions]"]
+    for name, outlines in table.further_regions.items():
+        rings = ", ".join(f"[{', '.join(map(_vertex_toml, outline))}]" for outline in outlines)
+        lines.append(f"{json.dumps(name)} = [{rings}]")
+    return "\n".join(lines) + "\n"
+
+
+def _vertex_toml(vertex: Vertex) -> str:
+    if isinstance(vertex, int):
+        return str(vertex)
+    weights = ", ".join(f"{json.dumps(index)} = {float(weight)!r}" for index, weight in vertex.items())
+    return f"{{ {weights} }}"
 
 
 def _section(document: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from regions.boxes import Box
 from regions.landmarks import FloatArray, eye_centers, face_size
 
 CROP_VERSION = 1
@@ -20,9 +21,6 @@ EYES_X, EYES_Y = 0.50, 0.51
 EYE_DISTANCE = 39 / IMAGE_WIDTH
 """A frontal face's eye distance as a share of the crop's width."""
 
-Box = tuple[int, int, int, int]
-"""x0, y0, x1, y1 in pixels of the image; may reach outside of it."""
-
 
 def face_crop_box(landmarks: FloatArray) -> Box:
     """Return the box about a face, upright and in the proportion 178:218.
@@ -34,8 +32,8 @@ def face_crop_box(landmarks: FloatArray) -> Box:
 
     Returns
     -------
-    tuple of int
-        x0, y0, x1, y1: whole pixels, at least one wide and high.
+    Box
+        At least one pixel wide and high.
     """
     left, right = eye_centers(landmarks)
     middle = (left + right) / 2
@@ -43,7 +41,7 @@ def face_crop_box(landmarks: FloatArray) -> Box:
     height = width * IMAGE_HEIGHT / IMAGE_WIDTH
     x0 = round(float(middle[0] - EYES_X * width))
     y0 = round(float(middle[1] - EYES_Y * height))
-    return x0, y0, x0 + max(1, round(width)), y0 + max(1, round(height))
+    return Box(x0, y0, x0 + max(1, round(width)), y0 + max(1, round(height)))
 
 
 def cut(pixels: npt.NDArray[np.uint8], box: FloatArray) -> npt.NDArray[np.uint8]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regions.boxes import BBox
+
 FloatArray = npt.NDArray[np.floating[Any]]
 
 NUM_LANDMARKS = 68
@@ -31,39 +33,61 @@ MIRROR = np.array(
 )
 """Which landmark each one becomes in a mirrored image; its own inverse."""
 
+EYE_TO_MOUTH = 1.2
+"""Distance from the eyes to the mouth, in eye distances, that hardly any frontal face exceeds
+(on 331 photographs of frontal faces with true landmarks: median 1.07, 95th percentile 1.20)."""
+
 COORDINATE_STEP = 1 / 64
 """Landmarks are rounded to this many pixels, so that the last bits of a detector's arithmetic,
 which differ between CPU families, do not reach the outputs."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FaceFrame:
-    """A coordinate system fixed to the face.
+    """A coordinate system fixed to the face, whose unit is the eye distance.
 
     Attributes
     ----------
     origin : ndarray (2,)
         Midpoint of the two eye centers, in pixels of the image.
-    right, down : ndarray (2,)
-        Unit vectors of the image: along the eye line, and from the eyes towards the chin.
-    eye_distance : float
-        Distance between the eye centers, in pixels: the unit of length.
+    axes : ndarray (2, 2)
+        Rows: the direction along the eye line, to the right, and the one from the eyes to the
+        chin. Both have the same length.
+    squared_length : float
+        The square of that length.
+    scale : float
+        One unit of the frame, in lengths of an axis.
     """
 
     origin: FloatArray
-    right: FloatArray
-    down: FloatArray
-    eye_distance: float
+    axes: FloatArray
+    squared_length: float = 1.0
+    scale: float = 1.0
+
+    @property
+    def right(self) -> FloatArray:
+        """Unit vector ``(2,)`` along the eye line."""
+        direction: FloatArray = self.axes[0] / math.sqrt(self.squared_length)
+        return direction
+
+    @property
+    def down(self) -> FloatArray:
+        """Unit vector ``(2,)`` from the eyes to the chin."""
+        direction: FloatArray = self.axes[1] / math.sqrt(self.squared_length)
+        return direction
+
+    @property
+    def eye_distance(self) -> float:
+        """The unit of the frame, in pixels of the image."""
+        return self.scale * math.sqrt(self.squared_length)
 
     def to_face(self, points: FloatArray) -> FloatArray:
-        """Turn image points ``(..., 2)`` into face coordinates, in eye distances."""
-        axes = np.stack([self.right, self.down], axis=1)
-        return ((points - self.origin) @ axes) / self.eye_distance
+        """Convert image points ``(..., 2)``, in pixels, to face coordinates, in eye distances."""
+        return ((points - self.origin) @ np.ascontiguousarray(self.axes.T)) / (self.scale * self.squared_length)
 
     def to_image(self, points: FloatArray) -> FloatArray:
-        """Turn face coordinates ``(..., 2)`` into image points, in pixels."""
-        axes = np.stack([self.right, self.down], axis=0)
-        return self.origin + (points * self.eye_distance) @ axes
+        """Convert face coordinates ``(..., 2)`` to image points, in pixels."""
+        return self.origin + (points * self.scale) @ self.axes
 
 
 def check_landmarks(landmarks: FloatArray) -> FloatArray:
@@ -95,8 +119,18 @@ def round_landmarks(landmarks: FloatArray) -> npt.NDArray[np.float32]:
 
 
 def eye_centers(landmarks: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the means of the six points of the left and of the right eye, each ``(2,)``."""
-    return landmarks[LEFT_EYE].sum(axis=0) / 6, landmarks[RIGHT_EYE].sum(axis=0) / 6
+    """Return the means of the six points of the left and of the right eye.
+
+    Parameters
+    ----------
+    landmarks : ndarray (..., 68, 2)
+
+    Returns
+    -------
+    left, right : ndarray (..., 2)
+    """
+    left, right = (np.take(landmarks, eye, axis=-2).sum(axis=-2) / 6 for eye in (LEFT_EYE, RIGHT_EYE))
+    return left, right
 
 
 def outer_eye_distance(landmarks: FloatArray) -> float:
@@ -105,10 +139,18 @@ def outer_eye_distance(landmarks: FloatArray) -> float:
 
 
 def five_points(landmarks: FloatArray) -> FloatArray:
-    """Return eye centers, nose tip and mouth corners ``(5, 2)``, in the order of CelebA's file."""
-    left, right = eye_centers(landmarks)
-    corners = landmarks[[NOSE_TIP, LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER]]
-    return np.vstack([left, right, corners])
+    """Return eye centers, nose tip and mouth corners, in the order of CelebA's file.
+
+    Parameters
+    ----------
+    landmarks : ndarray (..., 68, 2)
+
+    Returns
+    -------
+    ndarray (..., 5, 2)
+    """
+    corners = np.take(landmarks, [NOSE_TIP, LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER], axis=-2)
+    return np.concatenate([np.stack(eye_centers(landmarks), axis=-2), corners], axis=-2)
 
 
 def eye_line_angle(points: FloatArray) -> float:
@@ -118,20 +160,37 @@ def eye_line_angle(points: FloatArray) -> float:
 
 
 def face_size(landmarks: FloatArray) -> float:
-    """Return the size of the face as the eye distance it would have seen from the front, in pixels.
+    """Return `face_sizes` of a single face ``(68, 2)``."""
+    return float(face_sizes(landmarks))
 
-    The eye distance shrinks as the head turns sideways, the distance from the eyes to the mouth
-    does not; so the larger of the two counts, the latter divided by `EYE_TO_MOUTH`.
+
+def face_sizes(landmarks: FloatArray) -> FloatArray:
+    """Return the size of each face: the eye distance that it would have in a frontal view, in pixels.
+
+    The eye distance shrinks as the head turns sideways; the distance from the eyes to the mouth
+    does not. So the size is the larger of the two, the latter divided by `EYE_TO_MOUTH`.
+
+    Parameters
+    ----------
+    landmarks : ndarray (..., 68, 2)
+        In pixels.
+
+    Returns
+    -------
+    ndarray (...) float64
     """
     left, right = eye_centers(landmarks)
-    mouth = (landmarks[LEFT_MOUTH_CORNER] + landmarks[RIGHT_MOUTH_CORNER]) / 2
-    eye_to_mouth = math.hypot(*(mouth - (left + right) / 2))
-    return max(math.hypot(*(right - left)), eye_to_mouth / EYE_TO_MOUTH)
+    mouth = (landmarks[..., LEFT_MOUTH_CORNER, :] + landmarks[..., RIGHT_MOUTH_CORNER, :]) / 2
+    sizes: FloatArray = np.maximum(_lengths(right - left), _lengths(mouth - (left + right) / 2) / EYE_TO_MOUTH)
+    return sizes
 
 
-EYE_TO_MOUTH = 1.2
-"""Distance from the eyes to the mouth, in eye distances, that hardly any frontal face exceeds
-(on 331 photographs of frontal faces with true landmarks: median 1.07, 95th percentile 1.20)."""
+def _lengths(vectors: FloatArray) -> FloatArray:
+    """Return the lengths ``(...)`` of vectors ``(..., 2)`` by `math.hypot`, which no C library rounds differently."""
+    return np.asarray(_hypot(vectors[..., 0], vectors[..., 1]), dtype=np.float64)
+
+
+_hypot = np.frompyfunc(math.hypot, 2, 1)
 
 
 def face_frame(landmarks: FloatArray) -> FaceFrame:
@@ -152,9 +211,8 @@ def face_frame(landmarks: FloatArray) -> FaceFrame:
     size = face_size(landmarks)
     return FaceFrame(
         origin=(left_eye + right_eye) / 2,
-        right=right,
-        down=np.array([-right[1], right[0]]),
-        eye_distance=size if size > 0 else 1.0,
+        axes=np.array([right, [-right[1], right[0]]]),
+        scale=size if size > 0 else 1.0,
     )
 
 
@@ -219,21 +277,22 @@ def landmarks_from_five_points(points: FloatArray) -> npt.NDArray[np.float64]:
     return apply_similarity(shape, *fit_similarity(five_points(shape), points))
 
 
-def landmarks_in_box(box: FloatArray) -> npt.NDArray[np.float64]:
-    """Lay the mean shape into a face box: where to start placing landmarks by hand.
+def landmarks_in_bbox(bbox: BBox) -> npt.NDArray[np.float64]:
+    """Lay the mean shape into a face box: a start for placing landmarks by hand.
 
     Parameters
     ----------
-    box : ndarray (4,)
-        x, y, width, height, in pixels.
+    bbox : BBox
+        In pixels.
 
     Returns
     -------
-    ndarray (68, 2)
+    ndarray (68, 2) float64
         In pixels, the mean face as large as fits into the box, in its middle.
     """
     shape = mean_shape()
     low, high = shape.min(axis=0), shape.max(axis=0)
-    scale = float((box[2:] / (high - low)).min())
-    placed: npt.NDArray[np.float64] = (shape - (low + high) / 2) * scale + box[:2] + box[2:] / 2
+    corner, size = np.array(bbox[:2]), np.array(bbox[2:])
+    scale = float((size / (high - low)).min())
+    placed: npt.NDArray[np.float64] = (shape - (low + high) / 2) * scale + corner + size / 2
     return placed

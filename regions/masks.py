@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, Box
+from regions.boxes import Box
+from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.landmarks import FloatArray
 from regions.polygons import REGION_NAMES, GeometryArray
 
@@ -49,8 +50,8 @@ def sample_points(box: Box, height: int = MASK_HEIGHT, width: int = MASK_WIDTH) 
 
     Parameters
     ----------
-    box : tuple of int
-        The crop x0, y0, x1, y1 in pixels of the image.
+    box : Box
+        The crop, in pixels of the image.
     height, width : int
         Size of the mask.
 

@@ -45,7 +45,7 @@ FurtherRegions = Mapping[str, Sequence[Sequence[Vertex]]]
 """For each region beside the ten its outlines, as lists of vertices."""
 
 JAW_BELOW_MOUTH = [5, 6, 7, 8, 9, 10, 11]
-JAW_ABOVE_NECK = [4, *JAW_BELOW_MOUTH, 12]
+JAW_EDGE_BELOW_CHIN = [4, *JAW_BELOW_MOUTH, 12]
 JAW_SIDES = np.array([[0, 1, 2, 3, 4, 5], [16, 15, 14, 13, 12, 11]])
 MOUTH = list(range(48, 60))
 NOSE_BASE = [32, 33, 34]
@@ -80,18 +80,18 @@ EAR_WIDTH = 0.20
 EAR_SHAPE = np.array([0.85, 1.08, 1.0, 0.88, 0.65])
 """Width of an ear from top to lobe, in shares of that."""
 
-NECK_LENGTH, NECK_HALF_WIDTH = 0.9, 0.6
+BELOW_CHIN_LENGTH, BELOW_CHIN_HALF_WIDTH = 0.9, 0.6
 """Of what collars and shoulders mostly leave free."""
-NECK_BEHIND = 2.0
+BELOW_CHIN_BEHIND = 2.0
 """The neck's lower end lies behind the ears: this many times as far from the chin as they do."""
 
-HAIRLINE_ABOVE_BROWS, CROWN_ABOVE_BROWS = 0.75, 2.0
+HAIRLINE_ABOVE_BROWS, TOP_OF_HEAD_ABOVE_BROWS = 0.75, 2.0
 """The forehead is nearly as high as the nose is long; a skull ends about 1.65 above the brows, hair stands on it."""
-CROWN_SIDE = 0.5
+TOP_OF_HEAD_SIDE = 0.5
 """Width of the hair beside the temples."""
-CROWN_BEHIND = 0.7
+TOP_OF_HEAD_BEHIND = 0.7
 """The back of the head lies behind the ears: it stands out this many times as far again as they do."""
-CROWN_BELOW_TEMPLES = 0.4
+TOP_OF_HEAD_BELOW_TEMPLES = 0.4
 """Hair beside the face reaches down to the ears."""
 
 
@@ -245,14 +245,14 @@ def _below_chin(face: FloatArray, ears: FloatArray) -> FloatArray:
         4                12
          \ 5          11/
           \  \__8___/  /
-           \          /    NECK_LENGTH below 8
-            ----------     2 NECK_HALF_WIDTH
+           \          /    BELOW_CHIN_LENGTH below 8
+            ----------     2 BELOW_CHIN_HALF_WIDTH
     """
     chin = face[8]
-    middle = chin[0] + NECK_BEHIND * (ears[0] - chin[0])
-    bottom = chin[1] + NECK_LENGTH
-    edge = np.array([[middle + NECK_HALF_WIDTH, bottom], [middle - NECK_HALF_WIDTH, bottom]])
-    return np.concatenate([face[JAW_ABOVE_NECK], edge])
+    middle = chin[0] + BELOW_CHIN_BEHIND * (ears[0] - chin[0])
+    bottom = chin[1] + BELOW_CHIN_LENGTH
+    edge = np.array([[middle + BELOW_CHIN_HALF_WIDTH, bottom], [middle - BELOW_CHIN_HALF_WIDTH, bottom]])
+    return np.concatenate([face[JAW_EDGE_BELOW_CHIN], edge])
 
 
 def _top_of_head(face: FloatArray, ears: FloatArray) -> FloatArray:
@@ -261,11 +261,11 @@ def _top_of_head(face: FloatArray, ears: FloatArray) -> FloatArray:
     ::
 
               ________
-            /          \     CROWN_ABOVE_BROWS
+            /          \     TOP_OF_HEAD_ABOVE_BROWS
            /   ______   \
           |  /        \  |   HAIRLINE_ABOVE_BROWS
           | 0          16|   temples: the upper ends of the jaw line
-          |_|          |_|   CROWN_BELOW_TEMPLES
+          |_|          |_|   TOP_OF_HEAD_BELOW_TEMPLES
     """
     half_width, slope = (face[16] - face[0]) / 2
     brows = face[17:27, 1].sum() / 10
@@ -276,10 +276,10 @@ def _top_of_head(face: FloatArray, ears: FloatArray) -> FloatArray:
         y = ears[1] + ARCH[:, 0] * slope - ARCH[:, 1] * (ears[1] - brows + above_brows)
         return np.stack([x, y], axis=1)
 
-    behind = CROWN_BEHIND * ears[0]
-    hair = arch(CROWN_SIDE - behind, CROWN_SIDE + behind, CROWN_ABOVE_BROWS)
+    behind = TOP_OF_HEAD_BEHIND * ears[0]
+    hair = arch(TOP_OF_HEAD_SIDE - behind, TOP_OF_HEAD_SIDE + behind, TOP_OF_HEAD_ABOVE_BROWS)
     forehead = arch(0.0, 0.0, HAIRLINE_ABOVE_BROWS)[::-1]
-    down = (0.0, CROWN_BELOW_TEMPLES)
+    down = (0.0, TOP_OF_HEAD_BELOW_TEMPLES)
     return np.concatenate(
         [hair[:1] + down, hair, hair[-1:] + down, forehead[:1] + down, forehead, forehead[-1:] + down]
     )

@@ -11,16 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from regions.landmarks import (
-    EYE_TO_MOUTH,
-    LEFT_EYE,
-    LEFT_MOUTH_CORNER,
-    NOSE_TIP,
-    RIGHT_EYE,
-    RIGHT_MOUTH_CORNER,
     FloatArray,
     apply_similarity,
     eye_centers,
     face_size,
+    face_sizes,
     fit_similarity,
     five_points,
     mean_shape,
@@ -39,9 +34,9 @@ MAX_RESIDUAL = 0.35
 """Largest `ShapeFit.residual`: true faces have up to 0.31, two mouth corners mistaken for each other from 0.40 on."""
 MAX_POINTS_ERROR = 0.3
 """Largest distance to the five given points (`points_error`)."""
-MAX_BOX_DISTANCE = 0.25
+MAX_BBOX_DISTANCE = 0.25
 """Largest distance from the middle of the landmarks to that of the face box, in box sizes."""
-BOX_SIZES = (1.7, 5.0)
+BBOX_SIZES = (1.7, 5.0)
 """Smallest and largest face box, in face sizes; those about true faces have 2.0 to 3.8."""
 
 
@@ -108,31 +103,37 @@ def fit_shape(landmarks: FloatArray) -> ShapeFit:
 
 
 def points_error(landmarks: FloatArray, points: FloatArray) -> float:
-    """Return the mean distance to five given points ``(5, 2)``, in face sizes."""
-    distance = np.linalg.norm(five_points(landmarks) - points, axis=1).mean()
-    return float(distance) / max(face_size(landmarks), 1e-9)
+    """Return `points_errors` of a single face ``(68, 2)`` and its points ``(5, 2)``."""
+    return float(points_errors(landmarks, points))
 
 
 def points_errors(landmarks: FloatArray, points: FloatArray) -> FloatArray:
-    """Return `points_error` of many faces ``(n,)``, of landmarks ``(n, 68, 2)`` and points ``(n, 5, 2)``."""
-    eyes = landmarks[:, [LEFT_EYE, RIGHT_EYE]].mean(axis=2)
-    corners = landmarks[:, [NOSE_TIP, LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER]]
-    own = np.concatenate([eyes, corners], axis=1)
-    eye_distance = np.linalg.norm(eyes[:, 1] - eyes[:, 0], axis=1)
-    eye_to_mouth = np.linalg.norm(own[:, 3:].mean(axis=1) - eyes.mean(axis=1), axis=1)
-    sizes = np.maximum(eye_distance, eye_to_mouth / EYE_TO_MOUTH)
-    errors: FloatArray = np.linalg.norm(own - points, axis=2).mean(axis=1) / np.maximum(sizes, 1e-9)
+    """Return the mean distance of each face to five given points, in face sizes.
+
+    Parameters
+    ----------
+    landmarks : ndarray (..., 68, 2)
+        In pixels of the image.
+    points : ndarray (..., 5, 2)
+        Eye centers, nose tip, mouth corners, in the same pixels.
+
+    Returns
+    -------
+    ndarray (...) float64
+    """
+    distances = np.linalg.norm(five_points(landmarks) - points, axis=-1).mean(axis=-1)
+    errors: FloatArray = distances.astype(np.float64) / np.maximum(face_sizes(landmarks), 1e-9)
     return errors
 
 
-def hint_distance(landmarks: FloatArray, box: FloatArray | None, points: FloatArray | None) -> float | None:
+def hint_distance(landmarks: FloatArray, bbox: FloatArray | None, points: FloatArray | None) -> float | None:
     """Return how far a face is from what the data set says of it: to choose the nearest of several.
 
     Parameters
     ----------
     landmarks : ndarray (68, 2)
         In pixels of the image.
-    box : ndarray (4,) or None
+    bbox : ndarray (4,) or None
         The face box: x, y, width, height.
     points : ndarray (5, 2) or None
         Eye centers, nose tip, mouth corners. Where given they decide, and the box is not asked.
@@ -144,15 +145,15 @@ def hint_distance(landmarks: FloatArray, box: FloatArray | None, points: FloatAr
     """
     if points is not None:
         return points_error(landmarks, points)
-    if box is not None:
-        return _box_distance(landmarks, box)
+    if bbox is not None:
+        return _bbox_distance(landmarks, bbox)
     return None
 
 
-def _box_distance(landmarks: FloatArray, box: FloatArray) -> float:
+def _bbox_distance(landmarks: FloatArray, bbox: FloatArray) -> float:
     """Return how far the middle of the landmarks is from that of the face box, in box sizes."""
     middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
-    return math.hypot(*(middle - box[:2] - box[2:] / 2)) / math.sqrt(float(box[2] * box[3]))
+    return math.hypot(*(middle - bbox[:2] - bbox[2:] / 2)) / math.sqrt(float(bbox[2] * bbox[3]))
 
 
 def plausibility_problem(landmarks: FloatArray, width: float, height: float) -> str | None:
@@ -190,14 +191,16 @@ def plausibility_problem(landmarks: FloatArray, width: float, height: float) -> 
     return None
 
 
-def hint_mismatch(landmarks: FloatArray, box: FloatArray | None = None, points: FloatArray | None = None) -> str | None:
+def hint_mismatch(
+    landmarks: FloatArray, bbox: FloatArray | None = None, points: FloatArray | None = None
+) -> str | None:
     """Tell where 68 points disagree with what the data set says of the face.
 
     Parameters
     ----------
     landmarks : ndarray (68, 2)
         In pixels of the image.
-    box : ndarray (4,), optional
+    bbox : ndarray (4,), optional
         The face box: x, y, width, height.
     points : ndarray (5, 2), optional
         Eye centers, nose tip, mouth corners. Where given they decide, and the box is not asked.
@@ -212,12 +215,12 @@ def hint_mismatch(landmarks: FloatArray, box: FloatArray | None = None, points: 
         if error > MAX_POINTS_ERROR:
             return f"{error:.2f} eye distances from the five points, expected at most {MAX_POINTS_ERROR}"
         return None
-    if box is None:
+    if bbox is None:
         return None
-    distance = _box_distance(landmarks, box)
-    if distance > MAX_BOX_DISTANCE:
-        return f"{distance:.2f} box sizes from the middle of the face box, expected at most {MAX_BOX_DISTANCE}"
-    size = math.sqrt(float(box[2] * box[3])) / max(face_size(landmarks), 1e-9)
-    if not BOX_SIZES[0] <= size <= BOX_SIZES[1]:
-        return f"face box of {size:.1f} eye distances, expected {BOX_SIZES[0]} to {BOX_SIZES[1]}"
+    distance = _bbox_distance(landmarks, bbox)
+    if distance > MAX_BBOX_DISTANCE:
+        return f"{distance:.2f} box sizes from the middle of the face box, expected at most {MAX_BBOX_DISTANCE}"
+    size = math.sqrt(float(bbox[2] * bbox[3])) / max(face_size(landmarks), 1e-9)
+    if not BBOX_SIZES[0] <= size <= BBOX_SIZES[1]:
+        return f"face box of {size:.1f} eye distances, expected {BBOX_SIZES[0]} to {BBOX_SIZES[1]}"
     return None

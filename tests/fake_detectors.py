@@ -178,6 +178,6 @@ def box_about(points: Points, margin: float = 0.1) -> Points:
 
 def hinted_row(*, box: Any = None, five: Any = None, given: Any = None) -> ImageRow:
     """Return a row with face box, five points and given landmarks, as far as they are given."""
-    hints = {"box": box, "points": five, "landmarks": given}
+    hints = {"bbox": box, "points": five, "landmarks": given}
     arrays = {name: None if hint is None else np.asarray(hint, np.float32) for name, hint in hints.items()}
     return dataclasses.replace(image_row(), **arrays)

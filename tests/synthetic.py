@@ -183,7 +183,7 @@ def image_table(rows: Sequence[ImageRow]) -> ImageTable:
         splits=np.zeros(count, dtype=np.uint8),
         labels=np.array([row.labels for row in rows], dtype=np.bool_),
         sizes=np.full(count, 1000, dtype=np.int64),
-        boxes=np.full((count, 4), np.nan, dtype=np.float32),
+        bboxes=np.full((count, 4), np.nan, dtype=np.float32),
         points=np.full((count, 5, 2), np.nan, dtype=np.float32),
         landmarks=np.zeros((count, 0, 2), dtype=np.float32),
     )

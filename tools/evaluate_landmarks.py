@@ -41,7 +41,7 @@ from regions.landmarks import MIRROR, PARTS, apply_similarity, fit_similarity, o
 from regions.quality import plausibility_problem
 
 RIGHT = 10.0  # error of a right face, in %, at most
-HINTS = {"no hints": (), "box": ("box",), "box and points": ("box", "points")}
+HINTS = {"no hints": (), "box": ("bbox",), "box and points": ("bbox", "points")}
 ANGLES = (15, -15, 30, -30, 45, -45, 60, 90)
 SIZES = (60, 40, 24, 16, 12)  # outer eye distances, in pixels
 CANVAS = (800, 600)
@@ -50,12 +50,12 @@ GRID = (4, 3)  # cells of an image of many faces
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image with what is true of its face: pixels (rows, cols, 3), truth (68, 2), box (4,), points (5, 2)."""
+    """An image with what is true of its face: pixels (rows, cols, 3), truth (68, 2), bbox (4,), points (5, 2)."""
 
     name: str
     pixels: np.ndarray
     truth: np.ndarray
-    box: np.ndarray
+    bbox: np.ndarray
     points: np.ndarray
 
     def moved(self, pixels: np.ndarray, scale_rotation: np.ndarray, shift: np.ndarray) -> Photograph:
@@ -64,8 +64,8 @@ class Photograph:
         old_low, old_high = self.truth.min(axis=0), self.truth.max(axis=0)
         low, high = truth.min(axis=0), truth.max(axis=0)
         scale = np.linalg.norm(scale_rotation)
-        middle = (low + high) / 2 + (self.box[:2] + self.box[2:] / 2 - (old_low + old_high) / 2) * scale
-        size = self.box[2:] * scale
+        middle = (low + high) / 2 + (self.bbox[:2] + self.bbox[2:] / 2 - (old_low + old_high) / 2) * scale
+        size = self.bbox[2:] * scale
         return Photograph(self.name, pixels, truth, np.concatenate([middle - size / 2, size]), points)
 
 
@@ -76,10 +76,10 @@ def read_photographs(data: str, every: int) -> Iterator[Photograph]:
     for name in ("list_bbox_celeba.txt", "list_landmarks_celeba.txt"):
         table = text_tables.read_table(os.path.join(data, name))
         numbers[name] = {row.image_id: np.array(text_tables.numbers(table, row)) for row in table.rows}
-    boxes, points = numbers.values()
+    bboxes, points = numbers.values()
     for name in list(truths)[::every]:
         pixels = images.decode(storage.read_bytes(os.path.join(data, "images", name))).pixels
-        yield Photograph(name, pixels, truths[name].astype(np.float64), boxes[name], points[name].reshape(5, 2))
+        yield Photograph(name, pixels, truths[name].astype(np.float64), bboxes[name], points[name].reshape(5, 2))
 
 
 def error(landmarks: np.ndarray, photograph: Photograph) -> np.ndarray:
@@ -91,7 +91,7 @@ def error(landmarks: np.ndarray, photograph: Photograph) -> np.ndarray:
 def row_of(photograph: Photograph, hints: Iterable[str]) -> ImageRow:
     """Return the row of a photograph in a data set that has these hints."""
     given = {
-        name: getattr(photograph, name).astype(np.float32) if name in hints else None for name in ("box", "points")
+        name: getattr(photograph, name).astype(np.float32) if name in hints else None for name in ("bbox", "points")
     }
     return ImageRow(photograph.name, "key", np.zeros(1, dtype=np.bool_), landmarks=None, reason="", **given)
 
@@ -128,7 +128,7 @@ def mirrored(photograph: Photograph) -> Photograph:
     def flip(points: np.ndarray) -> np.ndarray:
         return points * (-1, 1) + (width, 0)
 
-    x, y, box_width, height = photograph.box
+    x, y, box_width, height = photograph.bbox
     return Photograph(
         photograph.name,
         np.ascontiguousarray(photograph.pixels[:, ::-1]),
@@ -221,11 +221,11 @@ def measure_mirrored(chain: FallbackChain, photographs: list[Photograph]) -> Non
 def measure_swapped(chain: FallbackChain, photographs: list[Photograph]) -> None:
     """Print how often landmarks are accepted though the hints are those of another image."""
     others = photographs[1:] + photographs[:1]
-    for hints, names in {"box": ("box",), "points": ("points",), "box and points": ("box", "points")}.items():
+    for hints, names in {"box": ("bbox",), "points": ("points",), "box and points": ("bbox", "points")}.items():
         accepted = 0
         for photograph, other in zip(photographs, others, strict=True):
             image = images.DecodedImage(photograph.pixels, *photograph.pixels.shape[:2])
-            found = chain.find(image, row_of(replace(photograph, box=other.box, points=other.points), names))
+            found = chain.find(image, row_of(replace(photograph, bbox=other.bbox, points=other.points), names))
             accepted += isinstance(found, DetectedFace) and found.landmark_source != FIVE_POINTS
         print(f"hints of another image, {hints:15} {accepted} of {len(photographs)} accepted")
 

@@ -33,12 +33,13 @@ import numpy as np
 from mediapipe.tasks.python import BaseOptions, vision
 from scipy.optimize import linear_sum_assignment
 
-from pipeline.detection.landmark_map import FACE_MESH, LANDMARKER, MAP_VERSION, EyeFrame, eye_frame, mesh_to_pixels
+from pipeline.detection.landmark_map import FACE_MESH, LANDMARKER, MAP_VERSION, eye_frame, mesh_to_pixels
 from regions.landmarks import (
     LEFT_EYE,
     MIRROR,
     PARTS,
     RIGHT_EYE,
+    FaceFrame,
     apply_similarity,
     fit_similarity,
     mean_shape,
@@ -97,7 +98,7 @@ class Views:
 
     meshes: np.ndarray  # (n, 478, 2), in the eye frame
     truths: np.ndarray  # (n, 68, 2), in the eye frame
-    frames: list[EyeFrame]  # in pixels
+    frames: list[FaceFrame]  # in pixels
     scales: np.ndarray  # (n,) eye distance of the mesh in % of the true outer eye distance
 
     def take(self, chosen: np.ndarray) -> Views:
@@ -202,12 +203,10 @@ def in_eye_frames(found: list[tuple[np.ndarray, np.ndarray]]) -> Views:
     """Return pairs of a mesh and the truth, both in pixels, in the eye frame of the mesh."""
     frames = [eye_frame(mesh, MESH_LEFT_EYE, MESH_RIGHT_EYE) for mesh, _ in found]
     return Views(
-        np.array([frame.to_frame(mesh) for frame, (mesh, _) in zip(frames, found, strict=True)]),
-        np.array([frame.to_frame(truth) for frame, (_, truth) in zip(frames, found, strict=True)]),
+        np.array([frame.to_face(mesh) for frame, (mesh, _) in zip(frames, found, strict=True)]),
+        np.array([frame.to_face(truth) for frame, (_, truth) in zip(frames, found, strict=True)]),
         frames,
-        np.array(
-            [100 * np.linalg.norm(f.axes[0]) / outer_eye_distance(t) for f, (_, t) in zip(frames, found, strict=True)]
-        ),
+        np.array([100 * f.eye_distance / outer_eye_distance(t) for f, (_, t) in zip(frames, found, strict=True)]),
     )
 
 
@@ -274,7 +273,7 @@ def print_mirrored(samples: Samples, predicted: np.ndarray, of_mirror_images: np
     print(f"mirror images: error {errors(of_mirror_images, samples.mirror_images)[samples.first].mean():.3f} %")
     pairs = zip(samples.images.frames, predicted, samples.mirror_images.frames, of_mirror_images, strict=True)
     apart = np.array([f.to_image(p) - mirrored(g.to_image(q), MIRROR) for f, p, g, q in pairs])
-    unit = np.array([np.linalg.norm(frame.axes[0]) for frame in samples.images.frames]) / samples.images.scales
+    unit = np.array([frame.eye_distance for frame in samples.images.frames]) / samples.images.scales
     apart = (apart / unit[:, None, None])[samples.first]
     signed = np.linalg.norm(apart.mean(axis=0), axis=1).mean()
     print(
@@ -290,7 +289,7 @@ def fit_mean_shape(landmarks: np.ndarray) -> np.ndarray:
     for _ in range(10):
         aligned = [apply_similarity(shape, *fit_similarity(shape, mean)) for shape in shapes]
         mean = np.mean(aligned, axis=0)
-        mean = eye_frame(mean, LEFT_EYE, RIGHT_EYE).to_frame(mean)
+        mean = eye_frame(mean, LEFT_EYE, RIGHT_EYE).to_face(mean)
         mean = (mean + mirrored(mean, MIRROR)) / 2
     return mean
 

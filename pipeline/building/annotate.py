@@ -23,7 +23,8 @@ from pipeline.errors import ImageError
 from pipeline.records import BuildSettings, Crop, FloatRows, ImageRow, RejectedImage, WrittenSample
 from pipeline.vocabulary import GIVEN, UNREADABLE, LandmarkSource
 from regions.attributes import AttributeTable
-from regions.crop import Box, cut, face_crop_box
+from regions.boxes import Box
+from regions.crop import cut, face_crop_box
 from regions.landmarks import FloatArray, round_landmarks
 from regions.masks import AttributeMasks, clear_outside, rasterize, sample_points
 from regions.polygons import region_polygons
@@ -86,7 +87,7 @@ class SampleMaker:
 
     def box(self, landmarks: FloatRows, width: int, height: int) -> Box:
         """Return where the crop of an image of this size lies."""
-        return face_crop_box(landmarks) if self._crop == "face" else (0, 0, width, height)
+        return face_crop_box(landmarks) if self._crop == "face" else Box(0, 0, width, height)
 
     def crop(self, image: images.DecodedImage, landmarks: FloatRows, sha256: str) -> Crop:
         """Cut and encode the crop of an image."""

@@ -16,6 +16,7 @@ from pipeline.formats.run_folder import MANIFEST, RunFolder
 from pipeline.formats.samples import read_samples
 from pipeline.records import Crop
 from pipeline.vocabulary import WRITTEN
+from regions.boxes import Box
 
 DECIDING_VERSIONS = ("format", "crop", "images", "encoding", "numpy", "opencv-contrib-python", "pillow")
 """Crops made with equal ones of these, from the same file and box, are the same to the byte."""
@@ -77,8 +78,7 @@ class KeptCrops:
         sample = next(itertools.islice(self._samples, index - self._next, None))
         self._next = index + 1
         row = self._rows[index]
-        x0, y0, x1, y1 = row["crop"]
-        return Crop(row["sha256"], row["height"], row["width"], (x0, y0, x1, y1), sample.jpeg)
+        return Crop(row["sha256"], row["height"], row["width"], Box(*row["crop"]), sample.jpeg)
 
     def close(self) -> None:
         """Close the former shard."""

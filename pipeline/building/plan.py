@@ -87,7 +87,7 @@ def fingerprint(options: dict[str, Any], split: str, images: ImageTable) -> str:
     for texts in (images.image_ids, images.keys, images.reasons):
         digest.update(json.dumps(list(texts)).encode())
     given = images.landmarks[:, :0] if np.isnan(images.landmarks).all() else images.landmarks
-    for array in (images.labels, images.sizes, images.boxes, images.points, given):
+    for array in (images.labels, images.sizes, images.bboxes, images.points, given):
         digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
@@ -106,7 +106,7 @@ def save_plan(output: str, plan: ShardPlan) -> None:
         splits=images.splits,
         labels=images.labels,
         sizes=images.sizes,
-        boxes=images.boxes,
+        bboxes=images.bboxes,
         points=images.points,
         landmarks=images.landmarks,
     )

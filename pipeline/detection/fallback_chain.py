@@ -20,12 +20,13 @@ from pipeline.vocabulary import (
     LandmarkSource,
     RejectReason,
 )
+from regions.boxes import BBox
 from regions.landmarks import (
     FloatArray,
     eye_line_angle,
     face_size,
     landmarks_from_five_points,
-    landmarks_in_box,
+    landmarks_in_bbox,
 )
 from regions.quality import hint_distance, hint_mismatch, plausibility_problem
 
@@ -116,7 +117,7 @@ class FallbackChain:
             if passing:
                 return DetectedFace(landmark_source, max(passing, key=lambda face: _fitness(face, image, row)))
         box = hinted_box(row)
-        guess = landmarks_in_box(box) if box is not None else next(iter(failed), None)
+        guess = landmarks_in_bbox(BBox(*box.tolist())) if box is not None else next(iter(failed), None)
         if problems:
             return DetectionFailure(WRONG_FACE, problems[0], guess)
         return DetectionFailure(NO_FACE, "no detector found a face", guess)
@@ -142,8 +143,8 @@ class FallbackChain:
 
 def hinted_box(row: ImageRow) -> FloatArray | None:
     """Return the face box x, y, width, height of an image: the given one, else one about the five points."""
-    if row.box is not None:
-        return row.box.astype(np.float64)
+    if row.bbox is not None:
+        return row.bbox.astype(np.float64)
     if row.points is None:
         return None
     low, high = row.points.min(axis=0), row.points.max(axis=0)
@@ -155,14 +156,14 @@ def _problem(landmark_source: LandmarkSource, landmarks: FloatArray, image: Deco
     """Return why landmarks can't be used, None if they can; given ones need not agree with the hints."""
     problem = plausibility_problem(landmarks, image.width, image.height)
     if problem is None and landmark_source != GIVEN:
-        box = None if row.box is None else row.box.astype(np.float64)
-        problem = hint_mismatch(landmarks, box, row.points)
+        bbox = None if row.bbox is None else row.bbox.astype(np.float64)
+        problem = hint_mismatch(landmarks, bbox, row.points)
     return problem
 
 
 def _fitness(landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> float:
     """Return a score that is highest for the face nearest to the hint; without a hint, for the most prominent face."""
-    distance = hint_distance(landmarks, row.box, row.points)
+    distance = hint_distance(landmarks, row.bbox, row.points)
     return prominence(landmarks, image.width, image.height) if distance is None else -distance
 
 

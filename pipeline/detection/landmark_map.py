@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from regions.landmarks import FaceFrame, FloatArray
+
 IndexArray = npt.NDArray[np.integer[Any]]
 
 NUM_MESH_POINTS = 478
@@ -59,33 +60,7 @@ class MeshMap:
     license: str
 
 
-@dataclass(frozen=True, eq=False)
-class EyeFrame:
-    """The coordinate system of a pair of eyes.
-
-    Attributes
-    ----------
-    origin : ndarray (2,)
-        Midpoint of the two eye centers, in pixels.
-    axes : ndarray (2, 2)
-        Rows: the step from the left to the right eye center, and the same turned towards the
-        chin, in pixels.
-    """
-
-    origin: FloatArray
-    axes: FloatArray
-
-    def to_frame(self, points: FloatArray) -> FloatArray:
-        """Turn points ``(n, 2)`` in pixels into eye-frame coordinates, in eye distances."""
-        framed: FloatArray = (points - self.origin) @ self.axes.T / (self.axes[0] @ self.axes[0])
-        return framed
-
-    def to_image(self, points: FloatArray) -> FloatArray:
-        """Turn eye-frame coordinates ``(n, 2)`` into points in pixels."""
-        return points @ self.axes + self.origin
-
-
-def eye_frame(points: FloatArray, left_eye: IndexArray, right_eye: IndexArray) -> EyeFrame:
+def eye_frame(points: FloatArray, left_eye: IndexArray, right_eye: IndexArray) -> FaceFrame:
     """Return the eye frame of a mesh or of a set of landmarks.
 
     Parameters
@@ -104,7 +79,7 @@ def eye_frame(points: FloatArray, left_eye: IndexArray, right_eye: IndexArray) -
     step = right - left
     if not step.any():
         raise ValueError(f"both eye centers are at {left.tolist()}, expected two different points")
-    return EyeFrame(origin=(left + right) / 2, axes=np.array([step, [-step[1], step[0]]]))
+    return FaceFrame((left + right) / 2, np.array([step, [-step[1], step[0]]]), squared_length=step @ step)
 
 
 def mesh_to_pixels(points: FloatArray, width: int, height: int) -> npt.NDArray[np.float64]:
@@ -161,7 +136,7 @@ def mesh_to_landmarks(mesh: FloatArray, mesh_map: MeshMap) -> npt.NDArray[np.flo
         raise ValueError(f"mesh point {bad} is {points[bad].tolist()}, expected finite numbers")
     frame = eye_frame(points, mesh_map.left_eye, mesh_map.right_eye)
     # Not a BLAS product: its threads would contend with the workers', and its sums depend on their number.
-    mapped = np.einsum("i,ij->j", frame.to_frame(points).reshape(-1).astype(np.float32), mesh_map.weights)
+    mapped = np.einsum("i,ij->j", frame.to_face(points).reshape(-1).astype(np.float32), mesh_map.weights)
     mapped += mesh_map.intercept
     return frame.to_image(mapped.reshape(-1, 2)).astype(np.float32)
 

@@ -16,7 +16,7 @@ from pipeline import storage
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import FloatRows, RejectedImage, ShardSummary, WrittenSample
 from pipeline.vocabulary import REJECTED, WRITTEN, LandmarkSource, RejectReason, Status
-from regions.crop import Box
+from regions.boxes import Box
 from regions.landmarks import NUM_LANDMARKS
 
 ROWS_PER_GROUP = 10_000

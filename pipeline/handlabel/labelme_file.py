@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.inputs.text_tables import MAX_NUMBER
-from regions.landmarks import NUM_LANDMARKS, FloatArray, landmarks_in_box
+from regions.boxes import BBox
+from regions.landmarks import NUM_LANDMARKS, FloatArray, landmarks_in_bbox
 from regions.quality import plausibility_problem
 
 LABELME_VERSION = "5.5.0"
@@ -46,7 +47,8 @@ def start_landmarks(guess: FloatArray, size: tuple[int, int]) -> FloatArray:
     inside = ((guess >= 0) & (guess <= high)).all(axis=1)
     if not inside.any() or not np.isfinite(guess).all():
         side = START_SHARE * min(size)
-        guess = landmarks_in_box(np.array([*(high - side) / 2, side, side]))
+        x, y = ((high - side) / 2).tolist()
+        guess = landmarks_in_bbox(BBox(x, y, side, side))
     return np.clip(guess, EDGE, np.maximum(high - EDGE, EDGE))
 
 

@@ -73,7 +73,7 @@ def read_dataset(config: RunConfig) -> Dataset:
         unlabelled
     )
     image_ids = [*image_ids, *unlabelled]
-    boxes = _read_numbers(config.bboxes, image_ids, (4,), "face boxes (x, y, width, height)")
+    bboxes = _read_numbers(config.bboxes, image_ids, (4,), "face boxes (x, y, width, height)")
     points = _read_numbers(config.points, image_ids, (5, 2), "five points (x, y each)")
     images = ImageTable(
         image_ids=image_ids,
@@ -82,9 +82,9 @@ def read_dataset(config: RunConfig) -> Dataset:
         splits=_read_splits(config.partition, image_ids, len(image_ids) - len(unlabelled)),
         labels=values,
         sizes=np.array([files.get(image_id, -1) for image_id in image_ids], dtype=np.int64),
-        boxes=boxes,
+        bboxes=bboxes,
         points=points,
-        landmarks=read_landmarks(config.landmarks, image_ids, boxes, points, labels.image_ids),
+        landmarks=read_landmarks(config.landmarks, image_ids, bboxes, points, labels.image_ids),
     )
     return Dataset(list(labels.names), images, skipped)
 

@@ -22,7 +22,7 @@ READERS: tuple[LandmarkReader, ...] = (FormerRunReader(), PtsReader(), OpenFaceR
 def read_landmarks(
     paths: Sequence[str],
     image_ids: Sequence[str],
-    boxes: FloatRows,
+    bboxes: FloatRows,
     points: FloatRows,
     label_ids: Sequence[str] | None = None,
 ) -> FloatRows:
@@ -33,7 +33,7 @@ def read_landmarks(
     paths : sequence of str
         Files or folders, local or remote, in any of the formats of `READERS`.
     image_ids : sequence of str
-    boxes : ndarray (n, 4)
+    bboxes : ndarray (n, 4)
         Face boxes x, y, width, height in pixels of the source image; NaN where unknown.
     points : ndarray (n, 5, 2)
         Five points in pixels of the source image; NaN where unknown.
@@ -55,7 +55,7 @@ def read_landmarks(
         return np.full((len(image_ids), 0, 2), np.nan, dtype=np.float32)
     landmarks = np.full((len(image_ids), NUM_LANDMARKS, 2), np.nan, dtype=np.float32)
     rows = {image_id: row for row, image_id in enumerate(image_ids)}
-    images = ListedImages(rows, image_ids if label_ids is None else label_ids, boxes, points)
+    images = ListedImages(rows, image_ids if label_ids is None else label_ids, bboxes, points)
     for path in map(landmark_path, paths):
         for image_id, found in _reader_of(path).read(path, images):
             landmarks[rows[image_id]] = found

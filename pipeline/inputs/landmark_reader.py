@@ -63,7 +63,7 @@ class ListedImages:
         Row of each image of the run.
     label_ids : sequence of str
         All images of the label file, of which the run may leave out some.
-    boxes : ndarray (n, 4) float32
+    bboxes : ndarray (n, 4) float32
         Face boxes x, y, width, height of the run's images in pixels; NaN where unknown.
     points : ndarray (n, 5, 2) float32
         Five points of the run's images in pixels; NaN where unknown.
@@ -71,14 +71,14 @@ class ListedImages:
 
     rows: Mapping[str, int]
     label_ids: Sequence[str]
-    boxes: FloatRows
+    bboxes: FloatRows
     points: FloatRows
 
     def hints(self, image_id: str) -> tuple[FloatArray | None, FloatArray | None]:
         """Return the face box ``(4,)`` and the five points ``(5, 2)`` of an image, None where unknown."""
         row = self.rows[image_id]
-        box, points = self.boxes[row].astype(np.float64), self.points[row].astype(np.float64)
-        return (None if np.isnan(box).any() else box), (None if np.isnan(points).any() else points)
+        bbox, points = self.bboxes[row].astype(np.float64), self.points[row].astype(np.float64)
+        return (None if np.isnan(bbox).any() else bbox), (None if np.isnan(points).any() else points)
 
 
 class LandmarkReader(Protocol):

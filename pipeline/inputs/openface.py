@@ -117,13 +117,13 @@ def parse_faces(text: str, path: str) -> Faces:
     return Faces(np.array(landmarks).reshape(-1, NUM_LANDMARKS, 2), confidences)
 
 
-def choose_face(faces: Faces, box: FloatArray | None, points: FloatArray | None) -> FloatArray | None:
+def choose_face(faces: Faces, bbox: FloatArray | None, points: FloatArray | None) -> FloatArray | None:
     """Return the face that the hints select.
 
     Parameters
     ----------
     faces : Faces
-    box : ndarray (4,) or None
+    bbox : ndarray (4,) or None
         The face box of the data set: x, y, width, height, in pixels.
     points : ndarray (5, 2) or None
         Its five points, in pixels; if given, the box is not used.
@@ -134,12 +134,12 @@ def choose_face(faces: Faces, box: FloatArray | None, points: FloatArray | None)
         Of the faces that match the five points or the box, the nearest one; without either, the
         face of highest confidence. None if no face matches.
     """
-    matching = [i for i, face in enumerate(faces.landmarks) if hint_mismatch(face, box, points) is None]
+    matching = [i for i, face in enumerate(faces.landmarks) if hint_mismatch(face, bbox, points) is None]
     if not matching:
         return None
 
     def fitness(index: int) -> float:
-        distance = hint_distance(faces.landmarks[index], box, points)
+        distance = hint_distance(faces.landmarks[index], bbox, points)
         return faces.confidences[index] if distance is None else -distance
 
     best: FloatArray = faces.landmarks[max(matching, key=fitness)]

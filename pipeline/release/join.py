@@ -255,7 +255,7 @@ def _published(release: Release, name: str) -> Iterator[ReleasedImage]:
         else:
             reason = reason or UNLABELLED
             labels = np.zeros(len(release.settings.table.attributes), dtype=np.bool_)
-        row = ImageRow(image_id, key, labels, box=None, points=None, landmarks=None, reason=reason)
+        row = ImageRow(image_id, key, labels, bbox=None, points=None, landmarks=None, reason=reason)
         yield ReleasedImage(row, landmark_source, points, sha256, png if release.has_masks else None)
 
 

@@ -45,12 +45,11 @@ from pipeline.release.release_json import (
     ReleaseFile,
     mask_shard,
     mask_size,
-    table_as_toml,
 )
 from pipeline.verify import verify
 from pipeline.vocabulary import REJECTED, RELEASE_VERSION, WRITTEN
-from regions.attributes import AttributeTable
-from regions.crop import Box
+from regions.attributes import AttributeTable, table_toml
+from regions.boxes import Box
 from regions.landmarks import FloatArray
 from regions.masks import sample_points
 
@@ -120,7 +119,7 @@ def release(config: ReleaseConfig) -> dict[str, FileEntry]:
     try:
         row_groups = _write_samples(config, dataset, table, files)
         _write_rejects(config.output, dataset, files)
-        files.write(TABLE, table_as_toml(dataset.attribute_table).encode())
+        files.write(TABLE, table_toml(table).encode())
         files.write(CONTACT_SHEET, packaged(CONTACT_SHEET))
         files.write(LICENSE, license_text(dataset))
         files.write(CARD, dataset_card(dataset, files.known, config.resolution, config.without_labels))
@@ -217,9 +216,8 @@ def _larger_packed_masks(
     maker: SampleMaker, sample: StoredSample, size: tuple[int, int], landmarks: FloatRows, resolution: str
 ) -> npt.NDArray[np.uint8]:
     """Draw the packed masks of a sample at the crop's size in the training set, or in the source image."""
-    x0, y0, x1, y1 = sample.description["crop"]
     labels = np.array(list(sample.description["labels"].values()), dtype=np.bool_)
-    crop = Crop("", *size, (x0, y0, x1, y1), sample.jpeg)
+    crop = Crop("", *size, Box(*sample.description["crop"]), sample.jpeg)
     return maker.packed_masks(landmarks, labels, crop, *_grid(crop.box, resolution))
 
 

@@ -1,15 +1,14 @@
-"""The files of a release: their names, release.json, the attribute table as TOML."""
+"""The files of a release: their names, release.json."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.formats.dataset_json import DatasetFile, TableEntry
+from pipeline.formats.dataset_json import DatasetFile
 from pipeline.vocabulary import FORMAT_VERSION, RELEASE_VERSION
 
 RESOLUTIONS = ("96x76", "218x178", "source")
@@ -111,27 +110,3 @@ def read_release_file(folder: str) -> ReleaseFile:
             f" expected {RELEASE_VERSION} and {FORMAT_VERSION}"
         )
     return release
-
-
-def table_as_toml(table: TableEntry) -> str:
-    """Return the attribute table of dataset.json as a file for ``--attribute_table``.
-
-    Parameters
-    ----------
-    table : TableEntry
-    """
-    lines = [f"name = {json.dumps(table.name)}", "", "[attributes]"]
-    lines += [f"{json.dumps(name)} = {json.dumps(list(regions))}" for name, regions in table.attributes.items()]
-    if table.further_regions:
-        lines += ["", "[regions]"]
-    for name, outlines in table.further_regions.items():
-        rings = ", ".join(f"[{', '.join(map(_vertex, outline))}]" for outline in outlines)
-        lines.append(f"{json.dumps(name)} = [{rings}]")
-    return "\n".join(lines) + "\n"
-
-
-def _vertex(vertex: int | Mapping[str, float]) -> str:
-    if isinstance(vertex, int):
-        return str(vertex)
-    weights = ", ".join(f"{json.dumps(index)} = {float(weight)!r}" for index, weight in vertex.items())
-    return f"{{ {weights} }}"

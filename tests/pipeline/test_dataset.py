@@ -150,9 +150,9 @@ def test_a_data_set_as_celeba_has_it(folder):
     assert dataset.images.splits.tolist() == [0, 1, 2]
     assert dataset.images.sizes.tolist() == [11, 6, 6]
     assert dataset.images.labels.tolist() == [[True, False]] * 3
-    assert rows[0].box.tolist() == [5, 6, 70, 80]
-    assert rows[1].box is None
-    assert rows[2].box is None
+    assert rows[0].bbox.tolist() == [5, 6, 70, 80]
+    assert rows[1].bbox is None
+    assert rows[2].bbox is None
     assert rows[0].points is None
     assert rows[2].points.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
     assert [row.landmarks for row in rows] == [None, None, None]
@@ -235,7 +235,7 @@ def test_a_box_without_area_is_no_hint(folder, width, height):
     add_images(folder, "a.jpg")
     path = write(folder, "boxes", f"image_id,x,y,width,height\na.jpg,1,2,{width},{height}\n")
     (row,) = read(folder, labels_of(folder, ["a.jpg"]), bboxes=path).images.rows()
-    assert row.box is None
+    assert row.bbox is None
 
 
 def landmarks_csv(folder, name, rows):

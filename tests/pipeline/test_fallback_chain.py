@@ -14,7 +14,8 @@ from pipeline.detection.fallback_chain import (
     prominence,
 )
 from pipeline.vocabulary import LANDMARK_SOURCES, WEAK_SOURCES
-from regions.landmarks import face_size, five_points, landmarks_from_five_points, landmarks_in_box
+from regions.boxes import BBox
+from regions.landmarks import face_size, five_points, landmarks_from_five_points, landmarks_in_bbox
 from tests.faces import face
 from tests.fake_detectors import (
     FakeDlib,
@@ -203,7 +204,7 @@ def test_a_face_beside_the_box_is_not_the_one():
     assert found.reason == "wrong_face"
     assert found.detail.startswith("hinted_box: 1.5")
     assert "box sizes from the middle of the face box" in found.detail
-    np.testing.assert_allclose(found.guess, landmarks_in_box(box), atol=1e-4)
+    np.testing.assert_allclose(found.guess, landmarks_in_bbox(BBox(*box)), atol=1e-4)
 
 
 def test_the_face_detector_helps_where_the_box_is_too_large():
@@ -218,7 +219,7 @@ def test_an_image_without_a_face():
     assert chain.find(IMAGE, hinted_row()) == DetectionFailure("no_face", "no detector found a face", None)
     found = chain.find(IMAGE, hinted_row(box=[50, 60, 100, 120]))
     assert found[:2] == ("no_face", "no detector found a face")
-    np.testing.assert_allclose(found.guess, landmarks_in_box(np.array([50, 60, 100, 120])))
+    np.testing.assert_allclose(found.guess, landmarks_in_bbox(BBox(50, 60, 100, 120)))
 
 
 def test_given_landmarks_come_first_and_need_not_agree_with_the_hints():

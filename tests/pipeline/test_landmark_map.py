@@ -100,7 +100,7 @@ def test_pixels_count_from_the_corner_of_the_first_pixel() -> None:
 def test_eye_frame_puts_the_eyes_at_half_a_unit_and_comes_back() -> None:
     fitted, points = load_mesh_map(FACE_MESH), turned(mesh(), 30)
     frame = eye_frame(points, fitted.left_eye, fitted.right_eye)
-    framed = frame.to_frame(points)
+    framed = frame.to_face(points)
     np.testing.assert_allclose(framed[fitted.left_eye].mean(axis=0), (-0.5, 0), atol=1e-12)
     np.testing.assert_allclose(framed[fitted.right_eye].mean(axis=0), (0.5, 0), atol=1e-12)
     np.testing.assert_allclose(frame.to_image(framed), points, atol=1e-9)

@@ -35,7 +35,7 @@ def dataset_of(splits, reasons=None, image_ids=None):
         splits=np.array(splits, dtype=np.uint8),
         labels=random.random((n, 2)) < 0.5,
         sizes=random.integers(1000, 100_000, n),
-        boxes=random.random((n, 4)).astype(np.float32),
+        bboxes=random.random((n, 4)).astype(np.float32),
         points=random.random((n, 5, 2)).astype(np.float32),
         landmarks=random.random((n, 68, 2)).astype(np.float32),
     )
@@ -89,7 +89,7 @@ def test_every_column_goes_along_with_its_image():
             expected = source[row.image_id]
             assert row.key == expected.key
             assert row.reason == expected.reason
-            for name in ("labels", "box", "points", "landmarks"):
+            for name in ("labels", "bbox", "points", "landmarks"):
                 assert np.array_equal(getattr(row, name), getattr(expected, name))
 
 

@@ -22,8 +22,8 @@ import shapely
 from pipeline.cli import main
 from pipeline.formats.samples import decode_packed_masks, read_members, read_samples
 from pipeline.release import release as release_module
-from pipeline.release.release_json import mask_size, table_as_toml
-from regions.attributes import PACKAGED_TABLES, load_packaged_table, parse_table
+from pipeline.release.release_json import mask_size
+from regions.attributes import load_packaged_table
 from regions.masks import nearest_centers, unpack_masks
 
 pytest.importorskip("skimage")
@@ -342,18 +342,6 @@ def test_a_release_that_fails_leaves_nothing(run, tmp_path, monkeypatch, sheet):
     monkeypatch.undo()
     monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"an image")
     assert main(["release", str(run), f"--to={tmp_path / 'rel'}"]) == 0
-
-
-@pytest.mark.parametrize("name", PACKAGED_TABLES)
-def test_attribute_tables_survive_as_toml(name):
-    table = load_packaged_table(name)
-    document = {"name": table.name, "attributes": table.attributes, "further_regions": table.further_regions}
-    again = parse_table(table_as_toml(json.loads(json.dumps(document))), "again.toml")
-    assert (again.name, again.attributes, again.further_regions) == (
-        table.name,
-        table.attributes,
-        table.further_regions,
-    )
 
 
 @pytest.mark.filterwarnings("ignore")

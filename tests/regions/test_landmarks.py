@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from regions import landmarks
+from regions.boxes import BBox
 from regions.landmarks import MIRROR
 from tests.faces import face, turned
 
@@ -76,7 +77,7 @@ def test_not_finite(value):
 
 
 def test_a_mean_face_fills_a_box():
-    placed = landmarks.landmarks_in_box(np.array([100.0, 50.0, 80.0, 200.0]))
+    placed = landmarks.landmarks_in_bbox(BBox(100.0, 50.0, 80.0, 200.0))
     low, high = placed.min(axis=0), placed.max(axis=0)
     np.testing.assert_allclose((low + high) / 2, (140, 150))
     np.testing.assert_allclose((low[0], high[0]), (100, 180))

@@ -77,13 +77,13 @@ def test_agreement_with_five_points():
     ],
 )
 def test_agreement_with_a_box(box, message):
-    found = quality.hint_mismatch(face(), box=np.array(box, dtype=float))
+    found = quality.hint_mismatch(face(), bbox=np.array(box, dtype=float))
     assert found is None if message is None else message in (found or "")
 
 
 def test_five_points_decide_before_the_box():
     wrong_box = np.array([900.0, 900, 10, 10])
-    assert quality.hint_mismatch(face(), box=wrong_box, points=five_points(face())) is None
+    assert quality.hint_mismatch(face(), bbox=wrong_box, points=five_points(face())) is None
 
 
 def test_many_faces_at_once_have_the_errors_of_each():
