@@ -11,8 +11,10 @@ from PIL import Image
 
 from pipeline.cli import main as attparse
 from pipeline.demo import make_sample
-from pipeline.drawing.overlays import MASK_COLOR, Tile, contact_sheet, display_name, draw_mask, draw_regions
+from pipeline.drawing.contact_sheet import Tile, contact_sheet
+from pipeline.drawing.overlays import MASK_COLOR, draw_mask, draw_regions
 from pipeline.drawing.preview import write_preview
+from pipeline.drawing.text import display_name
 from pipeline.formats.samples import StoredSample, read_samples
 from regions.attributes import AttributeTable, load_packaged_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH

@@ -74,7 +74,7 @@ from pipeline.config import RunConfig
 from pipeline.detection.detectors import open_detectors
 from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
 from pipeline.detection.settings import detector_settings
-from pipeline.drawing.overlays import display_name
+from pipeline.drawing.text import display_name
 from pipeline.errors import ImageError, InputError
 from pipeline.images import DecodedImage
 from pipeline.records import ImageRow

@@ -15,7 +15,9 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.detection.mediapipe_detectors import PersonSegmenter
-from pipeline.drawing.overlays import REGION_COLORS, Tile, contact_sheet, display_name
+from pipeline.drawing.contact_sheet import Tile, contact_sheet
+from pipeline.drawing.overlays import REGION_COLORS
+from pipeline.drawing.text import display_name
 from pipeline.errors import InputError
 from pipeline.images import DecodedImage
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, cut, face_crop_box

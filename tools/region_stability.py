@@ -11,7 +11,7 @@ import shapely
 from matplotlib.figure import Figure
 from region_agreement import RuleSet, count_pixels, scores
 
-from pipeline.drawing.overlays import display_name
+from pipeline.drawing.text import display_name
 from pipeline.images import DecodedImage
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, face_crop_box
 from regions.landmarks import MIRROR, FloatArray, face_frame, mean_shape

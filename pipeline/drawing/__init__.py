@@ -1,1 +1,1 @@
-"""Overlays and contact sheets."""
+"""Overlays over face crops, contact sheets of them, and the samples to draw."""

@@ -1,4 +1,4 @@
-"""Choosing a few images of a run to look at, without reading much of it."""
+"""A few images of a run to look at, selected without reading much of it."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from typing import Any, NamedTuple, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import ImageError, InputError, ShardError
 from pipeline.formats.manifest import read_manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import StoredSample, read_samples
 from pipeline.vocabulary import WRITTEN
 
 MAX_SPREAD = 24
-"""Shards looked into even if fewer have enough images."""
+"""Number of shards that are searched even where fewer have enough images."""
 
-COLUMNS = ["image_id", "key", "status", "reason", "detail", "landmark_source", "labels", "height", "width"]
+SELECTION_COLUMNS = ["image_id", "key", "status", "reason", "detail", "landmark_source", "labels", "height", "width"]
 
 Group = TypeVar("Group", bound=str)
 
 Grouping = Callable[[pa.Table], Any]
-"""From a manifest to the group of each row, null for rows of none: an array of strings."""
+"""Maps a manifest to the group of each row: an array of strings, null for rows in no group."""
 
 
 class SelectedImage(NamedTuple):
-    """One image out of a manifest.
+    """One image of a manifest.
 
     Attributes
     ----------
     shard, image_id, key : str
     group : str
+        What the images were grouped by: a landmark source, a reject reason, an attribute.
     detail : str
-        Of a rejected image; else empty.
+        What was wrong with a rejected image; empty for a written one.
     height, width : int
         Size of the source image, 0 where unknown.
     landmarks : tuple of float
-        x and y of each of the 68, in pixels of the source image, not a number where there are none;
-        empty where they were not asked for.
+        x and y of each of the 68, in pixels of the source image, NaN where there are none;
+        empty where they were not requested.
     """
 
     shard: str
@@ -51,6 +53,27 @@ class SelectedImage(NamedTuple):
     height: int
     width: int
     landmarks: tuple[float, ...] = ()
+
+
+@contextlib.contextmanager
+def damage_reported(output: str) -> Iterator[None]:
+    """Turn the error that a damaged shard or manifest of a run leads to into an InputError.
+
+    Parameters
+    ----------
+    output : str
+        Folder of the run.
+
+    Raises
+    ------
+    InputError
+        In place of such an error.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException, ShardError, ImageError, KeyError, ValueError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise InputError(f"{output}: damaged: {what} (see attparse verify for details)") from error
 
 
 def by_column(name: str) -> Grouping:
@@ -71,10 +94,10 @@ def with_attribute(name: str) -> Grouping:
 def select_images(
     output: str, shards: Sequence[str], quotas: Mapping[Group, int], group: Grouping, *, landmarks: bool = False
 ) -> dict[Group, list[SelectedImage]]:
-    """SelectedImage images of each group, spread over the shards; always the same ones for the same run.
+    """Select images of each group, spread over the shards; always the same ones for the same run.
 
-    A few shards that are spread evenly are looked into, then one after the other until every
-    group has its quota.
+    Shards at even distances are searched first, then the others in order until every group has
+    its quota.
 
     Parameters
     ----------
@@ -83,16 +106,16 @@ def select_images(
     shards : sequence of str
         Names of its shards.
     quotas : mapping of str to int
-        Images wanted per group.
+        Maximum number of images per group.
     group : callable
         One of `by_column`, `with_attribute`.
     landmarks : bool
-        Whether to read the landmarks, too.
+        Whether to read the landmarks as well.
 
     Returns
     -------
     dict of str to list of SelectedImage
-        For each group at most its quota, in the order of the shards; fewer where there are no more.
+        Up to its quota for each group, in the order of the shards.
 
     Raises
     ------
@@ -102,7 +125,9 @@ def select_images(
     found: dict[Group, dict[int, list[SelectedImage]]] = {name: {} for name in quotas}
     first = spread(len(shards), min(max(quotas.values(), default=0), MAX_SPREAD))
     for visited, index in enumerate([*first, *sorted(set(range(len(shards))) - set(first))], 1):
-        table = read_manifest(output, shards[index], [*COLUMNS, "landmarks"] if landmarks else COLUMNS)
+        table = read_manifest(
+            output, shards[index], [*SELECTION_COLUMNS, "landmarks"] if landmarks else SELECTION_COLUMNS
+        )
         groups = group(table)
         for name, quota in quotas.items():
             rows = table.filter(pc.fill_null(pc.equal(groups, name), False)).slice(0, quota)
@@ -142,12 +167,12 @@ def _take_in_turn(of_shard: Mapping[int, list[SelectedImage]], quota: int) -> li
     """Take a first image from every shard, then a second one, and so on."""
     shards = [of_shard[index] for index in sorted(of_shard)]
     rounds = itertools.chain.from_iterable(itertools.zip_longest(*shards))
-    taken = set(itertools.islice((chosen for chosen in rounds if chosen is not None), quota))
-    return [chosen for shard in shards for chosen in shard if chosen in taken]
+    taken = set(itertools.islice((image for image in rounds if image is not None), quota))
+    return [image for shard in shards for image in shard if image in taken]
 
 
 def read_selected(output: str, selected: Sequence[SelectedImage]) -> Iterator[tuple[SelectedImage, StoredSample]]:
-    """Yield the samples of picked images by shard; each shard is read up to its last picked image.
+    """Yield selected images with their samples; each shard is read up to its last selected image.
 
     Raises
     ------
@@ -155,8 +180,8 @@ def read_selected(output: str, selected: Sequence[SelectedImage]) -> Iterator[tu
         If a shard can't be read.
     """
     of_shard: dict[str, dict[str, SelectedImage]] = defaultdict(dict)
-    for chosen in selected:
-        of_shard[chosen.shard][chosen.key] = chosen
+    for image in selected:
+        of_shard[image.shard][image.key] = image
     for shard, wanted in of_shard.items():
         with contextlib.closing(read_samples(RunFolder(output).shard(shard))) as samples:
             for sample in samples:
@@ -167,21 +192,21 @@ def read_selected(output: str, selected: Sequence[SelectedImage]) -> Iterator[tu
 
 
 def first_samples(output: str, shards: Sequence[str], count: int) -> Iterator[StoredSample]:
-    """Yield about `count` samples: the first ones of shards that are spread evenly.
+    """Yield about `count` samples: the first ones of shards at even distances.
 
     Raises
     ------
     ShardError
         If a shard can't be read.
     """
-    chosen = spread(len(shards), MAX_SPREAD)
-    for index in chosen:
+    indices = spread(len(shards), MAX_SPREAD)
+    for index in indices:
         with contextlib.closing(read_samples(RunFolder(output).shard(shards[index]))) as samples:
-            yield from itertools.islice(samples, -(-count // len(chosen)))
+            yield from itertools.islice(samples, -(-count // len(indices)))
 
 
 def split_quota(total: int, available: Mapping[Group, int]) -> dict[Group, int]:
-    """Share out places among groups as evenly as what each has allows; every group gets one.
+    """Split a quota among groups as evenly as their sizes allow; every group gets at least one.
 
     >>> split_quota(10, {"a": 100, "b": 2, "c": 50})
     {'a': 4, 'b': 2, 'c': 4}

@@ -1,1 +1,1 @@
-"""report.html."""
+"""The report of a run: report.html."""

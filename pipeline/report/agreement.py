@@ -1,8 +1,9 @@
-"""How well the landmarks of a run agree with the five points that the data set gives."""
+"""The landmark error of a run: how far its landmarks are from the five points of the data set."""
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,15 @@ import pyarrow.compute as pc
 from pipeline.drawing.selection import SelectedImage
 from pipeline.formats.manifest import read_manifest
 from pipeline.records import FloatRows
-from pipeline.vocabulary import WEAK_SOURCES, WRITTEN
+from pipeline.vocabulary import LANDMARK_SOURCES, WEAK_SOURCES, WRITTEN, LandmarkSource
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 from regions.quality import points_errors
 
 MAX_WORST = 12
-COLUMNS = ["image_id", "key", "status", "landmark_source", "landmarks", "points", "height", "width"]
+AGREEMENT_COLUMNS = ["image_id", "key", "status", "landmark_source", "landmarks", "points", "height", "width"]
+BIN_WIDTH = 0.01
+"""Width of a bar of the histogram, in eye distances."""
+MIN_BARS, MAX_BARS = 10, 31
 
 
 class HintDisagreement(NamedTuple):
@@ -29,52 +33,83 @@ class HintDisagreement(NamedTuple):
 
     Attributes
     ----------
-    chosen : SelectedImage
-        Its group is the landmark_source.
+    image : SelectedImage
+        Its group is the landmark source.
     points : ndarray (5, 2) float32
-        The given points, in pixels of the source image.
+        The five points, in pixels of the source image.
     error : float
         Mean distance to them, in eye distances.
     """
 
-    chosen: SelectedImage
+    image: SelectedImage
     points: FloatRows
     error: float
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """The mean distance between landmarks and five points, in eye distances, of all samples that have both.
-
-    The eye distance is taken as seen from the front (`regions.landmarks.face_size`).
-
-    Attributes
-    ----------
-    errors : mapping of str to ndarray (n,) float32
-        By landmark_source.
-    worst : sequence of HintDisagreement
-        Those with the largest errors, the largest first. Weak landmark_sources are left out: they are laid on
-        those very points.
-    """
-
-    errors: Mapping[str, FloatRows]
-    worst: Sequence[HintDisagreement]
-
-    @property
-    def meaningful(self) -> FloatRows:
-        """The errors of all but the weak landmark_sources ``(n,)``."""
-        kept = [errors for landmark_source, errors in self.errors.items() if landmark_source not in WEAK_SOURCES]
-        return np.concatenate(kept) if kept else np.zeros(0, dtype=np.float32)
-
-
 class ErrorFigures(NamedTuple):
-    """What is said of the errors of many samples, in their unit."""
+    """The distribution of the errors of many samples, in their unit."""
 
     samples: int
     mean: float
     median: float
     percentile_95: float
     largest: float
+
+
+class HistogramBar(NamedTuple):
+    """A bar of a histogram.
+
+    Attributes
+    ----------
+    low : float
+        The smallest error in the bar.
+    high : float or None
+        The smallest error above the bar; None where the bar holds all larger errors.
+    samples : int
+    """
+
+    low: float
+    high: float | None
+    samples: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The mean distance between landmarks and five points, in eye distances, of all samples that have both.
+
+    The eye distance is the one that the face would show from the front (`regions.landmarks.face_size`).
+
+    Attributes
+    ----------
+    errors : mapping of LandmarkSource to ndarray (n,) float32
+    worst : sequence of HintDisagreement
+        Those with the largest errors, the largest first, without weak sources: their landmarks are
+        fitted to those very points.
+    """
+
+    errors: Mapping[LandmarkSource, FloatRows]
+    worst: Sequence[HintDisagreement]
+
+    @property
+    def compared(self) -> int:
+        """The number of samples with five points."""
+        return sum(map(len, self.errors.values()))
+
+    @property
+    def informative(self) -> FloatRows:
+        """The errors of all but the weak sources ``(n,)``."""
+        kept = [errors for source, errors in self.errors.items() if source not in WEAK_SOURCES]
+        return np.concatenate(kept) if kept else np.zeros(0, dtype=np.float32)
+
+    @property
+    def overall(self) -> ErrorFigures | None:
+        """The figures of `informative`, None where that is empty."""
+        return error_figures(self.informative) if len(self.informative) else None
+
+    @property
+    def by_source(self) -> dict[LandmarkSource, ErrorFigures]:
+        """The figures of each landmark source, in the order of the vocabulary."""
+        return {source: error_figures(self.errors[source]) for source in LANDMARK_SOURCES if source in self.errors}
 
 
 def error_figures(errors: FloatArray) -> ErrorFigures:
@@ -88,14 +123,21 @@ def error_figures(errors: FloatArray) -> ErrorFigures:
     return ErrorFigures(len(errors), float(mean), float(median), float(percentile_95), float(errors.max()))
 
 
-def error_histogram(errors: FloatArray, width: float, count: int) -> npt.NDArray[np.int64]:
-    """Count errors in `count` bins of equal width from 0; larger ones go into the last bin.
+def error_histogram(errors: FloatArray) -> list[HistogramBar]:
+    """Return the histogram of at least one error ``(n,)``, in bars of `BIN_WIDTH` from 0.
 
-    >>> error_histogram(np.array([0.0, 0.9, 1.0, 2.5, 70.0]), 1.0, 3).tolist()
-    [2, 1, 2]
+    There are `MIN_BARS` to `MAX_BARS` bars; the last of `MAX_BARS` also holds all larger errors.
+
+    >>> [bar.samples for bar in error_histogram(np.array([0.0, 0.009, 0.015, 0.092]))]
+    [2, 1, 0, 0, 0, 0, 0, 0, 0, 1]
     """
-    bins = np.minimum(errors / width, count - 1).astype(np.int64)
-    return np.bincount(bins, minlength=count)
+    number = min(max(math.ceil(float(errors.max()) / BIN_WIDTH), MIN_BARS), MAX_BARS)
+    bins = np.minimum(errors / BIN_WIDTH, number - 1).astype(np.int64)
+    counts = np.bincount(bins, minlength=number).tolist()
+    return [
+        HistogramBar(BIN_WIDTH * index, None if index == MAX_BARS - 1 else BIN_WIDTH * (index + 1), count)
+        for index, count in enumerate(counts)
+    ]
 
 
 def measure_agreement(output: str, shards: Sequence[str]) -> Agreement | None:
@@ -111,30 +153,30 @@ def measure_agreement(output: str, shards: Sequence[str]) -> Agreement | None:
     Returns
     -------
     Agreement or None
-        None if no sample has given points.
+        None if no sample has five points.
 
     Raises
     ------
     OSError, pyarrow.ArrowException
         If a manifest is missing or damaged.
     """
-    parts: dict[str, list[FloatRows]] = defaultdict(list)
+    parts: dict[LandmarkSource, list[FloatRows]] = defaultdict(list)
     worst: list[HintDisagreement] = []
     for shard in shards:
-        table = read_manifest(output, shard, COLUMNS)
+        table = read_manifest(output, shard, AGREEMENT_COLUMNS)
         table = table.filter(pc.and_(pc.equal(table["status"], WRITTEN), pc.is_valid(table["points"])))
         if not len(table):
             continue
         points = _coordinates(table["points"], 5)
         errors = points_errors(_coordinates(table["landmarks"], NUM_LANDMARKS), points).astype(np.float32)
-        landmark_sources = table["landmark_source"].to_numpy()
-        for landmark_source in np.unique(landmark_sources):
-            parts[landmark_source].append(errors[landmark_sources == landmark_source])
-        own = _worst(shard, table, points, np.where(np.isin(landmark_sources, WEAK_SOURCES), -1, errors))
+        sources = table["landmark_source"].to_numpy()
+        for source in np.unique(sources):
+            parts[source].append(errors[sources == source])
+        own = _worst(shard, table, points, np.where(np.isin(sources, WEAK_SOURCES), -1, errors))
         worst = heapq.nlargest(MAX_WORST, [*worst, *own], key=lambda disagreement: disagreement.error)
     if not parts:
         return None
-    return Agreement({landmark_source: np.concatenate(errors) for landmark_source, errors in parts.items()}, worst)
+    return Agreement({source: np.concatenate(errors) for source, errors in parts.items()}, worst)
 
 
 def _coordinates(column: pa.ChunkedArray, count: int) -> npt.NDArray[np.float64]:
@@ -143,15 +185,23 @@ def _coordinates(column: pa.ChunkedArray, count: int) -> npt.NDArray[np.float64]
 
 
 def _worst(shard: str, table: pa.Table, points: FloatArray, errors: FloatArray) -> list[HintDisagreement]:
-    """Return the images with the largest errors ``(n,)`` of a shard; those below 0 are left out."""
+    """Return the images with the largest errors ``(n,)`` of a shard; negative ones are left out."""
     largest = np.argsort(-errors, kind="stable")[:MAX_WORST]
-    chosen = largest[errors[largest] >= 0]
-    rows = table.select(["image_id", "key", "landmark_source", "height", "width"]).take(chosen).to_pylist()
+    indices = largest[errors[largest] >= 0]
+    rows = table.select(["image_id", "key", "landmark_source", "height", "width"]).take(indices).to_pylist()
     return [
         HintDisagreement(
-            SelectedImage(shard, row["image_id"], row["key"], row["landmark_source"], "", row["height"], row["width"]),
-            points[index].astype(np.float32),
-            float(errors[index]),
+            image=SelectedImage(
+                shard=shard,
+                image_id=row["image_id"],
+                key=row["key"],
+                group=row["landmark_source"],
+                detail="",
+                height=row["height"],
+                width=row["width"],
+            ),
+            points=points[index].astype(np.float32),
+            error=float(errors[index]),
         )
-        for index, row in zip(chosen, rows, strict=True)
+        for index, row in zip(indices, rows, strict=True)
     ]
