@@ -76,7 +76,7 @@ from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
 from pipeline.detection.settings import detector_settings
 from pipeline.drawing.text import display_name
 from pipeline.errors import ImageError, InputError
-from pipeline.images import DecodedImage
+from pipeline.images import DecodedImage, decode
 from pipeline.records import ImageRow
 from regions.landmarks import FloatArray, round_landmarks
 from regions.polygons import REGION_NAMES
@@ -138,7 +138,7 @@ def compare_with_people(
     agreement = HumanAgreement()
     for name, files in tqdm(images, desc="people's masks", unit=" images"):
         try:
-            image = images.decode(storage.read_bytes(storage.join(folder, name)))
+            image = decode(storage.read_bytes(storage.join(folder, name)))
         except ImageError as error:
             agreement.left_out.append(f"{name} ({error})")
             continue

@@ -142,7 +142,7 @@ def test_people_compared_with_rules(tmp_path, capsys):
     found = iter([face(), None])
     evaluate_regions.measure(sent, lambda image, row: next(found))
     printed = capsys.readouterr().out
-    assert "left out: 2: 2.jpg (not_an_image: file of 10 bytes, starting b'no p'), 10.jpg (no face found)" in printed
+    assert "left out: 2: 2.jpg (not_an_image: file of 8 bytes, starting b'no i'), 10.jpg (no face found)" in printed
     rows = {line.split("  ")[0]: line.split()[-13:] for line in printed.splitlines()}
     assert rows["mouth"][:9] == ["1", *["1.000"] * 8]
     assert float(rows["mouth"][9]) < 1
