@@ -23,4 +23,6 @@ RUN pip install --no-cache-dir --no-deps .
 
 # Fails the build, not the job, where a library is missing. The entrypoint stays that of Beam's image.
 WORKDIR /
-RUN python -c "import pipeline.building.graph; from pipeline.detection.fallback_chain import Ladder; from pipeline.records import DetectorSettings; Ladder(DetectorSettings()).open()"
+RUN python -c "import pipeline.building.graph; from pipeline.detection.detectors import open_detectors; \
+from pipeline.records import DetectorSettings; detectors = open_detectors(DetectorSettings()); \
+detectors.mesh; detectors.faces"
