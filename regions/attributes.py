@@ -1,4 +1,4 @@
-"""Which regions an attribute is seen in: attribute tables, packaged or the user's own."""
+"""Attribute tables, packaged or custom: the regions in which each attribute is visible."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ WEIGHT_TOLERANCE = 1e-6
 
 
 class TableError(ValueError):
-    """An attribute table that can't be used; the message is one line naming what is wrong."""
+    """An attribute table that can't be used; the message is one line with the source and the fault."""
 
 
 @dataclass(frozen=True)
 class AttributeTable:
-    """Attributes and the regions each one is seen in.
+    """Attributes and the regions in which each one is visible.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class AttributeTable:
     attributes : mapping of str to tuple of str
         Region names per attribute.
     further_regions : mapping of str to tuple of tuple
-        Regions beside the ten: outlines of vertices (`regions.polygons.Vertex`).
+        Regions beyond the ten: outlines of vertices (`regions.polygons.Vertex`).
     source : str
         File that the table was read from, for messages.
     """
@@ -57,16 +57,16 @@ class AttributeTable:
 
     @property
     def region_names(self) -> tuple[str, ...]:
-        """All regions, the ten first."""
+        """All region names, the ten base regions first."""
         return (*REGION_NAMES, *self.further_regions)
 
     def for_attributes(self, names: Sequence[str]) -> AttributeTable:
-        """Return the table with its attributes in the order of a label file.
+        """Return the table with its attributes in the order of the label file.
 
         Raises
         ------
         TableError
-            If the table and the label file don't name the same attributes.
+            If the attributes of the table and of the label file differ.
         """
         for name in names:
             if name not in self.attributes:
@@ -80,7 +80,7 @@ class AttributeTable:
         return dataclasses.replace(self, attributes={name: self.attributes[name] for name in names})
 
     def region_bits(self) -> npt.NDArray[np.uint64]:
-        """Return per attribute its regions as bits, bit i for region i: ``(attributes,)`` uint64."""
+        """Return the regions of each attribute as bits ``(attributes,)`` uint64, bit i for region i."""
         index = {name: bit for bit, name in enumerate(self.region_names)}
         return np.array(
             [sum(1 << index[region] for region in regions) for regions in self.attributes.values()],
@@ -95,13 +95,13 @@ def load_packaged_table(name: str) -> AttributeTable:
 
 
 def parse_table(text: str, source: str) -> AttributeTable:
-    """Read an attribute table.
+    """Parse an attribute table.
 
     Parameters
     ----------
     text : str
-        TOML: ``name``, ``[attributes]`` with a list of regions per attribute (``all`` stands for
-        the ten), and optionally ``[regions]`` with an outline, or a list of outlines, per further
+        TOML: ``name``, ``[attributes]`` with a list of regions per attribute (``all`` means the
+        ten base regions), and optionally ``[regions]`` with an outline, or a list of outlines, per further
         region: at least 3 landmark indices or tables of weights such as ``{27 = 0.5, 39 = 0.5}``.
     source : str
         Name of the file, for messages.
@@ -109,13 +109,13 @@ def parse_table(text: str, source: str) -> AttributeTable:
     Raises
     ------
     TableError
-        If the text is no such table: one line with the file and what is wrong.
+        If the text is not such a table.
     """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        twice = ": a name is defined twice" if "overwrite" in str(error) or "twice" in str(error) else ""
-        raise TableError(f"{source}: not valid TOML: {error}{twice}") from None
+        duplicate = ": duplicate name" if "overwrite" in str(error) or "twice" in str(error) else ""
+        raise TableError(f"{source}: not valid TOML: {error}{duplicate}") from None
     return parse_table_document(document, source)
 
 
@@ -132,7 +132,7 @@ def parse_table_document(document: Mapping[str, Any], source: str) -> AttributeT
         raise TableError(f"{source}: unknown entry {unknown[0]!r}, expected name, [attributes], [regions]")
     name = document.get("name")
     if not isinstance(name, str) or not name:
-        raise TableError(f'{source}: name is {name!r}, expected a text such as name = "celeba"')
+        raise TableError(f'{source}: name is {name!r}, expected a string such as name = "celeba"')
     further = _parse_regions(_section(document, "regions", source), source)
     attributes = _section(document, "attributes", source)
     if not attributes:
@@ -148,14 +148,21 @@ def parse_table_document(document: Mapping[str, Any], source: str) -> AttributeT
 
 def table_toml(table: AttributeTable) -> str:
     """Return the text of an attribute table, for `parse_table` and ``--attribute_table``; comments are not kept."""
-    lines = [f"name = {json.dumps(table.name)}", "", "[attributes]"]
-    lines += [f"{json.dumps(name)} = {json.dumps(list(regions))}" for name, regions in table.attributes.items()]
+    lines = [f"name = {_toml_text(table.name)}", "", "[attributes]"]
+    lines += [
+        f"{_toml_text(name)} = [{', '.join(map(_toml_text, regions))}]" for name, regions in table.attributes.items()
+    ]
     if table.further_regions:
         lines += ["", "[regions]"]
     for name, outlines in table.further_regions.items():
         rings = ", ".join(f"[{', '.join(map(_vertex_toml, outline))}]" for outline in outlines)
-        lines.append(f"{json.dumps(name)} = [{rings}]")
+        lines.append(f"{_toml_text(name)} = [{rings}]")
     return "\n".join(lines) + "\n"
+
+
+def _toml_text(text: str) -> str:
+    """Return a quoted TOML string; unlike JSON, TOML has no surrogate pairs and no bare DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _vertex_toml(vertex: Vertex) -> str:
@@ -181,9 +188,9 @@ def _parse_attribute(name: str, regions: Any, known: Sequence[str], source: str)
     for region in regions:
         if region not in known and region != ALL_REGIONS:
             hint = suggestion(str(region), [*known, ALL_REGIONS])
-            raise TableError(f"{place} names unknown region {region!r}{hint}; known: all, {', '.join(known)}")
+            raise TableError(f"{place} has unknown region {region!r}{hint}, expected all, {', '.join(known)}")
         if regions.count(region) > 1:
-            raise TableError(f"{place} names region {region!r} twice")
+            raise TableError(f"{place} has duplicate region {region!r}")
     if ALL_REGIONS in regions:
         regions = [*REGION_NAMES, *(r for r in regions if r not in (*REGION_NAMES, ALL_REGIONS))]
     return tuple(regions)
@@ -194,7 +201,7 @@ def _parse_regions(section: Mapping[str, Any], source: str) -> dict[str, tuple[t
     for name, value in section.items():
         place = f"{source}: region {name!r}"
         if name in (*REGION_NAMES, ALL_REGIONS):
-            raise TableError(f"{place} is one of the ten base regions, choose another name")
+            raise TableError(f"{place} is one of the ten base regions, expected another name")
         outlines = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
         further[name] = tuple(_parse_outline(outline, place) for outline in outlines)
     if len(REGION_NAMES) + len(further) > MAX_REGIONS:
@@ -208,7 +215,7 @@ def _parse_outline(outline: Any, place: str) -> tuple[Vertex, ...]:
     vertices = tuple(_parse_vertex(vertex, place) for vertex in outline)
     for number, vertex in enumerate(vertices):
         if vertex in vertices[:number]:
-            raise TableError(f"{place} has vertex {vertex!r} twice in one outline")
+            raise TableError(f"{place} has duplicate vertex {vertex!r} in one outline")
     return vertices
 
 
@@ -229,7 +236,7 @@ def _parse_vertex(vertex: Any, place: str) -> Vertex:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return a remark on the known name that is most like an unknown one, empty if none is."""
+    """Return a suggestion of the known name closest to an unknown one; empty if none is close."""
     by_lower = {other.lower(): other for other in known}
     close = difflib.get_close_matches(name.lower().replace(" ", "_"), by_lower, n=1)
     return f" (did you mean {by_lower[close[0]]!r}?)" if close else ""

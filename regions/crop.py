@@ -1,4 +1,4 @@
-"""The face crop: where it lies, and how it is cut and resized to 218x178."""
+"""The face crop: its box in the image, cutting, and resizing to 218x178."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CROP_VERSION = 1
 IMAGE_HEIGHT, IMAGE_WIDTH = 218, 178
 
 EYES_X, EYES_Y = 0.50, 0.51
-"""Where the midpoint of the eyes lies in the crop, as in CelebA's official aligned images."""
+"""Position of the midpoint of the eyes, in widths and heights of the crop, as in CelebA's official aligned images."""
 EYE_DISTANCE = 39 / IMAGE_WIDTH
-"""A frontal face's eye distance as a share of the crop's width."""
+"""Eye distance of a frontal face, as a fraction of the crop's width."""
 
 
 def face_crop_box(landmarks: FloatArray) -> Box:
-    """Return the box about a face, upright and in the proportion 178:218.
+    """Return the upright crop box around a face, with the aspect ratio 178:218.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def face_crop_box(landmarks: FloatArray) -> Box:
 
 
 def cut(pixels: npt.NDArray[np.uint8], box: FloatArray) -> npt.NDArray[np.uint8]:
-    """Cut a box out of an image and resize it, replicating the image's edge beyond it.
+    """Cut a box out of an image and resize it; pixels beyond the image repeat its edge.
 
-    Where the image shrinks, blocks of pixels are averaged first; the rest is bilinear.
+    To shrink, blocks of pixels are averaged first; the remaining resizing is bilinear.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def cut(pixels: npt.NDArray[np.uint8], box: FloatArray) -> npt.NDArray[np.uint8]
 
 
 def _blocks(start: float, stop: float, size: int, block: int) -> tuple[int, int]:
-    """Return first pixel and number of the whole blocks that cover a range as far as it lies in the image."""
+    """Return the first pixel and the number of the whole blocks that cover the part of a range inside the image."""
     first = min(max(math.floor(start) - block, 0), size - block)
     last = min(max(math.ceil(stop) + block, first + block), size)
     return first, (last - first) // block

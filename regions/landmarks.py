@@ -25,21 +25,21 @@ LEFT_MOUTH_CORNER, RIGHT_MOUTH_CORNER = 48, 54
 PARTS = {
     "jaw": slice(0, 17), "brows": slice(17, 27), "nose": slice(27, 36), "eyes": slice(36, 48), "mouth": slice(48, 68),
 }  # fmt: skip
-"""Which landmarks make a part of the face."""
+"""The landmarks of each part of the face."""
 MIRROR = np.array(
     [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
     + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
     + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
 )
-"""Which landmark each one becomes in a mirrored image; its own inverse."""
+"""Index of each landmark in the mirrored image; its own inverse."""
 
 EYE_TO_MOUTH = 1.2
-"""Distance from the eyes to the mouth, in eye distances, that hardly any frontal face exceeds
-(on 331 photographs of frontal faces with true landmarks: median 1.07, 95th percentile 1.20)."""
+"""Distance from the eyes to the mouth, in eye distances, that few frontal faces exceed
+(on 331 photographs of frontal faces with ground-truth landmarks: median 1.07, 95th percentile 1.20)."""
 
 COORDINATE_STEP = 1 / 64
-"""Landmarks are rounded to this many pixels, so that the last bits of a detector's arithmetic,
-which differ between CPU families, do not reach the outputs."""
+"""Landmarks are rounded to multiples of this many pixels: the last bits of a detector's arithmetic,
+which differ between CPU families, then hardly ever reach the outputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class FaceFrame:
 
 
 def check_landmarks(landmarks: FloatArray) -> FloatArray:
-    """Return the landmarks as float64 after checking that they are 68 finite points.
+    """Return the landmarks as float64 if they are 68 finite points.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def face_size(landmarks: FloatArray) -> float:
 def face_sizes(landmarks: FloatArray) -> FloatArray:
     """Return the size of each face: the eye distance that it would have in a frontal view, in pixels.
 
-    The eye distance shrinks as the head turns sideways; the distance from the eyes to the mouth
+    The eye distance shrinks as the head turns sideways, the distance from the eyes to the mouth
     does not. So the size is the larger of the two, the latter divided by `EYE_TO_MOUTH`.
 
     Parameters
@@ -186,7 +186,7 @@ def face_sizes(landmarks: FloatArray) -> FloatArray:
 
 
 def _lengths(vectors: FloatArray) -> FloatArray:
-    """Return the lengths ``(...)`` of vectors ``(..., 2)`` by `math.hypot`, which no C library rounds differently."""
+    """Return the lengths ``(...)`` of vectors ``(..., 2)`` by `math.hypot`, the same bits on every platform."""
     return np.asarray(_hypot(vectors[..., 0], vectors[..., 1]), dtype=np.float64)
 
 
@@ -196,8 +196,8 @@ _hypot = np.frompyfunc(math.hypot, 2, 1)
 def face_frame(landmarks: FloatArray) -> FaceFrame:
     """Return the coordinate system of a face.
 
-    Its direction is that of the similarity transform that best lays the mean shape on the 68
-    points, which unlike the eye line alone hardly turns with a misplaced point or a turned head.
+    Its direction is that of the similarity transform that best fits the mean shape to the 68
+    points. Unlike the eye line alone, it hardly changes with a misplaced point or a turned head.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def face_frame(landmarks: FloatArray) -> FaceFrame:
 
 
 def fit_similarity(source: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Fit rotation, scale and shift that lay `source` on `target` with least squares.
+    """Fit the rotation, scale and shift from `source` to `target` by least squares.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def mean_shape() -> npt.NDArray[np.float64]:
     """Return the mean face ``(68, 2)``: eye centers at (-0.5, 0) and (0.5, 0), y down.
 
     Fitted by ``tools/fit_landmark_map.py`` on the HELEN training photographs with the 68 points
-    of 300-W (for non-commercial research), left and right made equal.
+    of 300-W (for non-commercial research), then made symmetric.
     """
     table = importlib.resources.files("regions").joinpath("mean_shape.csv")
     with table.open() as lines:
@@ -261,7 +261,7 @@ def mean_shape() -> npt.NDArray[np.float64]:
 
 
 def landmarks_from_five_points(points: FloatArray) -> npt.NDArray[np.float64]:
-    """Lay the mean shape on CelebA's five points: a weak guess at the 68 landmarks.
+    """Fit the mean shape to CelebA's five points: a weak estimate of the 68 landmarks.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def landmarks_from_five_points(points: FloatArray) -> npt.NDArray[np.float64]:
 
 
 def landmarks_in_bbox(bbox: BBox) -> npt.NDArray[np.float64]:
-    """Lay the mean shape into a face box: a start for placing landmarks by hand.
+    """Fit the mean shape into a face box: a start for placing landmarks by hand.
 
     Parameters
     ----------
@@ -288,7 +288,7 @@ def landmarks_in_bbox(bbox: BBox) -> npt.NDArray[np.float64]:
     Returns
     -------
     ndarray (68, 2) float64
-        In pixels, the mean face as large as fits into the box, in its middle.
+        In pixels: the largest mean face that fits into the box, at its center.
     """
     shape = mean_shape()
     low, high = shape.min(axis=0), shape.max(axis=0)

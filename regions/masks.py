@@ -19,7 +19,7 @@ MASK_VERSION = 1
 MASK_HEIGHT, MASK_WIDTH = 96, 76
 
 MIN_PERSON = 0.3
-"""Less sure pixels are background. It keeps more hair than 0.5 does, for hardly more background."""
+"""Pixels below this score are background. The limit keeps more hair than 0.5 and hardly more background."""
 MAY_REACH_BACKGROUND = np.uint64(sum(1 << REGION_NAMES.index(name) for name in ("below_chin", "ears", "top_of_head")))
 """Bits of the regions whose outlines may reach beyond the person."""
 
@@ -28,9 +28,9 @@ RegionMap = npt.NDArray[np.uint64]
 
 
 def nearest_centers(source_size: int, target_size: int) -> FloatArray:
-    """Return the centers of the source pixels that nearest-neighbor resizing takes.
+    """Return the centers of the source pixels that nearest-neighbor resizing selects.
 
-    For each target pixel that is the source pixel whose cell contains the target pixel's center.
+    Each target pixel takes the source pixel whose cell contains the target pixel's center.
 
     Returns
     -------
@@ -43,10 +43,10 @@ def nearest_centers(source_size: int, target_size: int) -> FloatArray:
 
 
 def sample_points(box: Box, height: int = MASK_HEIGHT, width: int = MASK_WIDTH) -> tuple[FloatArray, FloatArray]:
-    """Return where in the image the pixels of a mask are looked up.
+    """Return the points of the image that the pixels of a mask sample.
 
-    A mask is defined at the size of the crop, 218x178, and brought to its own size by nearest
-    neighbor; so each of its pixels stands for the center of one pixel of the crop.
+    A mask is defined at the size of the crop, 218x178, and resized to its own size by nearest
+    neighbor, so each of its pixels samples the center of one pixel of the crop.
 
     Parameters
     ----------
@@ -68,10 +68,10 @@ def sample_points(box: Box, height: int = MASK_HEIGHT, width: int = MASK_WIDTH) 
 
 
 def rasterize(polygons: GeometryArray, xs: FloatArray, ys: FloatArray) -> RegionMap:
-    """Tell for every point of a grid which polygons it lies inside of.
+    """Return for each point of a grid the polygons that contain it.
 
-    All edges of all polygons are treated at once: each edge flips, in the rows that it spans, all
-    points to the right of it; a point that a polygon flips an odd number of times is inside.
+    All edges of all polygons are processed at once: in the rows that it spans, an edge flips all
+    points to its right; a point that a polygon flips an odd number of times is inside.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def rasterize(polygons: GeometryArray, xs: FloatArray, ys: FloatArray) -> Region
 
 
 def clear_outside(region_map: RegionMap, xs: FloatArray, ys: FloatArray, width: float, height: float) -> None:
-    """Clear the bits of all points that lie outside of the image, in place.
+    """Clear the bits of all points outside the image, in place.
 
-    It is what rasterizing polygons clipped to the image would give, for a fraction of the time.
+    The result equals that of rasterizing polygons clipped to the image, in a fraction of the time.
 
     Parameters
     ----------
@@ -119,16 +119,16 @@ def clear_outside(region_map: RegionMap, xs: FloatArray, ys: FloatArray, width: 
 
 
 def clear_background(region_map: RegionMap, person: npt.NDArray[np.floating[Any]]) -> None:
-    """Clear the bits of crown, ears and neck where an image shows its background, in place.
+    """Clear the bits of top_of_head, ears and below_chin where an image shows its background, in place.
 
-    Their outlines stand where hair, ears and necks usually are, and may reach beyond those of a person.
+    These outlines are drawn at typical positions, so they may extend beyond the person.
 
     Parameters
     ----------
     region_map : ndarray (height, width) uint64
         On a grid of `sample_points`.
     person : ndarray (218, 178)
-        How surely each pixel of the crop shows a person, 0 to 1.
+        Score of each pixel of the crop for showing a person, 0 to 1.
     """
     rows, cols = (
         nearest_centers(size, target).astype(np.intp)
@@ -138,7 +138,7 @@ def clear_background(region_map: RegionMap, person: npt.NDArray[np.floating[Any]
 
 
 def region_masks(region_map: RegionMap, count: int) -> npt.NDArray[np.bool_]:
-    """Unfold a region map ``(height, width)`` into one mask per region ``(count, height, width)``."""
+    """Unpack a region map ``(height, width)`` into one mask per region ``(count, height, width)``."""
     shifts = np.arange(count, dtype=np.uint64)[:, None, None]
     return ((region_map >> shifts) & np.uint64(1)).astype(np.bool_)
 
@@ -154,7 +154,7 @@ def _edges(polygons: GeometryArray) -> tuple[FloatArray, FloatArray, npt.NDArray
 
 
 class AttributeMasks:
-    """Joins the regions of each attribute that an image has, packed eight masks to a plane.
+    """Union of the regions of each attribute that an image has, packed eight masks to a plane.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class AttributeMasks:
         touched = (np.arange(256, dtype=np.uint64)[:, None] & of_group[:, None, :]) != 0
         planes = np.packbits(touched, axis=2)
         self._planes_of_byte = np.ascontiguousarray(planes.transpose(0, 2, 1))
-        """(groups, planes, 256): for each byte of a region map's value, the attributes it touches."""
+        """(groups, planes, 256): for each byte of a region map's value, the attributes whose regions it contains."""
 
     def __call__(self, region_map: RegionMap, labels: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
         """Return the packed masks of one image.
@@ -179,12 +179,12 @@ class AttributeMasks:
         region_map : ndarray (height, width) uint64
             From `rasterize`.
         labels : ndarray (attributes,) bool
-            Which attributes the image has; the masks of the others are empty.
+            The attributes that the image has; the masks of all others are empty.
 
         Returns
         -------
         ndarray (ceil(attributes / 8), height, width) uint8
-            The first attribute is the highest bit of the first plane, as `numpy.packbits` has it.
+            The first attribute is the highest bit of the first plane, the order of `numpy.packbits`.
         """
         present = np.packbits(labels)
         planes = np.zeros((len(present), *region_map.shape), dtype=np.uint8)
@@ -195,5 +195,5 @@ class AttributeMasks:
 
 
 def unpack_masks(planes: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
-    """Unfold packed masks into the first `count` masks: ``(count, height, width)`` uint8, 0 or 1."""
+    """Unpack the first `count` masks: ``(count, height, width)`` uint8, 0 or 1."""
     return np.unpackbits(planes, axis=0, count=count)

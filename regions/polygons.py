@@ -1,9 +1,9 @@
 """Ten base-region polygons from 68 landmarks.
 
 Every outline is drawn in the face's own frame (`regions.landmarks.FaceFrame`), so the regions
-shift, scale and turn with the landmarks. Outlines after Thom & Hand, section 3, with the faults
-of the public rules left out: nothing depends on where the face lies in the image, and nothing
-is dropped because a vertex lies outside of it.
+shift, scale and rotate with the landmarks. The outlines follow Thom & Hand, section 3, without the
+faults of the public rules: they do not depend on the position of the face in the image, and no
+region is dropped because a vertex lies outside the image.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ GeometryArray = npt.NDArray[Any]
 """Object array of shapely geometries."""
 
 Vertex = int | Mapping[str, float]
-"""A landmark index, or weights by landmark index that add up to 1: ``{"27": 0.5, "39": 0.5}`` lies half-way between
-two landmarks, ``{"19": 2, "37": -1}`` as far beyond the first as the second is before it."""
+"""A landmark index, or weights by landmark index with sum 1: ``{"27": 0.5, "39": 0.5}`` is the midpoint of two
+landmarks, ``{"19": 2, "37": -1}`` the reflection of landmark 37 in landmark 19."""
 FurtherRegions = Mapping[str, Sequence[Sequence[Vertex]]]
-"""For each region beside the ten its outlines, as lists of vertices."""
+"""The outlines of each region beyond the ten, as lists of vertices."""
 
 JAW_BELOW_MOUTH = [5, 6, 7, 8, 9, 10, 11]
 JAW_EDGE_BELOW_CHIN = [4, *JAW_BELOW_MOUTH, 12]
@@ -51,58 +51,58 @@ MOUTH = list(range(48, 60))
 NOSE_BASE = [32, 33, 34]
 NOSTRIL_ENDS, NEXT_TO_THEM, INNER_EYE_CORNERS = [31, 35], [32, 34], [39, 42]
 LIDS = np.array([[36, 37, 38, 39], [45, 44, 43, 42], [39, 40, 41, 36], [42, 47, 46, 45]])
-"""The upper lids from the outer corner inwards, the lower ones back."""
+"""The upper lids from the outer to the inner corner, the lower lids back."""
 BROWS = np.array([[17, 18, 19, 20, 21], [26, 25, 24, 23, 22]])
-"""From the outer end to the inner one."""
+"""From the outer to the inner end."""
 
 OUTWARDS = np.array([[-1.0], [1.0]])
-"""Direction of x to the outside of the face, for its left and its right side."""
+"""Sign of x towards the outside of the face, for its left and its right side."""
 
-# All lengths are in eye distances (see FaceFrame). docs/regions.md tells how they were found.
+# All lengths are in eye distances (see FaceFrame). See docs/regions.md for their origin.
 
 MOUTH_GROWTH = np.array([1.02, 1.05])
-"""In width and height: the points lie on the lips' edge or just inside of it, and lines between them cut its curves."""
+"""Factors of width and height: the points lie on the lips' edge or just inside, and straight lines cut its curves."""
 
 WING_WIDTH = 0.75
-"""How far a nose's wing reaches beyond the end of its nostril, in steps between two nostril points."""
+"""Extent of a wing beyond the end of its nostril, in steps between two nostril points."""
 WING_HEIGHT = 0.08
-"""Of the wings' widest part, in lengths of the nose."""
+"""Height of the widest part of the wings, in lengths of the nose."""
 BRIDGE = 0.45
-"""Half the width of the nose beside the bridge, as a share of the way to the inner eye corner."""
+"""Half the width of the nose at the bridge, as a fraction of the distance to the inner eye corner."""
 
 BROW_ABOVE, BROW_BELOW = np.linspace(0.035, 0.05, 5), np.linspace(0.075, 0.12, 5)
-"""The points run along the upper half of the hair; a brow is thin at its outer end."""
+"""Distances of the edges from the points, which follow the upper half of the hair; brows are thin at the outer end."""
 BROW_ENDS = np.array([0.05, 0.0, 0.0, 0.0, -0.02])
-"""How far the hair begins inside of the end points."""
+"""Distance of the ends of the hair inwards from the end points."""
 
 EAR_WIDTH = 0.20
-"""Of an ear seen from the front; on the side that turns to the viewer it is wider by as much as the ears move there."""
+"""Width of an ear in a frontal view; on the side facing the viewer it is wider by the shift of the ears."""
 EAR_SHAPE = np.array([0.85, 1.08, 1.0, 0.88, 0.65])
-"""Width of an ear from top to lobe, in shares of that."""
+"""Width of an ear from top to lobe, as fractions of `EAR_WIDTH`."""
 
 BELOW_CHIN_LENGTH, BELOW_CHIN_HALF_WIDTH = 0.9, 0.6
-"""Of what collars and shoulders mostly leave free."""
+"""The part that collars and shoulders usually leave visible."""
 BELOW_CHIN_BEHIND = 2.0
-"""The neck's lower end lies behind the ears: this many times as far from the chin as they do."""
+"""Horizontal shift of the lower edge from the chin, as a multiple of the shift of the ears."""
 
 HAIRLINE_ABOVE_BROWS, TOP_OF_HEAD_ABOVE_BROWS = 0.75, 2.0
-"""The forehead is nearly as high as the nose is long; a skull ends about 1.65 above the brows, hair stands on it."""
+"""The forehead is nearly as high as the nose is long; the skull ends about 1.65 above the brows, the hair above it."""
 TOP_OF_HEAD_SIDE = 0.5
 """Width of the hair beside the temples."""
 TOP_OF_HEAD_BEHIND = 0.7
-"""The back of the head lies behind the ears: it stands out this many times as far again as they do."""
+"""Shift of the back of the head, which lies behind the ears, as a multiple of the shift of the ears."""
 TOP_OF_HEAD_BELOW_TEMPLES = 0.4
-"""Hair beside the face reaches down to the ears."""
+"""Hair beside the face extends down to the ears."""
 
 
 def _along_jaw(first: float, last: float, count: int) -> FloatArray:
-    """Return weights ``(count, 4)`` that draw points along the first four points of a side of the jaw."""
+    """Return weights ``(count, 4)`` of points along the first four points of a side of the jaw."""
     at = np.linspace(first, last, count)
     return np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(4)))
 
 
 def _cubic_curve(count: int) -> FloatArray:
-    """Return weights ``(count, 4)`` that draw points along the cubic curve through four points."""
+    """Return weights ``(count, 4)`` of points along the cubic curve through four points."""
     at, nodes = np.linspace(0, 1, count), np.linspace(0, 1, 4)
     bases = [np.poly1d(np.poly(np.delete(nodes, i))) for i in range(4)]
     return np.stack([base(at) / base(node) for base, node in zip(bases, nodes, strict=True)], axis=1)
@@ -111,7 +111,7 @@ def _cubic_curve(count: int) -> FloatArray:
 EAR_FRONT = _along_jaw(0.2, 2.3, len(EAR_SHAPE))
 LID_CURVE = _cubic_curve(7)
 ARCH = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(np.pi, 0, 15)])
-"""Half a unit circle over the origin, from left to right."""
+"""Upper half of the unit circle, from left to right."""
 
 
 def region_polygons(landmarks: FloatArray, further: FurtherRegions | None = None) -> GeometryArray:
@@ -120,15 +120,15 @@ def region_polygons(landmarks: FloatArray, further: FurtherRegions | None = None
     Parameters
     ----------
     landmarks : ndarray (68, 2)
-        In pixels of the image; points may lie outside of it.
+        In pixels of the image; points may lie outside the image.
     further : mapping, optional
-        More regions by name: for each its outlines, as lists of vertices.
+        Outlines of more regions by name, as lists of vertices.
 
     Returns
     -------
     ndarray (10 + len(further),) of shapely Polygon or MultiPolygon
         In the order of `REGION_NAMES`, then that of `further`; pixels of the image. A region
-        without area (points on one line) is an empty polygon.
+        without area (collinear points) is an empty polygon.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def _draw(face: FloatArray, ring: Sequence[Vertex]) -> FloatArray:
 
 
 def _mouth(face: FloatArray) -> FloatArray:
-    """Draw the lips: the outer 12 points, moved a little outwards. Chin and the part above the mouth end there."""
+    """Draw the lips: the outer 12 points, moved a little outwards. chin and above_mouth end at this outline."""
     points = face[MOUTH]
     middle = points.sum(axis=0) / len(MOUTH)
     grown: FloatArray = middle + (points - middle) * MOUTH_GROWTH
@@ -185,11 +185,11 @@ def _mouth(face: FloatArray) -> FloatArray:
 
 
 def _sides_of_nose(face: FloatArray) -> FloatArray:
-    r"""Draw the nose's two sides ``(2, 4, 2)``, each from top to wing: narrow along the bridge, wide at the wings.
+    r"""Draw the two sides of the nose ``(2, 4, 2)`` from top to wing, narrow along the bridge and wide at the wings.
 
     ::
 
-             a27a       a: BRIDGE of the way from 27 to the inner eye corner
+             a27a       a: BRIDGE of the distance from 27 to the inner eye corner
             b 28 b      b: the same from 28
             /    \
            c      c     c: WING_HEIGHT above d
@@ -212,20 +212,20 @@ def _cheeks(face: FloatArray, mouth: FloatArray, noses: FloatArray, lids: FloatA
 
 
 def _brows(face: FloatArray) -> FloatArray:
-    """Draw each eyebrow ``(2, 10, 2)`` as a band about its five points, thicker at the inner end."""
+    """Draw each eyebrow ``(2, 10, 2)`` as a band around its five points, thicker at the inner end."""
     x, y = face[BROWS, 0] - OUTWARDS * BROW_ENDS, face[BROWS, 1]
     return _bands((x, y - BROW_ABOVE), (x, y + BROW_BELOW))
 
 
 def _ears(face: FloatArray, ears: FloatArray) -> FloatArray:
-    """Draw each ear ``(2, 10, 2)`` outside of the upper jaw line.
+    """Draw each ear ``(2, 10, 2)`` outside the upper jaw line.
 
-    As the head turns, both ears move to the side that comes to view. There the ear is seen wider; on the other side
-    it narrows, and is hidden once the jaw's upper end no longer stands out from the end of the brow.
+    As the head turns, both ears shift to the side facing the viewer. The ear on that side becomes wider; the other
+    one becomes narrower, and is hidden where the upper end of the jaw no longer protrudes beyond that of the brow.
     """
     front = EAR_FRONT @ face[JAW_SIDES[:, :4]]
-    stands_out = OUTWARDS * (face[JAW_SIDES[:, :1], 0] - face[BROWS[:, :1], 0])
-    width = np.maximum(np.minimum(EAR_WIDTH + OUTWARDS * ears[0], stands_out), 0.0)
+    protrusion = OUTWARDS * (face[JAW_SIDES[:, :1], 0] - face[BROWS[:, :1], 0])
+    width = np.maximum(np.minimum(EAR_WIDTH + OUTWARDS * ears[0], protrusion), 0.0)
     x, y = front[:, :, 0], front[:, :, 1]
     return _bands((x, y), (x + OUTWARDS * width * EAR_SHAPE, y))
 
@@ -238,7 +238,7 @@ def _bands(one: tuple[FloatArray, FloatArray], other: tuple[FloatArray, FloatArr
 
 
 def _below_chin(face: FloatArray, ears: FloatArray) -> FloatArray:
-    r"""Draw the neck: from the jaw down to a straight edge, which stays behind as the chin turns.
+    r"""Draw the region from the jaw down to a straight edge, which moves less than the chin as the head turns.
 
     ::
 
@@ -256,7 +256,7 @@ def _below_chin(face: FloatArray, ears: FloatArray) -> FloatArray:
 
 
 def _top_of_head(face: FloatArray, ears: FloatArray) -> FloatArray:
-    r"""Draw the hair: between an arch over the head and one over the forehead, and down beside the temples.
+    r"""Draw the hair: between an arch over the head and an arch over the forehead, and down beside the temples.
 
     ::
 
@@ -286,14 +286,14 @@ def _top_of_head(face: FloatArray, ears: FloatArray) -> FloatArray:
 
 
 def _valid_regions(vertices: FloatArray, ring_lengths: tuple[tuple[int, ...], ...]) -> GeometryArray:
-    """Build one valid geometry per region; outlines that cross themselves are split there.
+    """Build one valid geometry per region; self-crossing outlines are split at the crossing.
 
     Parameters
     ----------
     vertices : ndarray (n, 2)
-        Of all rings of all regions, in order.
+        Vertices of all rings of all regions, in order.
     ring_lengths : tuple of tuple of int
-        For each region the numbers of vertices of its rings.
+        Numbers of vertices of the rings of each region.
     """
     ring_of_vertex, first_rings, further_rings = _ring_indices(ring_lengths)
     polygons = shapely.polygons(shapely.linearrings(vertices, indices=ring_of_vertex))
@@ -322,7 +322,7 @@ def _ring_indices(
 
 
 def _areas_only(geometries: GeometryArray) -> GeometryArray:
-    """Drop the points and lines that making an outline valid or clipping it leaves behind."""
+    """Drop the points and lines that remain after making an outline valid or clipping it."""
     result = np.empty(len(geometries), dtype=object)
     for index, geometry in enumerate(geometries):
         parts = shapely.get_parts(shapely.get_parts(geometry))
@@ -333,7 +333,7 @@ def _areas_only(geometries: GeometryArray) -> GeometryArray:
 
 
 def clip_to_frame(polygons: GeometryArray, width: float, height: float) -> GeometryArray:
-    """Cut off what lies outside the image.
+    """Clip polygons to the image.
 
     Parameters
     ----------
@@ -345,7 +345,7 @@ def clip_to_frame(polygons: GeometryArray, width: float, height: float) -> Geome
     Returns
     -------
     ndarray of shapely Polygon or MultiPolygon
-        A region that lies wholly outside is an empty polygon.
+        A region entirely outside is an empty polygon.
     """
     left, top, right, bottom = shapely.bounds(polygons).T
     crossing = np.flatnonzero((left < 0) | (top < 0) | (right > width) | (bottom > height))

@@ -1,4 +1,4 @@
-"""Checks that landmarks are a plausible face, and the face that was meant."""
+"""Checks that landmarks are a plausible face, and the face that the data set points to."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ QUALITY_VERSION = 2
 """Raised whenever a check changes, so that shards built before are built again."""
 
 MIN_FACE_SIZE = 4.0
-"""Smallest face, as the distance between the eye centers seen from the front, in pixels."""
-MAX_FACE_SHARE = 1.0
-"""Largest face size as a share of the image's longer side."""
+"""Minimum face size (`face_sizes`), in pixels."""
+MAX_FACE_FRACTION = 1.0
+"""Maximum face size, as a fraction of the image's longer side."""
 MAX_DEVIATION = 4.0
-"""Largest `ShapeFit.deviation`: true faces have up to 2.0, shuffled points from 10 on (`ShapeFit`)."""
+"""Maximum `ShapeFit.deviation`: real faces have at most 2.0, shuffled points at least 10."""
 MAX_RESIDUAL = 0.35
-"""Largest `ShapeFit.residual`: true faces have up to 0.31, two mouth corners mistaken for each other from 0.40 on."""
+"""Maximum `ShapeFit.residual`: real faces have at most 0.31, faces with swapped mouth corners at least 0.40."""
 MAX_POINTS_ERROR = 0.3
-"""Largest distance to the five given points (`points_error`)."""
+"""Maximum distance to the five given points (`points_error`)."""
 MAX_BBOX_DISTANCE = 0.25
-"""Largest distance from the middle of the landmarks to that of the face box, in box sizes."""
+"""Maximum distance from the center of the landmarks to that of the face box, in box sizes."""
 BBOX_SIZES = (1.7, 5.0)
-"""Smallest and largest face box, in face sizes; those about true faces have 2.0 to 3.8."""
+"""Minimum and maximum size of a face box, in face sizes; boxes around real faces have 2.0 to 3.8."""
 
 
 @dataclass(frozen=True, eq=False)
 class ShapeModel:
-    """How the shapes of faces vary: principal components of shapes laid on the mean shape.
+    """How face shapes vary: principal components of shapes aligned with the mean shape.
 
     Attributes
     ----------
@@ -65,9 +65,9 @@ class ShapeFit(NamedTuple):
     Attributes
     ----------
     deviation : float
-        Root mean square of the component scores, in standard deviations: 1 for a usual face.
+        Root mean square of the component scores, in standard deviations: 1 for a typical face.
     residual : float
-        Distance of the point that is farthest from where the model has it, in eye distances.
+        Largest distance of a point from its position in the model, in eye distances.
     worst : int
         Index of that point.
     """
@@ -127,7 +127,7 @@ def points_errors(landmarks: FloatArray, points: FloatArray) -> FloatArray:
 
 
 def hint_distance(landmarks: FloatArray, bbox: FloatArray | None, points: FloatArray | None) -> float | None:
-    """Return how far a face is from what the data set says of it: to choose the nearest of several.
+    """Return the distance between a face and the hint of the data set, to select the nearest of several faces.
 
     Parameters
     ----------
@@ -136,12 +136,12 @@ def hint_distance(landmarks: FloatArray, bbox: FloatArray | None, points: FloatA
     bbox : ndarray (4,) or None
         The face box: x, y, width, height.
     points : ndarray (5, 2) or None
-        Eye centers, nose tip, mouth corners. Where given they decide, and the box is not asked.
+        Eye centers, nose tip, mouth corners. Where given, they decide, and the box is ignored.
 
     Returns
     -------
     float or None
-        None where nothing is said.
+        In face sizes for points, in box sizes for a box; None without a hint.
     """
     if points is not None:
         return points_error(landmarks, points)
@@ -151,13 +151,13 @@ def hint_distance(landmarks: FloatArray, bbox: FloatArray | None, points: FloatA
 
 
 def _bbox_distance(landmarks: FloatArray, bbox: FloatArray) -> float:
-    """Return how far the middle of the landmarks is from that of the face box, in box sizes."""
+    """Return the distance between the center of the landmarks and that of the face box, in box sizes."""
     middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
     return math.hypot(*(middle - bbox[:2] - bbox[2:] / 2)) / math.sqrt(float(bbox[2] * bbox[3]))
 
 
 def plausibility_problem(landmarks: FloatArray, width: float, height: float) -> str | None:
-    """Tell what speaks against 68 points being a face of an image.
+    """Return why 68 points are not a plausible face of an image, or None if they are.
 
     Parameters
     ----------
@@ -169,23 +169,26 @@ def plausibility_problem(landmarks: FloatArray, width: float, height: float) -> 
     Returns
     -------
     str or None
-        One line with the value and what was expected, or None for a plausible face.
+        One line with the value found and what was expected.
     """
     size = face_size(landmarks)
     if size < MIN_FACE_SIZE:
         return f"face of {size:.1f} pixels between the eyes, expected at least {MIN_FACE_SIZE:.0f}"
-    if size > MAX_FACE_SHARE * max(width, height):
-        return f"face of {size:.0f} pixels between the eyes in an image of {width:.0f}x{height:.0f}"
+    if size > MAX_FACE_FRACTION * max(width, height):
+        limit = MAX_FACE_FRACTION * max(width, height)
+        return f"face of {size:.0f} pixels between the eyes, expected at most {limit:.0f}, the longer side of the image"
     left, right = eye_centers(landmarks)
     x, y = (left + right) / 2
     if not (-size < x < width + size and -size < y < height + size):
-        return f"eyes at ({x:.0f}, {y:.0f}), outside of the image of {width:.0f}x{height:.0f}"
+        return f"eyes at ({x:.0f}, {y:.0f}), expected a place in or near the image of {width:.0f}x{height:.0f}"
     fit = fit_shape(landmarks)
     if fit.deviation > MAX_DEVIATION:
-        return f"shape of no face: {fit.deviation:.1f} standard deviations, expected at most {MAX_DEVIATION:.0f}"
+        return (
+            f"not a plausible face shape: {fit.deviation:.1f} standard deviations, expected at most {MAX_DEVIATION:.0f}"
+        )
     if fit.residual > MAX_RESIDUAL:
         return (
-            f"landmark {fit.worst} is {fit.residual:.2f} eye distances from where the others say,"
+            f"landmark {fit.worst} is {fit.residual:.2f} eye distances from where the other landmarks put it,"
             f" expected at most {MAX_RESIDUAL}"
         )
     return None
@@ -194,7 +197,7 @@ def plausibility_problem(landmarks: FloatArray, width: float, height: float) -> 
 def hint_mismatch(
     landmarks: FloatArray, bbox: FloatArray | None = None, points: FloatArray | None = None
 ) -> str | None:
-    """Tell where 68 points disagree with what the data set says of the face.
+    """Return how 68 points contradict the hint of the data set, or None if they agree.
 
     Parameters
     ----------
@@ -203,12 +206,12 @@ def hint_mismatch(
     bbox : ndarray (4,), optional
         The face box: x, y, width, height.
     points : ndarray (5, 2), optional
-        Eye centers, nose tip, mouth corners. Where given they decide, and the box is not asked.
+        Eye centers, nose tip, mouth corners. Where given, they decide, and the box is ignored.
 
     Returns
     -------
     str or None
-        One line with the value and what was expected, or None where all agree.
+        One line with the value found and what was expected.
     """
     if points is not None:
         error = points_error(landmarks, points)
@@ -219,7 +222,7 @@ def hint_mismatch(
         return None
     distance = _bbox_distance(landmarks, bbox)
     if distance > MAX_BBOX_DISTANCE:
-        return f"{distance:.2f} box sizes from the middle of the face box, expected at most {MAX_BBOX_DISTANCE}"
+        return f"{distance:.2f} box sizes from the center of the face box, expected at most {MAX_BBOX_DISTANCE}"
     size = math.sqrt(float(bbox[2] * bbox[3])) / max(face_size(landmarks), 1e-9)
     if not BBOX_SIZES[0] <= size <= BBOX_SIZES[1]:
         return f"face box of {size:.1f} eye distances, expected {BBOX_SIZES[0]} to {BBOX_SIZES[1]}"

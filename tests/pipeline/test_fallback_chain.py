@@ -203,7 +203,7 @@ def test_a_face_beside_the_box_is_not_the_one():
     assert isinstance(found, DetectionFailure)
     assert found.reason == "wrong_face"
     assert found.detail.startswith("hinted_box: 1.5")
-    assert "box sizes from the middle of the face box" in found.detail
+    assert "box sizes from the center of the face box" in found.detail
     np.testing.assert_allclose(found.guess, landmarks_in_bbox(BBox(*box)), atol=1e-4)
 
 
@@ -234,7 +234,7 @@ def test_given_landmarks_that_are_no_face_are_not_used():
     assert_found(chain_of(mesh).find(IMAGE, hinted_row(given=wrong, box=box_about(FACE))), "hinted_box", FACE)
     found = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, [])).find(IMAGE, hinted_row(given=wrong))
     assert found.reason == "wrong_face"
-    assert found.detail.startswith("given: shape of no face")
+    assert found.detail.startswith("given: not a plausible face shape")
     np.testing.assert_allclose(found.guess, wrong, atol=1e-4)
 
 

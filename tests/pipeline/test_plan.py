@@ -126,7 +126,7 @@ def changed(dataset, column, index):
     return dataclasses.replace(dataset, images=dataclasses.replace(dataset.images, **{column: values}))
 
 
-@pytest.mark.parametrize("column", ["labels", "sizes", "boxes", "points", "landmarks", "keys", "image_ids"])
+@pytest.mark.parametrize("column", ["labels", "sizes", "bboxes", "points", "landmarks", "keys", "image_ids"])
 def test_a_change_of_an_image_changes_its_shard_alone(column):
     dataset = dataset_of([0] * 10)
     before, after = shards_of(dataset), shards_of(changed(dataset, column, 4))

@@ -82,3 +82,14 @@ def test_a_mean_face_fills_a_box():
     np.testing.assert_allclose((low + high) / 2, (140, 150))
     np.testing.assert_allclose((low[0], high[0]), (100, 180))
     assert 50 < low[1] < high[1] < 250
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("function", [landmarks.five_points, landmarks.face_sizes, landmarks.eye_centers])
+def test_many_faces_give_the_bits_of_each_face(function, dtype):
+    faces = np.array([face(angle=i, jitter=0.1, seed=i) for i in range(60)], dtype=dtype)
+    together = np.asarray(function(faces.reshape(12, 5, 68, 2)))
+    one_by_one = np.array([function(points) for points in faces])
+    if function is landmarks.eye_centers:
+        together = np.moveaxis(together, 0, 2)
+    np.testing.assert_array_equal(together, one_by_one.reshape(together.shape))
