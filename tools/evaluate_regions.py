@@ -1,6 +1,6 @@
 """Measure how good the base regions are: against people's part masks, and from detected landmarks.
 
-    python tools/evaluate_regions.py --images CelebA-HQ-img --masks CelebAMask-HQ-mask-anno --to OUT [--limit 1000]
+    python tools/evaluate_regions.py --images CelebA-HQ-img --masks CelebAMask-HQ-mask-anno --output OUT [--limit 1000]
 
 finds the face in each image ``N.jpg``, draws its regions and compares seven of them with the parts that
 people marked: CelebAMask-HQ's masks of single parts (``0/00000_hair.png``), or the label maps (``0.png``,
@@ -12,7 +12,7 @@ values 0 to 18) that its ``g_mask.py`` makes of them. It prints for each region 
 
 and writes all figures (``OUT/human.csv``) and a drawing of each image (``OUT/N.jpg``).
 
-    python tools/evaluate_regions.py --photographs DIR --to OUT [--limit 200]
+    python tools/evaluate_regions.py --photographs DIR --output OUT [--limit 200]
 
 reads photographs with true landmarks, in CelebA's layout (``images/``, ``landmarks.csv``,
 ``list_bbox_celeba.txt``, ``list_landmarks_celeba.txt``), and prints for all ten regions
@@ -284,7 +284,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--masks", metavar="DIR", help="their masks of parts, or label maps N.png")
     parser.add_argument("--photographs", metavar="DIR", help="photographs with true landmarks, in CelebA's layout")
     parser.add_argument("--rules", nargs="+", default=[], metavar="MODULE:FUNCTION", help="further rules to compare")
-    parser.add_argument("--to", metavar="DIR", help="write drawings and figures there")
+    parser.add_argument("--output", metavar="DIR", help="folder for drawings and figures")
     parser.add_argument("--limit", type=int, metavar="N", help="take only the first n images")
     options = parser.parse_args(argv)
     if (options.images is None) != (options.masks is None):
@@ -297,18 +297,18 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def measure(options: argparse.Namespace, find: Finder) -> None:
     """Measure and print what is asked for."""
     sets = rule_sets(options.rules)
-    if options.to is not None:
-        os.makedirs(options.to, exist_ok=True)
+    if options.output is not None:
+        os.makedirs(options.output, exist_ok=True)
     if options.images is not None:
         images = marked_images(options.images, options.masks)[: options.limit]
-        agreement = compare_with_people(options.images, images, sets, find, options.to)
+        agreement = compare_with_people(options.images, images, sets, find, options.output)
         print_agreement(agreement, sets)
-        if options.to is not None:
-            write_csv(agreement, sets, os.path.join(options.to, "human.csv"))
+        if options.output is not None:
+            write_csv(agreement, sets, os.path.join(options.output, "human.csv"))
     if options.photographs is not None:
         of_landmarks = [rules for rules in sets if rules.background is None]
         stability = measure_photographs(options.photographs, options.limit, of_landmarks, find)
-        print_stability(stability, of_landmarks, options.to)
+        print_stability(stability, of_landmarks, options.output)
         print_turning(stability.truths, of_landmarks)
 
 

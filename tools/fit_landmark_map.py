@@ -1,10 +1,10 @@
 """Fit the linear map from FaceMesh's 478 points to the 68 iBUG landmarks, and the mean shape.
 
-    python tools/fit_landmark_map.py --data DIR --landmarker face_landmarker.task --to CHECKOUT
+    python tools/fit_landmark_map.py --data DIR --landmarker face_landmarker.task --output CHECKOUT
 
 reads ``images/``, ``landmarks.csv`` (columns image_name, x_0, ..., y_67) and
 ``list_bbox_celeba.txt`` in DIR, prints the five-fold cross-validated errors, and writes a map for
-FaceMesh as it is built into mediapipe (``CHECKOUT/pipeline/face_mesh_to_68.npz``), one for
+FaceMesh as it is built into mediapipe (``CHECKOUT/pipeline/detection/face_mesh_to_68.npz``), one for
 MediaPipe's Face Landmarker (``landmarker_to_68.npz``), the mean shape and how shapes vary about it
 (``CHECKOUT/regions/mean_shape.csv``, ``shape_model.npz``).
 
@@ -347,19 +347,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fit the landmark maps, the mean shape and the shape model.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="annotated photographs")
     parser.add_argument("--landmarker", type=Path, required=True, metavar="F.task", help="Face Landmarker's model file")
-    parser.add_argument("--to", type=Path, required=True, metavar="CHECKOUT", help="root of the project")
+    parser.add_argument("--output", type=Path, required=True, metavar="CHECKOUT", help="root of the project")
     arguments = parser.parse_args()
 
     landmarks = read_truth(arguments.data)[1]
     shape = np.round(fit_mean_shape(landmarks), 5) + 0.0  # no -0.0
     rows = [f"{x:.5f},{y:.5f}\n" for x, y in shape]
-    (arguments.to / "regions" / "mean_shape.csv").write_text("x,y\n" + "".join(rows))
-    fit_shape_model(landmarks, arguments.to / "regions" / "shape_model.npz")
+    (arguments.output / "regions" / "mean_shape.csv").write_text("x,y\n" + "".join(rows))
+    fit_shape_model(landmarks, arguments.output / "regions" / "shape_model.npz")
     print("FaceMesh, built in:")
-    fit_map(collect(arguments.data, find_with_face_mesh()), arguments.to / "pipeline" / f"{FACE_MESH}.npz")
+    fit_map(collect(arguments.data, find_with_face_mesh()), arguments.output / "pipeline" / "detection" / f"{FACE_MESH}.npz")
     print(f"Face Landmarker, {arguments.landmarker.name}:")
     found = collect(arguments.data, find_with_landmarker(arguments.landmarker))
-    fit_map(found, arguments.to / "pipeline" / f"{LANDMARKER}.npz")
+    fit_map(found, arguments.output / "pipeline" / "detection" / f"{LANDMARKER}.npz")
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def test_refined_regions_are_ours_without_background():
 def test_people_compared_with_rules(tmp_path, capsys):
     images, masks, labels = write_data_set(tmp_path, face(), numbers=(0, 2, 10))
     (images / "2.jpg").write_bytes(b"no image")
-    options = [f"--images={images}", f"--masks={masks}", f"--to={tmp_path / 'out'}"]
+    options = [f"--images={images}", f"--masks={masks}", f"--output={tmp_path / 'out'}"]
     sent = evaluate_regions.parse_arguments(options)
     found = iter([face(), None])
     evaluate_regions.measure(sent, lambda image, row: next(found))
