@@ -28,7 +28,7 @@ WIDTH, RELEASE_WIDTH = 1200, 960
 FACE = "mirrored.jpg"
 README_ATTRIBUTES = ("Bangs", "Eyeglasses", "Big_Nose", "Smiling", "Double_Chin", "Wearing_Earrings")
 PER_SHEET = 20
-"""Attributes of a sheet."""
+"""Attributes per sheet."""
 
 
 def main() -> None:
@@ -64,12 +64,12 @@ def draw_varied_faces(folder: Path) -> None:
 
 
 def resized(image: Image.Image, width: int) -> Image.Image:
-    """Return an image at another width, in its proportions."""
+    """Return an image resized to another width, with its aspect ratio."""
     return image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
 
 
 def sample_with_all_attributes(images: str, table: AttributeTable, folder: Path) -> StoredSample:
-    """Return the sample that a run makes of one image whose labels are all set."""
+    """Return the sample that a run writes for one image whose labels are all 1."""
     labels = folder / "labels.txt"
     labels.write_text(f"1\n{' '.join(table.attributes)}\n{FACE} {'1 ' * len(table.attributes)}\n", encoding="utf-8")
     output = folder / table.name
@@ -95,7 +95,7 @@ def draw_row(sample: StoredSample, table: AttributeTable, names: Sequence[str]) 
 
 
 def draw_attributes(sample: StoredSample, table: AttributeTable, names: Sequence[str], title: str, to: str) -> None:
-    """Draw the masks of some attributes, as they are stored."""
+    """Draw the masks of some attributes at their stored size."""
     tiles = [
         tile(draw_mask(sample, index), name, ", ".join(map(display_name, regions_of(table, name))))
         for index, name in enumerate(table.attributes)
@@ -105,14 +105,14 @@ def draw_attributes(sample: StoredSample, table: AttributeTable, names: Sequence
 
 
 def regions_of(table: AttributeTable, attribute: str) -> tuple[str, ...]:
-    """Return the regions of an attribute, as a table may write them."""
+    """Return the regions of an attribute, with ``all`` for the ten base regions."""
     regions = table.attributes[attribute]
     return ("all",) if set(regions) == set(REGION_NAMES) else regions
 
 
 def tile(pixels: cv2.typing.MatLike, caption: str, note: str) -> Tile:
     """Return a drawing at the size of the crop."""
-    small = cv2.resize(pixels, (IMAGE_WIDTH, IMAGE_HEIGHT), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(pixels, (IMAGE_WIDTH, IMAGE_HEIGHT), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return Tile(small, display_name(caption), note)
 
 

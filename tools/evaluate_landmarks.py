@@ -1,18 +1,19 @@
-"""Measure how well faces are found, on photographs with true landmarks.
+"""Measure how well faces are found, on photographs with ground-truth landmarks.
 
     python tools/evaluate_landmarks.py --data DIR [--every 4] [--landmarker F.task] [--detectors NAMES]
 
-reads a data set in CelebA's layout with the true landmarks (``images/``, ``landmarks.csv``,
+reads a data set in CelebA's layout with ground-truth landmarks (``images/``, ``landmarks.csv``,
 ``list_bbox_celeba.txt``, ``list_landmarks_celeba.txt``) and prints
 
-* with and without hints: faces reached, by each landmark_source, and right ones (error under 10 %);
-* mirrored and turned copies: error by angle;
+* with and without hints: faces found, by landmark source, and correct ones (error below 10 %);
+* mirrored and rotated copies: error by angle;
 * faces reduced in size and placed anywhere in a large image, alone and among ten others;
-* hints swapped between images: how many of the wrong faces are noticed;
-* nonsense shapes: how many the check of the shape notices.
+* hints swapped between images: how many wrong faces are accepted;
+* implausible shapes: how many pass the shape check.
 
-Errors are mean distances in % of the true outer eye distance. Where the photographs are those that
-the landmark map was fitted on, errors are a little too good: ``fit_landmark_map.py`` cross-validates.
+Errors are NME: mean distances in % of the true outer eye distance. On the photographs that the
+landmark map was fitted on, they are slightly too low: see the cross-validation of
+``fit_landmark_map.py``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from pipeline import images, storage
@@ -37,10 +39,12 @@ from pipeline.inputs import text_tables
 from pipeline.inputs.landmark_csv import read_landmark_csv
 from pipeline.records import ImageRow
 from pipeline.vocabulary import FIVE_POINTS
-from regions.landmarks import MIRROR, PARTS, apply_similarity, fit_similarity, outer_eye_distance
+from regions.landmarks import MIRROR, PARTS, FloatArray, apply_similarity, fit_similarity, outer_eye_distance
 from regions.quality import plausibility_problem
 
-RIGHT = 10.0  # error of a right face, in %, at most
+Pixels = npt.NDArray[np.uint8]
+
+MAX_ERROR = 10.0  # of a correct face, in %
 HINTS = {"no hints": (), "box": ("bbox",), "box and points": ("bbox", "points")}
 ANGLES = (15, -15, 30, -30, 45, -45, 60, 90)
 SIZES = (60, 40, 24, 16, 12)  # outer eye distances, in pixels
@@ -50,16 +54,16 @@ GRID = (4, 3)  # cells of an image of many faces
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image with what is true of its face: pixels (rows, cols, 3), truth (68, 2), bbox (4,), points (5, 2)."""
+    """An image with the ground truth of its face: pixels (rows, cols, 3), truth (68, 2), bbox (4,), points (5, 2)."""
 
     name: str
-    pixels: np.ndarray
-    truth: np.ndarray
-    bbox: np.ndarray
-    points: np.ndarray
+    pixels: Pixels
+    truth: FloatArray
+    bbox: FloatArray
+    points: FloatArray
 
-    def moved(self, pixels: np.ndarray, scale_rotation: np.ndarray, shift: np.ndarray) -> Photograph:
-        """Return another image of the face, which is where a similarity transform takes it."""
+    def moved(self, pixels: Pixels, scale_rotation: FloatArray, shift: FloatArray) -> Photograph:
+        """Return another image of the face, moved by a similarity transform."""
         truth, points = (apply_similarity(p, scale_rotation, shift) for p in (self.truth, self.points))
         old_low, old_high = self.truth.min(axis=0), self.truth.max(axis=0)
         low, high = truth.min(axis=0), truth.max(axis=0)
@@ -82,10 +86,11 @@ def read_photographs(data: str, every: int) -> Iterator[Photograph]:
         yield Photograph(name, pixels, truths[name].astype(np.float64), bboxes[name], points[name].reshape(5, 2))
 
 
-def error(landmarks: np.ndarray, photograph: Photograph) -> np.ndarray:
+def error(landmarks: FloatArray, photograph: Photograph) -> FloatArray:
     """Return the error of each landmark (68,), in %."""
     distance = np.linalg.norm(landmarks - photograph.truth, axis=1)
-    return 100 * distance / outer_eye_distance(photograph.truth)
+    relative: FloatArray = 100 * distance / outer_eye_distance(photograph.truth)
+    return relative
 
 
 def row_of(photograph: Photograph, hints: Iterable[str]) -> ImageRow:
@@ -93,13 +98,13 @@ def row_of(photograph: Photograph, hints: Iterable[str]) -> ImageRow:
     given = {
         name: getattr(photograph, name).astype(np.float32) if name in hints else None for name in ("bbox", "points")
     }
-    return ImageRow(photograph.name, "key", np.zeros(1, dtype=np.bool_), landmarks=None, reason="", **given)
+    return ImageRow(photograph.name, "key", np.zeros(1, dtype=np.bool_), landmarks=None, reason=None, **given)
 
 
 def measure(
     title: str, chain: FallbackChain, photographs: Iterable[Photograph], hints: Iterable[str], parts: bool
 ) -> None:
-    """Print what the fallback chain finds."""
+    """Print the number and the error of the faces that the fallback chain finds."""
     landmark_sources: Counter[str] = Counter()
     errors, seconds, number = [], 0.0, 0
     for photograph in photographs:
@@ -112,9 +117,9 @@ def measure(
         if isinstance(found, DetectedFace):
             errors.append(error(found.landmarks, photograph))
     table = np.array(errors).reshape(-1, 68)
-    right = table[table.mean(axis=1) < RIGHT]
+    right = table[table.mean(axis=1) < MAX_ERROR]
     reached = len(errors)
-    line = f"{title:28} reached {reached:4} of {number}, right {len(right):4}, error of those {right.mean():5.2f} %"
+    line = f"{title:28} found {reached:4} of {number}, correct {len(right):4}, with error {right.mean():5.2f} %"
     print(f"{line}, {seconds / number * 1e3:6.1f} ms   {dict(landmark_sources.most_common())}")
     if parts:
         shares = [f"{part} {right[:, indices].mean():.2f}" for part, indices in PARTS.items()]
@@ -122,10 +127,10 @@ def measure(
 
 
 def mirrored(photograph: Photograph) -> Photograph:
-    """Return the mirror image, its landmarks in their own order again."""
+    """Return the mirror image, with its landmarks in the usual order."""
     width = photograph.pixels.shape[1]
 
-    def flip(points: np.ndarray) -> np.ndarray:
+    def flip(points: FloatArray) -> FloatArray:
         return points * (-1, 1) + (width, 0)
 
     x, y, box_width, height = photograph.bbox
@@ -138,8 +143,8 @@ def mirrored(photograph: Photograph) -> Photograph:
     )
 
 
-def turned(photograph: Photograph, angle: float) -> Photograph:
-    """Return a copy turned by an angle in degrees, clockwise, large enough to show all of the image."""
+def rotated(photograph: Photograph, angle: float) -> Photograph:
+    """Return a copy rotated clockwise by an angle in degrees, large enough for the whole image."""
     rows, cols = photograph.pixels.shape[:2]
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     size = np.array([abs(cos) * cols + abs(sin) * rows, abs(sin) * cols + abs(cos) * rows]).astype(int)
@@ -148,16 +153,16 @@ def turned(photograph: Photograph, angle: float) -> Photograph:
     matrix = np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]]])
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the center of the first pixel
     pixels = cv2.warpAffine(photograph.pixels, matrix, size.tolist(), flags=cv2.INTER_LINEAR, borderValue=(128,) * 3)
-    return photograph.moved(pixels, scale_rotation, shift)
+    return photograph.moved(np.asarray(pixels, dtype=np.uint8), scale_rotation, shift)
 
 
 def reduced(photograph: Photograph, size: float) -> Photograph:
-    """Return the head alone, reduced to an outer eye distance in pixels."""
+    """Return a crop of the head, reduced to an outer eye distance in pixels."""
     scale = size / outer_eye_distance(photograph.truth)
     rows, cols = photograph.pixels.shape[:2]
-    pixels = cv2.resize(
-        photograph.pixels, (max(1, round(cols * scale)), max(1, round(rows * scale))), interpolation=cv2.INTER_AREA
-    )
+    size_in_pixels = max(1, round(cols * scale)), max(1, round(rows * scale))
+    resized = cv2.resize(photograph.pixels, size_in_pixels, interpolation=cv2.INTER_AREA)
+    pixels = np.asarray(resized, dtype=np.uint8)
     scale = pixels.shape[1] / cols
     small = photograph.moved(pixels, np.array([scale, 0.0]), np.zeros(2))
     low = np.clip(small.truth.min(axis=0) - 0.9 * size, 0, None).astype(int)
@@ -166,7 +171,7 @@ def reduced(photograph: Photograph, size: float) -> Photograph:
 
 
 def scene(faces: list[Photograph], random: np.random.Generator) -> Photograph:
-    """Return the first face somewhere in a large image without structure, each other one in a cell of its own."""
+    """Return the first face at a random place in a large plain image, with each other face in its own cell."""
     width, height = CANVAS
     colors = random.uniform(60, 190, (4, 5, 3)).astype(np.float32)
     canvas = np.clip(cv2.resize(colors, CANVAS, interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
@@ -185,7 +190,7 @@ def scene(faces: list[Photograph], random: np.random.Generator) -> Photograph:
 
 
 def measure_sizes(chain: FallbackChain, photographs: list[Photograph]) -> None:
-    """Print what is found of small faces, alone and among ten others."""
+    """Print how well small faces are found, alone and among ten others."""
     for size in SIZES:
         for hints, names in HINTS.items():
             random = np.random.default_rng(size)
@@ -201,7 +206,7 @@ def measure_sizes(chain: FallbackChain, photographs: list[Photograph]) -> None:
 
 
 def measure_mirrored(chain: FallbackChain, photographs: list[Photograph]) -> None:
-    """Print how far landmarks of a mirror image are from the mirrored landmarks."""
+    """Print the distance between the landmarks of a mirror image and the mirrored landmarks."""
     steps = []
     for photograph in photographs:
         landmarks = []
@@ -219,7 +224,7 @@ def measure_mirrored(chain: FallbackChain, photographs: list[Photograph]) -> Non
 
 
 def measure_swapped(chain: FallbackChain, photographs: list[Photograph]) -> None:
-    """Print how often landmarks are accepted though the hints are those of another image."""
+    """Print how often landmarks are accepted with the hints of another image."""
     others = photographs[1:] + photographs[:1]
     for hints, names in {"box": ("bbox",), "points": ("points",), "box and points": ("bbox", "points")}.items():
         accepted = 0
@@ -231,35 +236,36 @@ def measure_swapped(chain: FallbackChain, photographs: list[Photograph]) -> None
 
 
 def measure_shapes(photographs: list[Photograph]) -> None:
-    """Print how many true shapes and how many kinds of nonsense pass the check of the shape."""
+    """Print how many true shapes, and how many implausible ones of each kind, pass the shape check."""
     random = np.random.default_rng(0)
 
-    def swapped(points: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
+    def swapped(points: FloatArray, pair: tuple[int, int]) -> FloatArray:
         order = np.arange(68)
         order[list(pair)] = pair[::-1]
-        return points[order]
+        return np.take(points, order, axis=0)
 
-    def one_moved(points: np.ndarray) -> np.ndarray:
+    def one_moved(points: FloatArray) -> FloatArray:
         angle = random.uniform(0, 2 * np.pi)
         step = 0.5 * outer_eye_distance(points) * np.array([np.cos(angle), np.sin(angle)])
-        return points + step * (np.arange(68) == random.integers(68))[:, None]
+        moved: FloatArray = points + step * (np.arange(68) == random.integers(68))[:, None]
+        return moved
 
-    def halves_of_two(points: np.ndarray) -> np.ndarray:
+    def halves_of_two(points: FloatArray) -> FloatArray:
         other = photographs[random.integers(len(photographs))].truth
         laid = apply_similarity(other, *fit_similarity(other[36:48], points[36:48]))
         return np.where(random.random(68)[:, None] < 0.5, laid, points)
 
-    kinds: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    kinds: dict[str, Callable[[FloatArray], FloatArray]] = {
         "true": lambda points: points,
-        "left and right mistaken": lambda points: points[MIRROR],
+        "left and right swapped": lambda points: points[MIRROR],
         "counted from the other end": lambda points: points[::-1],
         "counted from 1": lambda points: np.roll(points, 1, axis=0),
         "shuffled": lambda points: points[random.permutation(68)],
-        "mouth corners mistaken": lambda points: swapped(points, (48, 54)),
-        "eye corners mistaken": lambda points: swapped(points, (36, 39)),
+        "mouth corners swapped": lambda points: swapped(points, (48, 54)),
+        "eye corners swapped": lambda points: swapped(points, (36, 39)),
         "one off by half": one_moved,
         "squeezed to a third": lambda points: (points - points.mean(axis=0)) * (0.33, 1) + points.mean(axis=0),
-        "of two faces by turns": halves_of_two,
+        "mixed from two faces": halves_of_two,
     }
     for kind, change in kinds.items():
         passed = sum(
@@ -271,10 +277,10 @@ def measure_shapes(photographs: list[Photograph]) -> None:
 def main() -> None:
     """Print all measurements."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", required=True, metavar="DIR", help="photographs with true landmarks")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="take only every n-th (default: 1)")
-    parser.add_argument("--detectors", default="mediapipe", help="as of attparse run")
-    parser.add_argument("--landmarker", metavar="F.task", help="as of attparse run")
+    parser.add_argument("--data", required=True, metavar="DIR", help="photographs with ground-truth landmarks")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="use only every N-th photograph (default: 1)")
+    parser.add_argument("--detectors", default="mediapipe", help="detectors, as in attparse run")
+    parser.add_argument("--landmarker", metavar="F.task", help="Face Landmarker model file, as in attparse run")
     options = parser.parse_args()
     config = RunConfig("", "", "", detectors=options.detectors, landmarker=options.landmarker)
     chain = FallbackChain(open_detectors(detector_settings(config)))
@@ -284,8 +290,8 @@ def main() -> None:
     for hints, names in HINTS.items():
         measure(f"mirrored, {hints}", chain, map(mirrored, photographs), names, parts=False)
         for angle in ANGLES:
-            copies = (turned(photograph, angle) for photograph in photographs)
-            measure(f"turned by {angle}, {hints}", chain, copies, names, parts=False)
+            copies = (rotated(photograph, angle) for photograph in photographs)
+            measure(f"rotated by {angle}, {hints}", chain, copies, names, parts=False)
     measure_mirrored(chain, photographs)
     measure_sizes(chain, photographs)
     measure_swapped(chain, photographs)

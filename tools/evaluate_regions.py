@@ -1,27 +1,27 @@
-"""Measure how good the base regions are: against people's part masks, and from detected landmarks.
+"""Measure the accuracy of the base regions: against human part masks, and from detected landmarks.
 
     python tools/evaluate_regions.py --images CelebA-HQ-img --masks CelebAMask-HQ-mask-anno --output OUT [--limit 1000]
 
 finds the face in each image ``N.jpg``, draws its regions and compares seven of them with the parts that
-people marked: CelebAMask-HQ's masks of single parts (``0/00000_hair.png``), or the label maps (``0.png``,
-values 0 to 18) that its ``g_mask.py`` makes of them. It prints for each region and rule set
+people annotated: CelebAMask-HQ's masks of single parts (``0/00000_hair.png``), or the label maps (``0.png``,
+values 0 to 18) that its ``g_mask.py`` creates from them. It prints for each region and rule set
 
-* IoU, precision P and recall R, each the mean over the images in which people marked the part (P over
+* IoU, precision P and recall R, each the mean over the images in which people annotated the part (P over
   those in which the region is not empty);
-* pooled: the IoU of all these images' pixels together, so that large regions count more;
+* pooled: the IoU over the pixels of all these images, in which large regions count more;
 
 and writes all figures (``OUT/human.csv``) and a drawing of each image (``OUT/N.jpg``).
 
     python tools/evaluate_regions.py --photographs DIR --output OUT [--limit 200]
 
-reads photographs with true landmarks, in CelebA's layout (``images/``, ``landmarks.csv``,
+reads photographs with ground-truth landmarks, in CelebA's layout (``images/``, ``landmarks.csv``,
 ``list_bbox_celeba.txt``, ``list_landmarks_celeba.txt``), and prints for all ten regions
 
 * IoU of regions from detected landmarks (with box and points as hints) with those from true ones;
-* the median area in shares of the face crop's, by yaw (an estimate: see ``region_stability.estimate_yaw``) and
+* the median area in fractions of the face crop, by yaw (an estimate: see ``region_stability.estimate_yaw``) and
   by roll, and draws all areas (``OUT/areas.png``);
-* how areas change as frontal faces are turned by degrees from -60 to 60, with a depth assumed for each
-  landmark: the largest jump between two degrees, and the share that is left at 30, 45 and 60 degrees.
+* how areas change as frontal faces are rotated from -60 to 60 degrees, with an assumed depth for each
+  landmark: the largest change within one degree, and the fraction left at 30, 45 and 60 degrees.
 
 Both compare our rules, without and with ``--refine segmentation``, with AttParseNet's public ones
 (``public_regions.py``) and with any function of landmarks (68, 2) to ten polygons that
@@ -43,6 +43,7 @@ from evaluate_landmarks import HINTS, read_photographs, row_of
 from region_agreement import (
     COMPARED,
     MEASURES,
+    Counts,
     RuleSet,
     compared_masks,
     count_pixels,
@@ -82,28 +83,28 @@ from regions.landmarks import FloatArray, round_landmarks
 from regions.polygons import REGION_NAMES
 
 Finder = Callable[[DecodedImage, ImageRow], "FloatArray | None"]
-NO_HINTS = ImageRow("", "", np.zeros(1, dtype=np.bool_), bbox=None, points=None, landmarks=None, reason="")
+NO_HINTS = ImageRow("", "", np.zeros(1, dtype=np.bool_), bbox=None, points=None, landmarks=None, reason=None)
 
 
 @dataclass
 class HumanAgreement:
-    """Pixels counted in images that people marked, and images left out, each with the reason.
+    """Pixel counts of images that people annotated, and skipped images, each with the reason.
 
     Attributes
     ----------
     images : list of str
     counts : list of ndarray (rule sets, 7, 3)
-        As `region_agreement.count_pixels` gives them.
+        As returned by `region_agreement.count_pixels`.
     left_out : list of str
     """
 
     images: list[str] = field(default_factory=list)
-    counts: list[np.ndarray] = field(default_factory=list)
+    counts: list[Counts] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
 def finder(chain: FallbackChain) -> Finder:
-    """Return a function that finds landmarks as a run does."""
+    """Return a function that finds landmarks exactly as attparse run does."""
 
     def find(image: DecodedImage, row: ImageRow) -> FloatArray | None:
         found = chain.find(image, row)
@@ -113,7 +114,7 @@ def finder(chain: FallbackChain) -> Finder:
 
 
 def marked_images(folder: str, masks: str) -> list[tuple[str, list[str]]]:
-    """Return the images ``N.jpg`` in a folder that have a label map, by number, each with the map's files.
+    """Return the images ``N.jpg`` in a folder that have a label map, by number, each with the files of the map.
 
     Raises
     ------
@@ -134,9 +135,9 @@ def marked_images(folder: str, masks: str) -> list[tuple[str, list[str]]]:
 def compare_with_people(
     folder: str, images: Sequence[tuple[str, list[str]]], sets: Sequence[RuleSet], find: Finder, to: str | None
 ) -> HumanAgreement:
-    """Compare regions with what people marked, and draw each image; one image is held at a time."""
+    """Compare regions with human annotations, and draw each image; only one image is in memory at a time."""
     agreement = HumanAgreement()
-    for name, files in tqdm(images, desc="people's masks", unit=" images"):
+    for name, files in tqdm(images, desc="human masks", unit=" images"):
         try:
             image = decode(storage.read_bytes(storage.join(folder, name)))
         except ImageError as error:
@@ -147,7 +148,7 @@ def compare_with_people(
             agreement.left_out.append(f"{name} (no face found)")
             continue
         human = human_masks(read_label_map(files))
-        grid = pixel_centers(image, human.shape[1:])
+        grid = pixel_centers(image, human.shape[1], human.shape[2])
         masks = {rules.name: compared_masks(rules.masks(image, landmarks, *grid)) for rules in sets}
         counts = np.array([count_pixels(regions, human) for regions in masks.values()])
         agreement.images.append(name)
@@ -158,9 +159,9 @@ def compare_with_people(
 
 
 def print_agreement(agreement: HumanAgreement, sets: Sequence[RuleSet]) -> None:
-    """Print a row for each region, the columns of the rule sets side by side."""
+    """Print a row for each region, with the columns of the rule sets side by side."""
     if agreement.left_out:
-        print(f"left out: {len(agreement.left_out)}: {', '.join(agreement.left_out)}")
+        print(f"skipped: {len(agreement.left_out)}: {', '.join(agreement.left_out)}")
     if not agreement.counts:
         return
     counts = np.array(agreement.counts)
@@ -169,7 +170,7 @@ def print_agreement(agreement: HumanAgreement, sets: Sequence[RuleSet]) -> None:
     pooled = scores((counts * marked[:, None, :, None]).sum(axis=0))[:, :, :1]
     values = np.concatenate([means, pooled], axis=2)
     values = np.concatenate([values, mean(values.swapaxes(0, 1))[:, None]], axis=1)
-    print(f"\nagreement with people's masks, {len(counts)} images")
+    print(f"\nagreement with human masks, {len(counts)} images")
     titles = [*MEASURES, "pooled"]
     print_table(
         ["images", *titles * len(sets)],
@@ -184,15 +185,15 @@ def print_agreement(agreement: HumanAgreement, sets: Sequence[RuleSet]) -> None:
 
 
 def print_table(titles: Sequence[str], rows: dict[str, Sequence[float]], groups: Sequence[str] = ()) -> None:
-    """Print numbers in columns; those that are no number as a dash, whole ones without decimals.
+    """Print numbers in columns: NaN as a dash, integers without decimals.
 
     Parameters
     ----------
     titles : sequence of str
     rows : mapping of str to sequence of float
-        By name, a number for each title.
+        Numbers by row name, one for each title.
     groups : sequence of str
-        Names of the last columns, equally many each.
+        Names of equally large groups of the last columns.
     """
 
     def text(value: float) -> str:
@@ -210,7 +211,7 @@ def print_table(titles: Sequence[str], rows: dict[str, Sequence[float]], groups:
 
 
 def write_csv(agreement: HumanAgreement, sets: Sequence[RuleSet], path: str) -> None:
-    """Write IoU, precision and recall of each image, rule set and region; empty where there is no figure."""
+    """Write IoU, precision and recall of each image, rule set and region; empty where a value is NaN."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "rules", "region", "iou", "precision", "recall"])
@@ -223,7 +224,7 @@ def write_csv(agreement: HumanAgreement, sets: Sequence[RuleSet], path: str) -> 
 
 
 def measure_photographs(data: str, limit: int | None, sets: Sequence[RuleSet], find: Finder) -> Stability:
-    """Measure regions on photographs with true landmarks."""
+    """Measure regions on photographs with ground-truth landmarks."""
     stability = Stability()
     photographs = itertools.islice(read_photographs(data, 1), limit)
     for photograph in tqdm(photographs, desc="photographs", unit=" photographs"):
@@ -234,42 +235,43 @@ def measure_photographs(data: str, limit: int | None, sets: Sequence[RuleSet], f
 
 
 def print_stability(stability: Stability, sets: Sequence[RuleSet], to: str | None) -> None:
-    """Print what was measured on photographs with true landmarks, and draw areas over angles."""
+    """Print the measurements on photographs with ground-truth landmarks, and plot areas over angles."""
     number = len(stability.ious)
-    print(f"\nIoU of regions from detected and from true landmarks, {number} photographs; left out: ", end="")
+    print(f"\nIoU of regions from detected and from true landmarks, {number} photographs; skipped: ", end="")
     print(len(stability.missed), *stability.missed)
     if number:
         ious = np.array(stability.ious)
         print_regions(["mean", "5 %"], np.stack([mean(ious), percentile(ious, 5)], axis=1), sets)
     areas = np.array(stability.areas)
-    angles = {"yaw": [estimate_yaw(truth) for truth in stability.truths], "roll": list(map(roll, stability.truths))}
+    angles = {
+        "yaw": np.array(list(map(estimate_yaw, stability.truths))),
+        "roll": np.array(list(map(roll, stability.truths))),
+    }
     for (kind, values), (index, rules) in itertools.product(angles.items(), enumerate(sets)):
-        numbers, medians = binned_medians(np.array(values), areas[:, index])
-        print(f"\n{rules.name}: median area in % of the face crop's, by {kind} in degrees")
-        print_table(bin_names(), {"faces": numbers, **dict(zip(REGION_NAMES, 100 * medians.T, strict=True))})
+        numbers, medians = binned_medians(values, areas[:, index])
+        print(f"\n{rules.name}: median area in % of the face crop, by {kind} in degrees")
+        print_table(bin_names(), {"faces": list(numbers), **dict(zip(REGION_NAMES, 100 * medians.T, strict=True))})
     if to is not None:
         plot_areas(angles, areas, [rules.name for rules in sets], os.path.join(to, "areas.png"))
 
 
 def print_turning(truths: Sequence[FloatArray], sets: Sequence[RuleSet]) -> None:
-    """Print how areas change as frontal faces are turned."""
+    """Print how areas change as frontal faces are rotated."""
     faces = frontal_faces(truths)
     if not faces:
         return
     tables = []
-    for rules in tqdm(sets, desc="turned faces", unit=" rule sets"):
+    for rules in tqdm(sets, desc="rotated faces", unit=" rule sets"):
         jumps, shares = turning_faces(faces, rules)
         tables.append([percentile(jumps, 50), percentile(jumps, 100), *percentile(shares, 50)])
-    print(
-        f"\n{len(faces)} frontal faces turned, areas in shares of the frontal one: largest change by one degree (median"
-    )
-    print("and maximum of the faces), and what is left when turned by some degrees (median)")
+    print(f"\n{len(faces)} frontal face{'s' * (len(faces) != 1)} rotated, areas in fractions of the frontal area:")
+    print("largest change by one degree (median and maximum of the faces), and fraction left at some yaws (median)")
     titles = ["jump", "largest", *(f"at {yaw}" for yaw in SHOWN_YAWS)]
     print_regions(titles, np.array(tables), sets)
 
 
-def print_regions(titles: Sequence[str], values: np.ndarray, sets: Sequence[RuleSet]) -> None:
-    """Print figures ``(rule sets, titles, 10)`` with a row for each region."""
+def print_regions(titles: Sequence[str], values: FloatArray, sets: Sequence[RuleSet]) -> None:
+    """Print values ``(rule sets, titles, 10)`` with a row for each region."""
     print_table(
         [*titles] * len(sets),
         dict(zip(REGION_NAMES, values.reshape(-1, len(REGION_NAMES)).T, strict=True)),
@@ -278,24 +280,26 @@ def print_regions(titles: Sequence[str], values: np.ndarray, sets: Sequence[Rule
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", metavar="DIR", help="images N.jpg of CelebAMask-HQ")
-    parser.add_argument("--masks", metavar="DIR", help="their masks of parts, or label maps N.png")
-    parser.add_argument("--photographs", metavar="DIR", help="photographs with true landmarks, in CelebA's layout")
+    parser.add_argument("--masks", metavar="DIR", help="their part masks, or label maps N.png")
+    parser.add_argument(
+        "--photographs", metavar="DIR", help="photographs with ground-truth landmarks, in CelebA's layout"
+    )
     parser.add_argument("--rules", nargs="+", default=[], metavar="MODULE:FUNCTION", help="further rules to compare")
     parser.add_argument("--output", metavar="DIR", help="folder for drawings and figures")
-    parser.add_argument("--limit", type=int, metavar="N", help="take only the first n images")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only the first N images")
     options = parser.parse_args(argv)
     if (options.images is None) != (options.masks is None):
-        parser.error("--images and --masks go together")
+        parser.error("--images and --masks require each other")
     if options.images is None and options.photographs is None:
         parser.error("expected --images and --masks, or --photographs")
     return options
 
 
 def measure(options: argparse.Namespace, find: Finder) -> None:
-    """Measure and print what is asked for."""
+    """Run and print the requested measurements."""
     sets = rule_sets(options.rules)
     if options.output is not None:
         os.makedirs(options.output, exist_ok=True)

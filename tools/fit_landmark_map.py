@@ -5,14 +5,13 @@
 reads ``images/``, ``landmarks.csv`` (columns image_name, x_0, ..., y_67) and
 ``list_bbox_celeba.txt`` in DIR, prints the five-fold cross-validated errors, and writes a map for
 FaceMesh as it is built into mediapipe (``CHECKOUT/pipeline/detection/face_mesh_to_68.npz``), one for
-MediaPipe's Face Landmarker (``landmarker_to_68.npz``), the mean shape and how shapes vary about it
+MediaPipe's Face Landmarker (``landmarker_to_68.npz``), the mean shape and the shape model
 (``CHECKOUT/regions/mean_shape.csv``, ``shape_model.npz``).
 
 The map is a ridge regression in the eye frame of the mesh, on each photograph and its mirror image:
-FaceMesh itself does not treat left and right alike, it finds faces half a percent too far to the
-right, and this takes that out. After a first fit, images are weighted by the inverse of their
-residual: the error to be small is a mean of distances, not of their squares.
-Needs the project itself and scipy.
+FaceMesh is not symmetric: it finds faces half a percent too far to the right, and the mirror images
+correct that. After a first fit, images are weighted by the inverse of their residual, because the
+error to minimize is a mean of distances, not of their squares. Requires the project and scipy.
 """
 
 from __future__ import annotations
@@ -26,10 +25,12 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mediapipe
 import numpy as np
+import numpy.typing as npt
 from mediapipe.tasks.python import BaseOptions, vision
 from scipy.optimize import linear_sum_assignment
 
@@ -40,21 +41,24 @@ from regions.landmarks import (
     PARTS,
     RIGHT_EYE,
     FaceFrame,
+    FloatArray,
     apply_similarity,
     fit_similarity,
     mean_shape,
     outer_eye_distance,
 )
 
-Finder = Callable[[np.ndarray], "np.ndarray | None"]
-Map = tuple[np.ndarray, np.ndarray]
+ImagePixels = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.integer[Any]]
+Finder = Callable[[ImagePixels], "FloatArray | None"]
+Map = tuple[FloatArray, FloatArray]
 
 # Mesh points nearest to landmarks 36..41 and 42..47.
 MESH_LEFT_EYE = np.array([33, 160, 158, 133, 153, 144])
 MESH_RIGHT_EYE = np.array([362, 385, 387, 263, 373, 380])
 
 # fmt: off
-# The usual table: for each of the 68 landmarks, the mesh point taken for it.
+# A common table: the mesh point for each of the 68 landmarks.
 LOOK_UP_TABLE = np.array([
     162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,  # jaw
     71, 63, 105, 66, 107, 336, 296, 334, 293, 301,  # brows
@@ -63,7 +67,7 @@ LOOK_UP_TABLE = np.array([
     61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87,  # mouth
 ])
 
-# The better known table: the mean of one or two mesh points.
+# The best-known table: the mean of one or two mesh points.
 TWO_POINT_TABLE = [
     [127], [234], [93], [132, 58], [58, 172], [136], [150], [176], [152],  # jaw
     [400], [379], [365], [397, 288], [361], [323], [454], [356],
@@ -75,17 +79,17 @@ TWO_POINT_TABLE = [
 ]
 # fmt: on
 
-COLUMNS = {"all": slice(0, 68)} | PARTS
+PART_COLUMNS = {"all": slice(0, 68)} | PARTS
 ENLARGEMENTS = (1.4, 1.7, 2.0)  # side of the square crop, in longer sides of the face box
-CONFIDENCE = 0.1  # of the face detector inside; the boxes are known to hold a face
-WRONG_FACE = 15.0  # a mesh this far off, in % of the outer eye distance, is of another face
+CONFIDENCE = 0.1  # of the internal face detector; each box is known to contain a face
+WRONG_FACE = 15.0  # a mesh with a larger error, in % of the outer eye distance, belongs to another face
 RIDGE_STRENGTHS = (3e-6, 1e-5, 3e-5, 1e-4, 3e-4)  # per sample, in squared eye distances
-NOISE_SHARE = 0.2  # of the covariance of FaceMesh's own noise: meshes of an image less those of its mirror image
+NOISE_FRACTION = 0.2  # of the covariance of FaceMesh's own noise: meshes of an image minus those of its mirror image
 REWEIGHTINGS = 2
 SMALLEST_RESIDUAL = 0.005  # in eye distances; keeps the weights bounded
 FOLDS = 5
-SHAPE_COMPONENTS = 25  # more explain single misplaced points as well
-WEIGHT_STEP = 2.0**-18  # weights are rounded to this, which the last bits of the arithmetic don't reach
+SHAPE_COMPONENTS = 25  # more would also explain single misplaced points
+WEIGHT_STEP = 2.0**-18  # weights are rounded to this, far above the last bits of the arithmetic
 LICENSE = (
     "Fitted on the HELEN training photographs with the 68-point annotation of 300-W: "
     "data for non-commercial research only."
@@ -94,15 +98,15 @@ LICENSE = (
 
 @dataclass(frozen=True)
 class Views:
-    """Meshes found in images, and the truth; what is in the eye frame is in that of the mesh."""
+    """Meshes found in images, and the ground truth, both in the eye frame of the mesh."""
 
-    meshes: np.ndarray  # (n, 478, 2), in the eye frame
-    truths: np.ndarray  # (n, 68, 2), in the eye frame
+    meshes: FloatArray  # (n, 478, 2), in the eye frame
+    truths: FloatArray  # (n, 68, 2), in the eye frame
     frames: list[FaceFrame]  # in pixels
-    scales: np.ndarray  # (n,) eye distance of the mesh in % of the true outer eye distance
+    scales: FloatArray  # (n,) eye distance of the mesh in % of the true outer eye distance
 
-    def take(self, chosen: np.ndarray) -> Views:
-        """Return the chosen ones."""
+    def take(self, chosen: npt.NDArray[Any]) -> Views:
+        """Return the chosen views."""
         frames = [self.frames[i] for i in np.flatnonzero(chosen)]
         return Views(self.meshes[chosen], self.truths[chosen], frames, self.scales[chosen])
 
@@ -113,19 +117,19 @@ class Samples:
 
     images: Views
     mirror_images: Views  # x negated: the mirror image of the point (x, y) is (-x, y)
-    photographs: np.ndarray  # (n,) number of the photograph
+    photographs: Indices  # (n,) number of the photograph
 
     @property
-    def first(self) -> np.ndarray:
-        """Tell which are their photograph's first: errors are reported on these."""
+    def first(self) -> npt.NDArray[np.bool_]:
+        """Whether each sample is the first of its photograph; errors are reported on these."""
         return np.concatenate([[True], np.diff(self.photographs) > 0])
 
-    def take(self, chosen: np.ndarray) -> Samples:
-        """Return the chosen ones."""
+    def take(self, chosen: npt.NDArray[Any]) -> Samples:
+        """Return the chosen samples."""
         return Samples(self.images.take(chosen), self.mirror_images.take(chosen), self.photographs[chosen])
 
 
-def read_truth(data: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+def read_truth(data: Path) -> tuple[list[str], FloatArray, FloatArray]:
     """Return file names, landmarks (n, 68, 2) and face boxes (n, 4: x, y, width, height), in pixels."""
     with (data / "landmarks.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -137,12 +141,12 @@ def read_truth(data: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def find_with_face_mesh() -> Finder:
-    """Return a function from an image to a mesh (478, 2), in shares of the image, or None."""
+    """Return a function from an image to a mesh (478, 2), in fractions of the image, or None."""
     face_mesh = mediapipe.solutions.face_mesh.FaceMesh(
         static_image_mode=True, refine_landmarks=True, min_detection_confidence=CONFIDENCE
     )
 
-    def find(image: np.ndarray) -> np.ndarray | None:
+    def find(image: ImagePixels) -> FloatArray | None:
         faces = face_mesh.process(image).multi_face_landmarks
         return np.array([(point.x, point.y) for point in faces[0].landmark]) if faces else None
 
@@ -156,15 +160,15 @@ def find_with_landmarker(model: Path) -> Finder:
     )
     landmarker = vision.FaceLandmarker.create_from_options(options)
 
-    def find(image: np.ndarray) -> np.ndarray | None:
+    def find(image: ImagePixels) -> FloatArray | None:
         faces = landmarker.detect(mediapipe.Image(mediapipe.ImageFormat.SRGB, image)).face_landmarks
         return np.array([(point.x, point.y) for point in faces[0]]) if faces else None
 
     return find
 
 
-def find_mesh(find: Finder, image: np.ndarray, box: np.ndarray, enlargement: float) -> np.ndarray | None:
-    """Return the mesh (478, 2) found in a square about the box, in pixels of the image."""
+def find_mesh(find: Finder, image: ImagePixels, box: FloatArray, enlargement: float) -> FloatArray | None:
+    """Return the mesh (478, 2) found in a square around the box, in pixels of the image."""
     x, y, width, height = box
     half = max(width, height) * enlargement / 2
     left, top = max(0, int(x + width / 2 - half)), max(0, int(y + height / 2 - half))
@@ -173,15 +177,16 @@ def find_mesh(find: Finder, image: np.ndarray, box: np.ndarray, enlargement: flo
     points = find(crop)
     if points is None:
         return None
-    return mesh_to_pixels(points, crop.shape[1], crop.shape[0]) + np.array([left, top])
+    mesh: FloatArray = mesh_to_pixels(points, crop.shape[1], crop.shape[0]) + np.array([left, top])
+    return mesh
 
 
 def collect(data: Path, find: Finder) -> Samples:
-    """Find the mesh in every photograph and its mirror image, and keep those of the right face."""
+    """Find the mesh in every photograph and its mirror image, and keep those of the correct face."""
     names, landmarks, boxes = read_truth(data)
-    found: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
+    found: list[tuple[int, FloatArray, FloatArray, FloatArray]] = []
     for number, (name, truth, box) in enumerate(zip(names, landmarks, boxes, strict=True)):
-        image = cv2.cvtColor(cv2.imread(str(data / "images" / name)), cv2.COLOR_BGR2RGB)
+        image = np.asarray(cv2.cvtColor(cv2.imread(str(data / "images" / name)), cv2.COLOR_BGR2RGB), dtype=np.uint8)
         width = image.shape[1]
         mirror_box = np.array([width - box[0] - box[2], *box[1:]])
         unit = outer_eye_distance(truth) / 100
@@ -193,14 +198,14 @@ def collect(data: Path, find: Finder) -> Samples:
             if np.linalg.norm(mesh[LOOK_UP_TABLE] - truth, axis=1).mean() / unit <= WRONG_FACE:
                 found.append((number, truth, mesh, other - (width, 0)))
     photographs = np.array([number for number, *_ in found])
-    print(f"photographs: {len(names)}, the right face found in {len(set(photographs))}; samples: {len(found)}")
+    print(f"photographs: {len(names)}, the correct face found in {len(set(photographs))}; samples: {len(found)}")
     images = in_eye_frames([(mesh, truth) for _, truth, mesh, _ in found])
     mirror_images = in_eye_frames([(other, mirrored(truth, MIRROR)) for _, truth, _, other in found])
     return Samples(images, mirror_images, photographs)
 
 
-def in_eye_frames(found: list[tuple[np.ndarray, np.ndarray]]) -> Views:
-    """Return pairs of a mesh and the truth, both in pixels, in the eye frame of the mesh."""
+def in_eye_frames(found: list[tuple[FloatArray, FloatArray]]) -> Views:
+    """Convert pairs of a mesh and the ground truth from pixels to the eye frame of the mesh."""
     frames = [eye_frame(mesh, MESH_LEFT_EYE, MESH_RIGHT_EYE) for mesh, _ in found]
     return Views(
         np.array([frame.to_face(mesh) for frame, (mesh, _) in zip(frames, found, strict=True)]),
@@ -210,26 +215,26 @@ def in_eye_frames(found: list[tuple[np.ndarray, np.ndarray]]) -> Views:
     )
 
 
-def mirrored(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+def mirrored(points: FloatArray, mirror: Indices) -> FloatArray:
     """Mirror points (..., n, 2) of the eye frame."""
     return points[..., mirror, :] * (-1, 1)
 
 
-def mesh_mirror(meshes: np.ndarray) -> np.ndarray:
+def mesh_mirror(meshes: FloatArray) -> Indices:
     """Return the mesh's mirror permutation (478,): the mean mesh matched with its mirror image."""
     mean = meshes.mean(axis=0)
     distance = np.linalg.norm(mean[:, None] * (-1, 1) - mean[None], axis=2)
-    _, mirror = linear_sum_assignment((distance + distance.T) ** 2)
+    mirror: Indices = linear_sum_assignment((distance + distance.T) ** 2)[1]
     if not (mirror[mirror] == np.arange(len(mirror))).all():
         raise SystemExit("the mesh's mirror permutation is not its own inverse")
     return mirror
 
 
-def fit_ridge(samples: Samples, mirror: np.ndarray, strength: float) -> Map:
+def fit_ridge(samples: Samples, mirror: Indices, strength: float) -> Map:
     """Fit weights (956, 136) and intercept (136,) to photographs and their mirror images alike."""
     noise = samples.images.meshes - mirrored(samples.mirror_images.meshes, mirror)
     noise = (noise - noise.mean(axis=0)).reshape(len(noise), -1)
-    penalty = strength * np.eye(noise.shape[1]) + NOISE_SHARE * noise.T @ noise / len(noise)
+    penalty = strength * np.eye(noise.shape[1]) + NOISE_FRACTION * noise.T @ noise / len(noise)
     x = np.concatenate([samples.images.meshes, samples.mirror_images.meshes]).reshape(2 * len(noise), -1)
     y = np.concatenate([samples.images.truths, samples.mirror_images.truths]).reshape(2 * len(noise), -1)
     importance = np.full(len(x), 1 / len(x))
@@ -245,19 +250,20 @@ def fit_ridge(samples: Samples, mirror: np.ndarray, strength: float) -> Map:
     return weights, np.round((y_mean - x_mean @ weights) / WEIGHT_STEP) * WEIGHT_STEP
 
 
-def predict(views: Views, fitted: Map) -> np.ndarray:
+def predict(views: Views, fitted: Map) -> FloatArray:
     """Return the landmarks (n, 68, 2) of meshes, in the eye frame."""
     weights, intercept = fitted
     return (views.meshes.reshape(len(views.meshes), -1) @ weights + intercept).reshape(-1, 68, 2)
 
 
-def errors(predicted: np.ndarray, views: Views) -> np.ndarray:
+def errors(predicted: FloatArray, views: Views) -> FloatArray:
     """Return the errors (n, 68) of landmarks in the eye frame, in % of the outer eye distance."""
-    return np.linalg.norm(predicted - views.truths, axis=2) * views.scales[:, None]
+    relative: FloatArray = np.linalg.norm(predicted - views.truths, axis=2) * views.scales[:, None]
+    return relative
 
 
-def cross_validate(samples: Samples, mirror: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the landmarks of all samples and of their mirror images by maps that did not see the photograph."""
+def cross_validate(samples: Samples, mirror: Indices, strength: float) -> tuple[FloatArray, FloatArray]:
+    """Return the landmarks of all samples and of their mirror images by maps fitted without the photograph."""
     folds = (np.random.default_rng(0).permutation(samples.photographs.max() + 1) % FOLDS)[samples.photographs]
     predicted, of_mirror_images = np.empty_like(samples.images.truths), np.empty_like(samples.images.truths)
     for fold in range(FOLDS):
@@ -268,8 +274,8 @@ def cross_validate(samples: Samples, mirror: np.ndarray, strength: float) -> tup
     return predicted, of_mirror_images
 
 
-def print_mirrored(samples: Samples, predicted: np.ndarray, of_mirror_images: np.ndarray) -> None:
-    """Print the error on mirror images, and how far their landmarks are from the image's."""
+def print_mirrored(samples: Samples, predicted: FloatArray, of_mirror_images: FloatArray) -> None:
+    """Print the error on mirror images, and the distance of their landmarks from those of the images."""
     print(f"mirror images: error {errors(of_mirror_images, samples.mirror_images)[samples.first].mean():.3f} %")
     pairs = zip(samples.images.frames, predicted, samples.mirror_images.frames, of_mirror_images, strict=True)
     apart = np.array([f.to_image(p) - mirrored(g.to_image(q), MIRROR) for f, p, g, q in pairs])
@@ -282,10 +288,10 @@ def print_mirrored(samples: Samples, predicted: np.ndarray, of_mirror_images: np
     print(f"{signed:.2f} % by their mean over the images")
 
 
-def fit_mean_shape(landmarks: np.ndarray) -> np.ndarray:
+def fit_mean_shape(landmarks: FloatArray) -> FloatArray:
     """Return the Procrustes mean (68, 2) of landmarks (n, 68, 2), symmetric, in its eye frame."""
     shapes = np.concatenate([landmarks, landmarks[:, MIRROR] * (-1, 1)])
-    mean = shapes[0]
+    mean: FloatArray = shapes[0]
     for _ in range(10):
         aligned = [apply_similarity(shape, *fit_similarity(shape, mean)) for shape in shapes]
         mean = np.mean(aligned, axis=0)
@@ -299,7 +305,7 @@ def fit_map(samples: Samples, to: Path) -> None:
     mirror = mesh_mirror(samples.images.meshes)
     meshes, first = samples.images.meshes, samples.first
     print("mean error in % of the outer eye distance, the maps five-fold cross-validated")
-    print(f"{'':14}" + "".join(f"{part:>7}" for part in COLUMNS))
+    print(f"{'':14}" + "".join(f"{part:>7}" for part in PART_COLUMNS))
     pairs = np.array([points if len(points) == 2 else points * 2 for points in TWO_POINT_TABLE])
     print_errors("look-up table", errors(meshes[:, LOOK_UP_TABLE], samples.images)[first])
     print_errors("two-point", errors(meshes[:, pairs].mean(axis=2), samples.images)[first])
@@ -322,13 +328,13 @@ def fit_map(samples: Samples, to: Path) -> None:
     )
 
 
-def print_errors(name: str, table: np.ndarray) -> None:
+def print_errors(name: str, table: FloatArray) -> None:
     """Print the means of errors (n, 68) for all points and by part."""
-    print(f"{name:14}" + "".join(f"{table[:, part].mean():7.2f}" for part in COLUMNS.values()))
+    print(f"{name:14}" + "".join(f"{table[:, part].mean():7.2f}" for part in PART_COLUMNS.values()))
 
 
-def fit_shape_model(landmarks: np.ndarray, to: Path) -> None:
-    """Write the principal components of landmarks (n, 68, 2) and their mirror images, laid on the mean shape."""
+def fit_shape_model(landmarks: FloatArray, to: Path) -> None:
+    """Write the principal components of landmarks (n, 68, 2) and their mirror images, aligned with the mean shape."""
     shapes = np.concatenate([landmarks, landmarks[:, MIRROR] * (-1, 1)])
     laid = np.array([apply_similarity(s, *fit_similarity(s, mean_shape())) for s in shapes]).reshape(len(shapes), -1)
     mean = laid.mean(axis=0)
@@ -346,20 +352,23 @@ def main() -> None:
     """Fit, print the errors, write all tables."""
     parser = argparse.ArgumentParser(description="Fit the landmark maps, the mean shape and the shape model.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="annotated photographs")
-    parser.add_argument("--landmarker", type=Path, required=True, metavar="F.task", help="Face Landmarker's model file")
+    parser.add_argument(
+        "--landmarker", type=Path, required=True, metavar="F.task", help="model file of the Face Landmarker"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="CHECKOUT", help="root of the project")
     arguments = parser.parse_args()
 
     landmarks = read_truth(arguments.data)[1]
     shape = np.round(fit_mean_shape(landmarks), 5) + 0.0  # no -0.0
     rows = [f"{x:.5f},{y:.5f}\n" for x, y in shape]
+    maps = arguments.output / "pipeline" / "detection"
     (arguments.output / "regions" / "mean_shape.csv").write_text("x,y\n" + "".join(rows))
     fit_shape_model(landmarks, arguments.output / "regions" / "shape_model.npz")
     print("FaceMesh, built in:")
-    fit_map(collect(arguments.data, find_with_face_mesh()), arguments.output / "pipeline" / "detection" / f"{FACE_MESH}.npz")
+    fit_map(collect(arguments.data, find_with_face_mesh()), maps / f"{FACE_MESH}.npz")
     print(f"Face Landmarker, {arguments.landmarker.name}:")
     found = collect(arguments.data, find_with_landmarker(arguments.landmarker))
-    fit_map(found, arguments.output / "pipeline" / "detection" / f"{LANDMARKER}.npz")
+    fit_map(found, maps / f"{LANDMARKER}.npz")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""AttParseNet's public outlines, to compare ours with.
+"""AttParseNet's public outlines, for comparison with ours.
 
 The code that the paper's authors published draws the ten regions by other rules than ours
-(`regions.polygons`). They are written anew here from what that code does, its faults included:
+(`regions.polygons`). They are reimplemented here with the behavior of that code, including its faults:
 
 * landmarks are rounded to whole pixels;
-* all steps go along the axes of the image, whatever the tilt of the head;
-* the height of the top of the head depends on where in the image the face lies;
-* ears narrower than 5 pixels are left out.
+* all steps follow the axes of the image, regardless of the tilt of the head;
+* the height of top_of_head depends on the position of the face in the image;
+* ears narrower than 5 pixels are omitted.
 
-One thing is not done here: the public code leaves a region out whole where a single vertex lies outside of
-the image. So the outlines alone are compared; on tight images the masks of the public code are worse.
+One fault is not reproduced: the public code drops a whole region if a single vertex lies outside the image. So
+only the outlines are compared; on tightly cropped images the masks of the public code are worse.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BROWS = (list(range(17, 22)), list(range(22, 27)))
 JAW_BELOW_MOUTH = list(range(5, 12))
 EARS = (([0, 1, 2, 3], 17), ([16, 15, 14, 13], 26))
 SMALLEST_EAR = 5
-"""Width in pixels."""
+"""Minimum width of an ear, in pixels."""
 
 
 def region_polygons(landmarks: FloatArray) -> GeometryArray:
@@ -70,7 +70,7 @@ def region_polygons(landmarks: FloatArray) -> GeometryArray:
 
 
 def _joined(rings: list[FloatArray]) -> shapely.Geometry:
-    """Return the area within any of some outlines; one that crosses itself is split where it does."""
+    """Return the union of some outlines; self-crossing outlines are split at the crossing."""
     parts = shapely.get_parts(shapely.make_valid([shapely.Polygon(ring) for ring in rings]))
     parts = shapely.get_parts(parts)
     area = shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
@@ -84,19 +84,19 @@ def _below_chin(points: FloatArray) -> FloatArray:
 
 
 def _nose(points: FloatArray) -> FloatArray:
-    """Draw bridge, inner eye corners and nostrils, these pushed outwards by a step between nostril points."""
+    """Draw bridge, inner eye corners and nostrils; the nostrils are moved outwards by a step between their points."""
     left_wing, right_wing = points[[31, 35]] * 2 - points[[32, 34]]
     return np.array([left_wing, *points[32:35], right_wing, *points[[42, 27, 39]]])
 
 
 def _ear(jaw: FloatArray, brow_end: FloatArray) -> list[FloatArray]:
-    """Draw the upper jaw ``(4, 2)``, and the same line moved outwards by as much as it stands out from the brow."""
+    """Draw the upper jaw ``(4, 2)``, and the same line moved outwards by its distance from the end of the brow."""
     step = jaw[0, 0] - brow_end[0]
     return [np.concatenate([jaw, jaw[::-1] + (step, 0)])] if abs(step) >= SMALLEST_EAR else []
 
 
 def _top_of_head(points: FloatArray) -> FloatArray:
-    """Draw a box over the middles of the brows, of a height that depends on the distance from the image's top."""
+    """Draw a box above the middles of the brows, whose height depends on the distance from the top of the image."""
     brows, chin, nose = points[[19, 24]], points[8, 1], points[33, 1]
     raised = brows - (0, int(1.1 * chin) - nose)
     if (raised[:, 1] < 0).any():

@@ -1,4 +1,4 @@
-"""Sets of rules for regions, label maps made by people, and how well the two agree."""
+"""Sets of rules for regions, human-annotated label maps, and the agreement of the two."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import public_regions
 from PIL import Image
 
@@ -23,13 +25,13 @@ from pipeline.images import DecodedImage
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, cut, face_crop_box
 from regions.landmarks import FloatArray
 from regions.masks import MAY_REACH_BACKGROUND, MIN_PERSON, clear_outside, rasterize, region_masks
-from regions.polygons import REGION_NAMES, region_polygons
+from regions.polygons import REGION_NAMES, GeometryArray, region_polygons
 
 PARTS = (
     "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
     "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
 )  # fmt: skip
-"""The parts of CelebAMask-HQ in the order of its own ``g_mask.py``: the first has label 1, later ones cover others."""
+"""The parts of CelebAMask-HQ in the order of its ``g_mask.py``: labels from 1, later parts cover earlier ones."""
 
 COMPARED = {
     "mouth": ("mouth", "u_lip", "l_lip"),
@@ -40,17 +42,21 @@ COMPARED = {
     "ears": ("l_ear", "r_ear"),
     "top_of_head": ("hair", "hat"),
 }
-"""Regions that people marked too, and the parts that make them."""
+"""Regions that have annotated counterparts, and the parts that form them."""
 
 MEASURES = ("IoU", "P", "R")
 MASK_FILE = re.compile(rf"(?:.*/)?(\d+)(?:_({'|'.join(PARTS)}))?\.png")
+Pixels = npt.NDArray[np.uint8]
+Masks = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.integer[Any]]
+
 FILL = 0.3
 """Opacity of regions in drawings."""
 
 
 @dataclass(frozen=True)
 class RuleSet:
-    """One way to make the ten regions.
+    """One set of rules for the ten regions.
 
     Attributes
     ----------
@@ -58,16 +64,16 @@ class RuleSet:
     polygons : callable
         From landmarks ``(68, 2)`` to polygons ``(10,)`` in the order of `REGION_NAMES`.
     background : callable, optional
-        From an image, landmarks, and columns and rows of a grid to the points ``(rows, columns)`` that are not of
-        the person; crown, ears and neck are cut off there.
+        From an image, landmarks, and columns and rows of a grid to the points ``(rows, columns)`` of the background;
+        top_of_head, ears and below_chin are removed there.
     """
 
     name: str
-    polygons: Callable[[FloatArray], np.ndarray]
-    background: Callable[[DecodedImage, FloatArray, FloatArray, FloatArray], np.ndarray] | None = None
+    polygons: Callable[[FloatArray], GeometryArray]
+    background: Callable[[DecodedImage, FloatArray, FloatArray, FloatArray], Masks] | None = None
 
-    def masks(self, image: DecodedImage, landmarks: FloatArray, xs: FloatArray, ys: FloatArray) -> np.ndarray:
-        """Return which points of a grid belong to each region, those outside of the image to none.
+    def masks(self, image: DecodedImage, landmarks: FloatArray, xs: FloatArray, ys: FloatArray) -> Masks:
+        """Return the points of a grid inside each region; points outside the image are in no region.
 
         Parameters
         ----------
@@ -83,7 +89,7 @@ class RuleSet:
         """
         polygons = self.polygons(landmarks)
         if len(polygons) != len(REGION_NAMES):
-            raise InputError(f"{self.name} gives {len(polygons)} regions, expected {len(REGION_NAMES)}")
+            raise InputError(f"{self.name} returns {len(polygons)} regions, expected {len(REGION_NAMES)}")
         region_map = rasterize(polygons, xs, ys)
         clear_outside(region_map, xs, ys, image.width, image.height)
         if self.background is not None:
@@ -95,7 +101,7 @@ def refined_rules() -> RuleSet:
     """Return our rules with ``--refine segmentation``."""
     segmenter = PersonSegmenter()
 
-    def background(image: DecodedImage, landmarks: FloatArray, xs: FloatArray, ys: FloatArray) -> np.ndarray:
+    def background(image: DecodedImage, landmarks: FloatArray, xs: FloatArray, ys: FloatArray) -> Masks:
         x0, y0, x1, y1 = box = face_crop_box(landmarks)
         person = segmenter.find(cut(image.pixels, np.multiply(box, np.tile(image.scale, 2))))
         cols, rows = (xs >= x0) & (xs < x1), (ys >= y0) & (ys < y1)
@@ -109,12 +115,12 @@ def refined_rules() -> RuleSet:
 
 
 def rule_sets(names: Iterable[str]) -> list[RuleSet]:
-    """Return ours, ours refined, the public one, and further ones named ``MODULE:FUNCTION``, of landmarks ``(68, 2)``.
+    """Return our rules, ours refined, the public ones, and further functions named ``MODULE:FUNCTION``.
 
     Raises
     ------
     InputError
-        If a name leads to no function.
+        If a name does not resolve.
     """
     sets = [
         RuleSet("ours", region_polygons),
@@ -130,26 +136,25 @@ def rule_sets(names: Iterable[str]) -> list[RuleSet]:
     return sets
 
 
-def pixel_centers(image: DecodedImage, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-    """Return where in an image the pixels of an image of all of it lie: columns and rows, in pixels of the source."""
-    ys, xs = (
-        (np.arange(count) + 0.5) * size / count for count, size in zip(shape, (image.height, image.width), strict=True)
-    )
+def pixel_centers(image: DecodedImage, rows: int, columns: int) -> tuple[FloatArray, FloatArray]:
+    """Return the pixel centers of a resized copy of an image, columns and rows, in pixels of the source image."""
+    xs = (np.arange(columns) + 0.5) * image.width / columns
+    ys = (np.arange(rows) + 0.5) * image.height / rows
     return xs, ys
 
 
 def find_label_maps(folder: str) -> dict[int, list[str]]:
-    """Return the files of each image's label map, by the image's number.
+    """Return the files of the label map of each image, by image number.
 
     Parameters
     ----------
     folder : str
-        With label maps ``0.png``, or below it CelebAMask-HQ's masks of single parts, ``0/00000_hair.png``.
+        Contains label maps ``0.png``, or CelebAMask-HQ's masks of single parts, ``0/00000_hair.png``.
 
     Raises
     ------
     InputError
-        If there is no such folder or nothing of this kind in it.
+        If there is no such folder, or it has no such file.
     """
     found: dict[int, list[str]] = {}
     for name in storage.list_files(folder):
@@ -161,7 +166,7 @@ def find_label_maps(folder: str) -> dict[int, list[str]]:
     return found
 
 
-def read_label_map(files: Sequence[str]) -> np.ndarray:
+def read_label_map(files: Sequence[str]) -> Pixels:
     """Read the label map ``(rows, cols)`` of one image: 0, or 1 + the part's index in `PARTS`.
 
     Parameters
@@ -172,9 +177,9 @@ def read_label_map(files: Sequence[str]) -> np.ndarray:
     Raises
     ------
     InputError
-        If a file is no image, has other values than labels, or is not as large as the others.
+        If a file is not an image, has values that are not labels, or differs in size from the others.
     """
-    parts = {MASK_FILE.fullmatch(file)[2]: file for file in files}
+    parts = {match[2]: match[0] for match in map(MASK_FILE.fullmatch, files) if match}
     if None in parts:
         labels = _read_gray(parts[None])
         if labels.max() > len(PARTS):
@@ -185,71 +190,74 @@ def read_label_map(files: Sequence[str]) -> np.ndarray:
         if part in parts:
             mask = _read_gray(parts[part])
             if mask.shape != labels.shape:
-                raise InputError(f"{parts[part]}: size {mask.shape}, expected {labels.shape} as {files[0]} has")
+                raise InputError(f"{parts[part]}: size {mask.shape}, expected {labels.shape}, the size of {files[0]}")
             labels[mask > 0] = label
     return labels
 
 
-def _read_gray(file: str) -> np.ndarray:
-    """Read an image as it is stored ``(rows, cols)``; of a colored one the first channel."""
+def _read_gray(file: str) -> Pixels:
+    """Read the stored values of an image ``(rows, cols)``; of a color image, the first channel."""
     try:
         with Image.open(file) as image:
             pixels = np.asarray(image)
     except OSError as error:
-        raise InputError(f"{file}: {error.strerror or 'no image'}") from None
+        raise InputError(f"{file}: {error.strerror or 'not an image'}") from None
     return pixels if pixels.ndim == 2 else pixels[:, :, 0]
 
 
 @functools.cache
-def _compared_indices() -> tuple[list[int], list[np.ndarray]]:
+def _compared_indices() -> tuple[list[int], list[Counts]]:
     regions = [REGION_NAMES.index(region) for region in COMPARED]
     return regions, [np.array([PARTS.index(part) + 1 for part in parts]) for parts in COMPARED.values()]
 
 
-def human_masks(labels: np.ndarray) -> np.ndarray:
-    """Return the masks ``(7, rows, cols)`` of the `COMPARED` regions as people marked them."""
+def human_masks(labels: Pixels) -> Masks:
+    """Return the masks ``(7, rows, cols)`` of the `COMPARED` regions as people annotated them."""
     return np.stack([np.isin(labels, parts) for parts in _compared_indices()[1]])
 
 
-def compared_masks(masks: np.ndarray) -> np.ndarray:
-    """Return those ``(7, rows, cols)`` of ten regions' masks that are `COMPARED`."""
+def compared_masks(masks: Masks) -> Masks:
+    """Return the masks ``(7, rows, cols)`` of the `COMPARED` regions among the masks of all ten."""
     return masks[_compared_indices()[0]]
 
 
-def count_pixels(masks: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Return how many pixels of each region ``(n, rows, cols)`` are in both, ours and true: ``(n, 3)``."""
+def count_pixels(masks: Masks, true: Masks) -> Counts:
+    """Return the pixel counts ``(n, 3)`` of each region ``(n, rows, cols)``: in both, in ours, in the truth."""
     return np.stack([np.count_nonzero(pixels, axis=(1, 2)) for pixels in (masks & true, masks, true)], axis=1)
 
 
-def scores(counts: np.ndarray) -> np.ndarray:
-    """Return IoU, precision and recall of counts ``(..., 3)``: not a number where there is nothing true.
+def scores(counts: Counts) -> FloatArray:
+    """Return IoU, precision and recall of counts ``(..., 3)``: NaN where the truth is empty.
 
-    Precision is also not a number where the region is empty.
+    Precision is also NaN where the region is empty.
     """
     both, ours, true = np.moveaxis(counts.astype(np.float64), -1, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.stack([both / (ours + true - both), both / ours, both / true], axis=-1)
+        values: FloatArray = np.stack([both / (ours + true - both), both / ours, both / true], axis=-1)
     values[true == 0] = np.nan
     return values
 
 
-def mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean along the first axis of what is a number; not a number where nothing is."""
-    return np.ma.masked_invalid(values).mean(axis=0, keepdims=True).filled(np.nan)[0]
+def mean(values: FloatArray) -> FloatArray:
+    """Return the mean along the first axis without NaN; NaN where all values are NaN."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means: FloatArray = np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)
+    return means
 
 
-def percentile(values: np.ndarray, share: float) -> np.ndarray:
-    """Return a percentile along the first axis of what is a number; not a number where nothing is."""
+def percentile(values: FloatArray, percent: float) -> FloatArray:
+    """Return a percentile along the first axis without NaN; NaN where all values are NaN."""
     result = np.full(values.shape[1:], np.nan)
     some = np.isfinite(values).any(axis=0)
-    result[some] = np.nanpercentile(values[:, some], share, axis=0)
+    result[some] = np.nanpercentile(values[:, some], percent, axis=0)
     return result
 
 
 def draw_comparison(
-    title: str, image: DecodedImage, human: np.ndarray, masks: Mapping[str, np.ndarray], values: np.ndarray
+    title: str, image: DecodedImage, human: Masks, masks: Mapping[str, Masks], values: FloatArray
 ) -> Image.Image:
-    """Draw what people marked and each rule set's regions over an image, side by side.
+    """Draw the human annotation and the regions of each rule set over an image, side by side.
 
     Parameters
     ----------
@@ -259,14 +267,14 @@ def draw_comparison(
     masks : mapping of str to ndarray (7, rows, cols) bool
         By name of the rule set.
     values : ndarray (rule sets, 7, 3)
-        As `scores` gives them.
+        As returned by `scores`.
 
     Returns
     -------
     PIL.Image.Image
         RGB.
     """
-    small = cv2.resize(image.pixels, human.shape[:0:-1], interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(image.pixels, human.shape[:0:-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
     colors = {region: REGION_COLORS[region] for region in COMPARED}
     tiles = []
     for (name, regions), ious in zip(masks.items(), values[:, :, 0], strict=True):
@@ -280,9 +288,9 @@ def draw_comparison(
         texts = [f"{display_name(region)} {iou:.2f}" for region, iou in zip(COMPARED, ious, strict=True)]
         texts.append(f"mean {mean(ious):.2f}")
         tiles.append(Tile(canvas, f"{name}: {', '.join(texts[:4])}", ", ".join(texts[4:])))
-    return contact_sheet(tiles, f"{title}: marked by people (white), and regions", colors)
+    return contact_sheet(tiles, f"{title}: human annotation (white), and regions", colors)
 
 
-def _draw_outline(canvas: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], thickness: int) -> None:
+def _draw_outline(canvas: Pixels, mask: Masks, color: tuple[int, int, int], thickness: int) -> None:
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(canvas, outlines, -1, color, thickness)

@@ -1,4 +1,4 @@
-"""How steady regions are: with detected landmarks, and as the head turns."""
+"""Stability of regions: with detected landmarks, and as the head turns."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from matplotlib.figure import Figure
 from region_agreement import RuleSet, count_pixels, scores
@@ -19,13 +20,13 @@ from regions.masks import sample_points
 from regions.polygons import REGION_NAMES
 
 EDGES = (-30, -15, -5, 5, 15, 30)
-"""Of the bins of angles, in degrees."""
+"""Edges of the bins of angles, in degrees."""
 YAWS = np.arange(-60, 61)
 SHOWN_YAWS = (30, 45, 60)
 FRONTAL = 10.0
-"""Largest yaw of a face that is turned further, in degrees."""
-MOST_TURNED = 100
-"""So many faces are turned further at most."""
+"""Maximum yaw of a frontal face, in degrees."""
+MAX_ROTATED = 100
+"""Maximum number of faces that are rotated."""
 
 # fmt: off
 _LEFT_HALF = {
@@ -38,17 +39,17 @@ _LEFT_HALF = {
 }
 # fmt: on
 DEPTH = np.array([_LEFT_HALF.get(i, _LEFT_HALF.get(int(MIRROR[i]))) for i in range(68)])
-"""How far each landmark of a face seen from the front lies before the eyes, in eye distances: what FaceMesh says
-of frontal faces, rounded."""
+"""Depth of each landmark of a frontal face in front of the eyes, in eye distances: FaceMesh's estimate for frontal
+faces, rounded."""
 CHEEKS = 0.15
-"""How far the cheeks lie before the eyes: beyond the jaw's far side they are its outline."""
+"""Depth of the cheeks in front of the eyes; they form the outline on the far side of the jaw."""
 
 
 def estimate_yaw(landmarks: FloatArray) -> float:
-    """Return by how many degrees a head is turned, to the right of the image if positive.
+    """Return the yaw of a head in degrees, positive to the right of the image.
 
-    Mean face and `DEPTH`, turned by an angle a, have x' = x cos a + z sin a; the two factors are fitted to all
-    landmarks but the jaw, in the face frame.
+    The mean face with `DEPTH`, rotated by an angle a, has x' = x cos a + z sin a; the two factors are fitted to all
+    landmarks except the jaw, in the face frame.
     """
     inner = slice(17, 68)
     x = face_frame(landmarks).to_face(landmarks)[inner, 0]
@@ -64,10 +65,10 @@ def roll(landmarks: FloatArray) -> float:
 
 
 def turn_head(landmarks: FloatArray, yaw: float) -> FloatArray:
-    """Turn a frontal face by some degrees about its upright axis, seen from afar.
+    """Rotate a frontal face by some degrees about its vertical axis, in parallel projection.
 
-    Each landmark has the depth `DEPTH`. On the side that turns away the jaw's line is not that of the ear,
-    which the cheek hides, but the outline of an ellipse through ears and cheeks.
+    Each landmark has the depth `DEPTH`. On the far side, the cheek hides the ear, so the jaw line follows the
+    outline of an ellipse through ears and cheeks.
     """
     frame = face_frame(landmarks)
     face = frame.to_face(landmarks)
@@ -82,22 +83,22 @@ def turn_head(landmarks: FloatArray, yaw: float) -> FloatArray:
 
 @dataclass
 class Stability:
-    """What is measured of photographs with true landmarks, one entry each.
+    """Measurements on photographs with ground-truth landmarks, one entry each.
 
     Attributes
     ----------
     truths : list of ndarray (68, 2)
     areas : list of ndarray (rule sets, 10)
-        Of regions from true landmarks, in shares of the face crop's.
+        Areas of regions from true landmarks, in fractions of the face crop.
     ious : list of ndarray (rule sets, 10)
-        Of regions from true and from detected landmarks, where landmarks were found.
+        IoU of regions from true and from detected landmarks, where landmarks were found.
     missed : list of str
-        Photographs in which they were not.
+        Photographs without detected landmarks.
     """
 
     truths: list[FloatArray] = field(default_factory=list)
-    areas: list[np.ndarray] = field(default_factory=list)
-    ious: list[np.ndarray] = field(default_factory=list)
+    areas: list[FloatArray] = field(default_factory=list)
+    ious: list[FloatArray] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
     def add(
@@ -117,20 +118,20 @@ class Stability:
 
 
 def frontal_faces(truths: Sequence[FloatArray]) -> list[FloatArray]:
-    """Return the landmarks of frontal faces, every n-th if there are more than `MOST_TURNED`."""
+    """Return the landmarks of frontal faces, every n-th if there are more than `MAX_ROTATED`."""
     frontal = [truth for truth in truths if abs(estimate_yaw(truth)) <= FRONTAL]
-    return frontal[:: -(-len(frontal) // MOST_TURNED) or 1]
+    return frontal[:: -(-len(frontal) // MAX_ROTATED) or 1]
 
 
-def turning_faces(faces: Sequence[FloatArray], rules: RuleSet) -> tuple[np.ndarray, np.ndarray]:
-    """Return how areas change as frontal faces are turned.
+def turning_faces(faces: Sequence[FloatArray], rules: RuleSet) -> tuple[FloatArray, FloatArray]:
+    """Return how areas change as frontal faces are rotated.
 
     Returns
     -------
     jumps : ndarray (faces, 10)
-        Largest change by one degree, in shares of the frontal area.
-    shares : ndarray (faces, len(SHOWN_YAWS), 10)
-        Area at these yaws to either side in the mean, in shares of the frontal one.
+        Largest change within one degree, in fractions of the frontal area.
+    fractions : ndarray (faces, len(SHOWN_YAWS), 10)
+        Area at these yaws, the mean of both sides, in fractions of the frontal area.
     """
     areas = np.array([[shapely.area(rules.polygons(turn_head(face, yaw))) for yaw in YAWS] for face in faces])
     first = areas[:, [len(YAWS) // 2]]
@@ -146,7 +147,7 @@ def bin_names() -> list[str]:
     return [f"<{EDGES[0]}", *inner, f">{EDGES[-1]}"]
 
 
-def binned_medians(angles: FloatArray, areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def binned_medians(angles: FloatArray, areas: FloatArray) -> tuple[npt.NDArray[np.intp], FloatArray]:
     """Return the number of faces ``(bins,)`` and the median areas ``(bins, 10)`` by bins of an angle."""
     bins = np.digitize(angles, EDGES)
     numbers = np.bincount(bins, minlength=len(EDGES) + 1)
@@ -156,7 +157,7 @@ def binned_medians(angles: FloatArray, areas: np.ndarray) -> tuple[np.ndarray, n
     return numbers, np.array(medians)
 
 
-def plot_areas(angles: dict[str, FloatArray], areas: np.ndarray, names: Sequence[str], path: str) -> None:
+def plot_areas(angles: dict[str, FloatArray], areas: FloatArray, names: Sequence[str], path: str) -> None:
     """Write a scatter plot of areas over angles: a column for each region, a row for each kind of angle.
 
     Parameters
@@ -164,9 +165,9 @@ def plot_areas(angles: dict[str, FloatArray], areas: np.ndarray, names: Sequence
     angles : mapping of str to ndarray (faces,)
         In degrees, by kind.
     areas : ndarray (faces, rule sets, 10)
-        In shares of the face crop's.
+        In fractions of the face crop.
     names : sequence of str
-        Of the rule sets.
+        Names of the rule sets.
     path : str
         File to write.
     """
@@ -180,6 +181,6 @@ def plot_areas(angles: dict[str, FloatArray], areas: np.ndarray, names: Sequence
             axis.set_xlabel(f"{kind} in degrees")
             axis.set_xlim(-60, 60)
             axis.set_ylim(bottom=0)
-    axes[0, 0].set_ylabel("share of the face crop")
+    axes[0, 0].set_ylabel("fraction of the face crop")
     axes[0, 0].legend(markerscale=3)
     figure.savefig(path, dpi=80)

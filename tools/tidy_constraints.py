@@ -1,7 +1,7 @@
-"""Shorten the markers of a resolved constraints file to what differs between Python versions.
+"""Reduce the markers of a resolved constraints file to the differences between Python versions.
 
-The environments that are resolved for (pyproject.toml, ``[tool.uv]``) stand in every marker; they
-say nothing once the file is only used there. CUDA packages are left to torch's own exact pins.
+Each marker repeats the resolved environments (pyproject.toml, ``[tool.uv]``), which is redundant
+where the file is used. CUDA packages are omitted, because torch pins them exactly.
 """
 
 import re
@@ -28,7 +28,7 @@ def tidy(line: str) -> str:
 
 
 def main() -> None:
-    """Read the first file named, write the second."""
+    """Read the first file and write the second."""
     source, target = map(Path, sys.argv[1:])
     lines = [tidy(line) for line in source.read_text().splitlines() if not LEFT_TO_TORCH.match(line)]
     target.write_text(HEADER + "\n".join(lines) + "\n")

@@ -27,7 +27,7 @@ def image(rows=SIZE, cols=SIZE):
 
 
 def masks_of(rules, landmarks, side=SIZE):
-    grid = region_agreement.pixel_centers(image(), (side, side))
+    grid = region_agreement.pixel_centers(image(), side, side)
     return region_agreement.compared_masks(rules.masks(image(), landmarks, *grid))
 
 
@@ -40,7 +40,7 @@ def label_map(masks):
 
 
 def write_data_set(folder, landmarks, numbers=(0, 1)):
-    """Write gray images whose people marked what our rules draw from the landmarks; return both folders."""
+    """Write gray images, and as annotated parts the regions that our rules draw from the landmarks; return both folders."""
     images, masks = folder / "images", folder / "masks"
     images.mkdir()
     masks.mkdir()
@@ -127,14 +127,14 @@ def test_refined_regions_are_ours_without_background():
     rows, cols = photograph.shape[:2]
     seen = DecodedImage(photograph, rows, cols)
     landmarks = face(x=115, y=105, eye_distance=55)
-    grid = region_agreement.pixel_centers(seen, (rows, cols))
+    grid = region_agreement.pixel_centers(seen, rows, cols)
     ours, refined = (rules.masks(seen, landmarks, *grid) for rules in region_agreement.rule_sets([])[:2])
     assert not (refined & ~ours).any()
     crown = REGION_NAMES.index("top_of_head")
     assert 0.3 < refined[crown].sum() / ours[crown].sum() < 0.98
 
 
-def test_people_compared_with_rules(tmp_path, capsys):
+def test_annotations_compared_with_rules(tmp_path, capsys):
     images, masks, labels = write_data_set(tmp_path, face(), numbers=(0, 2, 10))
     (images / "2.jpg").write_bytes(b"no image")
     options = [f"--images={images}", f"--masks={masks}", f"--output={tmp_path / 'out'}"]
@@ -142,7 +142,7 @@ def test_people_compared_with_rules(tmp_path, capsys):
     found = iter([face(), None])
     evaluate_regions.measure(sent, lambda image, row: next(found))
     printed = capsys.readouterr().out
-    assert "left out: 2: 2.jpg (not_an_image: file of 8 bytes, starting b'no i'), 10.jpg (no face found)" in printed
+    assert "skipped: 2: 2.jpg (not_an_image: file of 8 bytes, starting b'no i'), 10.jpg (no face found)" in printed
     rows = {line.split("  ")[0]: line.split()[-13:] for line in printed.splitlines()}
     assert rows["mouth"][:9] == ["1", *["1.000"] * 8]
     assert float(rows["mouth"][9]) < 1
@@ -163,7 +163,7 @@ def test_face_is_found_in_a_photograph(tmp_path, capsys):
     Image.fromarray(np.full(pixels.shape[:2], PARTS.index("hair") + 1, dtype=np.uint8)).save(masks / "3.png")
     evaluate_regions.main([f"--images={images}", f"--masks={masks}", "--rules", "regions.polygons:region_polygons"])
     printed = capsys.readouterr().out
-    assert "agreement with people's masks, 1 images" in printed
+    assert "agreement with human masks, 1 images" in printed
     top_of_head = next(line for line in printed.splitlines() if line.startswith("top of head")).split()[3:]
     ours, refined, _, ours_again = np.reshape(top_of_head[1:], (4, 4))
     assert ours.tolist() == ours_again.tolist()
@@ -322,7 +322,7 @@ def test_faces_are_measured_with_true_and_detected_landmarks(tmp_path, capsys):
     evaluate_regions.print_stability(stability, sets, str(tmp_path))
     evaluate_regions.print_turning(stability.truths[:1], sets)
     printed = capsys.readouterr().out
-    assert "2 photographs; left out: 1 missed.jpg" in printed
-    assert "1 frontal faces turned" in printed
+    assert "2 photographs; skipped: 1 missed.jpg" in printed
+    assert "1 frontal face rotated" in printed
     with Image.open(tmp_path / "areas.png") as plot:
         assert plot.width > plot.height
