@@ -3,7 +3,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import re
+import tarfile
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,10 +19,10 @@ from pipeline.cli import make_parser
 from pipeline.drawing import overlays
 from pipeline.errors import InputError
 from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.samples import StoredSample, decode_packed_masks, read_samples
+from pipeline.formats.samples import decode_packed_masks
 from pipeline.records import SourceDataset
 from pipeline.report import content
-from pipeline.report.content import mask_areas, redraw_report, write_report
+from pipeline.report.content import redraw_report, write_report
 from pipeline.report.page import LABEL_BY_HAND, LIST_REJECTS
 from pipeline.vocabulary import LANDMARK_SOURCES, REJECT_REASONS
 from regions.attributes import parse_table
@@ -442,17 +444,33 @@ def test_damage_is_reported_in_one_line_and_the_former_report_stays(tmp_path, da
     assert (tmp_path / "out" / "report.html").read_text() == page
 
 
+def rewrite_labels(shard: Path, labels: dict[str, dict[str, int | None]]) -> None:
+    """Replace the labels of samples, by key, in a tar file."""
+    with tarfile.open(shard) as tar:
+        members = [(info.name, tar.extractfile(info).read()) for info in tar]
+    with tarfile.open(shard, "w") as tar:
+        for name, content in members:
+            key, _, ending = name.partition(".")
+            if ending == "json" and key in labels:
+                member = json.dumps(json.loads(content) | {"labels": labels[key]}).encode()
+            else:
+                member = content
+            info = tarfile.TarInfo(name)
+            info.size = len(member)
+            tar.addfile(info, io.BytesIO(member))
+
+
 def test_unknown_labels_count_neither_for_nor_against_an_attribute(tmp_path):
-    settings, _ = write_output(tmp_path, {"train-000000": [annotated(labels=(1, 1, 0)), annotated(labels=(1, 0, 0))]})
-    known, other = read_samples(RunFolder(settings.output).shard("train-000000"))
-    unknown = StoredSample(
-        other.key, other.jpeg, other.png, other.description | {"labels": {"Bald": 1, "Big_Nose": None, "Young": None}}
+    samples = [annotated(image_id="a.jpg", labels=(1, 1, 0)), annotated(image_id="b.jpg", labels=(1, 0, 0))]
+    settings, dataset = write_output(tmp_path, {"train-000000": samples})
+    rewrite_labels(
+        Path(RunFolder(settings.output).shard("train-000000")),
+        {"a": {"Bald": 1, "Big_Nose": 1, "Young": None}, "b": {"Bald": 0, "Big_Nose": None, "Young": None}},
     )
-    areas, measured = mask_areas([known, unknown], ["Bald", "Big_Nose", "Young"])
-    assert measured == 2
-    assert [area.fraction for area in areas] == [1.0, 1.0, 0.0]
-    only_unknown, _ = mask_areas([unknown], ["Bald", "Big_Nose", "Young"])
-    assert [(area.fraction, area.area) for area in only_unknown][1:] == [(None, None)] * 2
+    write_report(settings.output, dataset)
+    text = text_of((tmp_path / "out" / "report.html").read_text())
+    assert "Measured on 2 samples out of 2. Unknown labels are ignored." in text
+    assert [re.search(rf"{name} (\S+) ", text)[1] for name in ("Bald", "Big Nose", "Young")] == ["50.0%", "100.0%", "–"]  # noqa: RUF001
 
 
 def test_the_source_data_set_is_shown_as_the_user_names_it(tmp_path):
