@@ -67,13 +67,9 @@ def jpeg_file(*, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> byt
 
 
 def image_row(
-    *,
-    image_id: str = "a.jpg",
-    labels: Sequence[int] = (1, 0, 1),
-    reason: RejectReason | None = None,
-    five: Points | None = None,
+    *, image_id: str = "a.jpg", labels: Sequence[int] = (1, 0, 1), reason: str = "", five: Points | None = None
 ) -> ImageRow:
-    """Return a row whose only hint is the five points, if given."""
+    """Return a row without hints but the five points, if given."""
     key = "".join(c if c.isalnum() else "_" for c in image_id.rpartition(".")[0])
     points = None if five is None else five.astype(np.float32)
     return ImageRow(image_id, key, np.array(labels, dtype=np.bool_), None, points, None, reason)
@@ -95,8 +91,8 @@ def annotated(
     box = face_crop_box(landmarks)
     polygons = clip_to_frame(region_polygons(landmarks, table.further_regions), WIDTH, HEIGHT)
     row = image_row(image_id=image_id, labels=labels, five=five)
-    masks = AttributeMasks(table.region_bits())(rasterize(polygons, *sample_points(box)), row.labels)
-    jpeg, png = encode_jpeg(cut(pixels, np.array(box, dtype=np.float64))), encode_packed_masks(masks)
+    planes = AttributeMasks(table.region_bits())(rasterize(polygons, *sample_points(box)), row.labels)
+    jpeg, png = encode_jpeg(cut(pixels, np.array(box, dtype=np.float64))), encode_packed_masks(planes)
     return WrittenSample(row, landmark_source, landmarks, box, HEIGHT, WIDTH, "0" * 64, jpeg, png)
 
 
