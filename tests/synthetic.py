@@ -6,7 +6,6 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from pipeline.building.annotate import encode_jpeg, encode_packed_masks
 from pipeline.building.complete import describe_run
 from pipeline.building.shard import SampleWriter
 from pipeline.formats import manifest
-from pipeline.formats.dataset_json import build_dataset_file, write_dataset_file
+from pipeline.formats.dataset_json import DatasetFile, build_dataset_file, write_dataset_file
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import (
     BuildSettings,
@@ -29,6 +28,7 @@ from pipeline.records import (
     ShardSummary,
     WrittenSample,
 )
+from pipeline.vocabulary import LandmarkSource, RejectReason
 from regions.attributes import AttributeTable, parse_table
 from regions.crop import cut, face_crop_box
 from regions.landmarks import round_landmarks
@@ -54,7 +54,7 @@ def small_table() -> AttributeTable:
 
 
 def image(*, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> npt.NDArray[np.uint8]:
-    """Return a smooth color image ``(height, width, 3)``, another one for each seed."""
+    """Return a smooth color image ``(height, width, 3)`` that depends on the seed."""
     coarse = np.random.default_rng(seed).integers(40, 216, (4, 3, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -79,12 +79,12 @@ def annotated(
     *,
     image_id: str = "a.jpg",
     labels: Sequence[int] = (1, 0, 1),
-    landmark_source: str = "whole_image",
+    landmark_source: LandmarkSource = "whole_image",
     points: Points | None = None,
     table: AttributeTable | None = None,
     five: Points | None = None,
 ) -> WrittenSample:
-    """Return the sample that an image with a face at `points` gives, `five` being the data set's five points."""
+    """Return the sample of an image with a face at `points`; `five` are the five points of the data set."""
     table = table or small_table()
     pixels = image(seed=len(image_id))
     landmarks = round_landmarks(face() if points is None else points)
@@ -99,12 +99,12 @@ def annotated(
 def rejected(
     *,
     image_id: str = "b.jpg",
-    reason: str = "no_face",
+    reason: RejectReason = "no_face",
     detail: str = "",
     guess: Points | None = None,
     five: Points | None = None,
 ) -> RejectedImage:
-    """Return a rejected image, `guess` being its landmarks that failed, `five` the data set's five points."""
+    """Return a rejected image; `guess` are its landmarks that failed, `five` the five points of the data set."""
     landmarks = None if guess is None else guess.astype(np.float32)
     return RejectedImage(image_row(image_id=image_id, five=five), reason, detail, guess=landmarks)
 
@@ -115,7 +115,7 @@ def write_output(
     *,
     table: AttributeTable | None = None,
     skipped: int = 0,
-) -> tuple[BuildSettings, dict[str, Any]]:
+) -> tuple[BuildSettings, DatasetFile]:
     """Write shards, manifests and dataset.json as a run does.
 
     Parameters
@@ -125,14 +125,14 @@ def write_output(
     shards : mapping
         By name such as ``train-000000``: what became of each image.
     table : AttributeTable, optional
-        Without it, `small_table`.
+        `small_table` by default.
     skipped : int
-        Label rows left out.
+        Number of label rows left out.
 
     Returns
     -------
     settings : BuildSettings
-    document : DatasetFile
+    dataset : DatasetFile
     """
     output = str(folder / "out")
     for part in ("out/shards", "out/manifest", "images"):
@@ -140,9 +140,9 @@ def write_output(
     table = table or small_table()
     settings = BuildSettings(str(folder / "images"), output, table, "face", 0, skipped, DetectorSettings())
     summaries = [_write_shard(settings, name, results) for name, results in shards.items()]
-    document = build_dataset_file(describe_run(settings), summaries)
-    write_dataset_file(output, document)
-    return settings, document
+    dataset = build_dataset_file(describe_run(settings), summaries)
+    write_dataset_file(output, dataset)
+    return settings, dataset
 
 
 def _write_shard(settings: BuildSettings, name: str, results: Sequence[WrittenSample | RejectedImage]) -> ShardSummary:

@@ -10,7 +10,7 @@ import shapely
 from PIL import Image, ImageFont
 
 from pipeline.cli import main
-from pipeline.drawing import overlays, selection
+from pipeline.drawing import contact_sheet, overlays, selection
 from pipeline.drawing.preview import write_preview
 from pipeline.errors import InputError
 from pipeline.formats.run_folder import RunFolder
@@ -48,9 +48,9 @@ def run(tmp_path_factory):
     return settings.output
 
 
-def sheet(output: str, to: Path, count: int, attribute: str | None = None) -> np.ndarray:
-    write_preview(output, str(to), count, attribute)
-    with Image.open(to) as image:
+def sheet(output: str, path: Path, count: int, attribute: str | None = None) -> np.ndarray:
+    write_preview(output, str(path), count, attribute)
+    with Image.open(path) as image:
         assert image.format == "PNG"
         return np.asarray(image)
 
@@ -77,12 +77,12 @@ def test_drawings_are_cut_off_as_the_masks_are(tmp_path):
     settings, _ = write_output(tmp_path, {"train-000000": [result]})
     shown = sheet(settings.output, tmp_path / "F.png", 1)
     expected = overlays.draw_regions(sample_of(result), image_size=(HEIGHT, WIDTH))
-    tiles = np.lib.stride_tricks.sliding_window_view(shown[:, overlays.MARGIN :][:, :356], 436, axis=0)
+    tiles = np.lib.stride_tricks.sliding_window_view(shown[:, contact_sheet.MARGIN :][:, :356], 436, axis=0)
     assert any((tile.transpose(2, 0, 1) == expected).all() for tile in tiles)
 
 
 def test_one_region_can_be_drawn_alone(run, tmp_path):
-    assert main(["preview", run, f"--to={tmp_path / 'F.png'}", "--region=nose"]) == 0
+    write_preview(run, str(tmp_path / "F.png"), 24, region="nose")
     with Image.open(tmp_path / "F.png") as image:
         legend = {tuple(color) for color in np.asarray(image)[-120:].reshape(-1, 3).tolist()}
     assert {name for name, color in overlays.REGION_COLORS.items() if color in legend} == {"nose"}
@@ -102,9 +102,9 @@ def test_a_further_region_of_weighted_landmarks_is_drawn(tmp_path):
     table = parse_table(f"{SMALL_TABLE}\n[regions]\nbridge = {outline}\n", "t.toml")
     result = annotated(table=table)
     settings, _ = write_output(tmp_path, {"train-000000": [result]}, table=table)
-    assert main(["preview", settings.output, f"--to={tmp_path / 'F.png'}", "--region=bridge"]) == 0
+    write_preview(settings.output, str(tmp_path / "F.png"), 24, region="bridge")
     with Image.open(tmp_path / "F.png") as image:
-        shown = np.asarray(image)[:, overlays.MARGIN :][:, : 2 * IMAGE_WIDTH]
+        shown = np.asarray(image)[:, contact_sheet.MARGIN :][:, : 2 * IMAGE_WIDTH]
     expected = overlays.draw_regions(sample_of(result), table.further_regions, only="bridge")
     assert (expected != overlays.draw_regions(sample_of(result), only="none of them")).any()
     tiles = np.lib.stride_tricks.sliding_window_view(shown, 2 * IMAGE_HEIGHT, axis=0)
@@ -114,22 +114,23 @@ def test_a_further_region_of_weighted_landmarks_is_drawn(tmp_path):
 def test_long_notes_are_wrapped_and_push_the_next_row_down():
     pixels = np.zeros((100, 178, 3), dtype=np.uint8)
     short, long = (
-        overlays.Tile(pixels, "a", "chin"),
-        overlays.Tile(pixels, "a", "chin, cheeks, above mouth, below chin"),
+        contact_sheet.Tile(pixels, "a", "chin"),
+        contact_sheet.Tile(pixels, "a", "chin, cheeks, above mouth, below chin"),
     )
-    plain, grown = (overlays.contact_sheet(tiles, "t", {}) for tiles in ([short] * 4, [long] + [short] * 3))
-    lines = len(overlays._wrap(long.note, ImageFont.load_default(overlays.TEXT_SIZE), 178))
+    plain, grown = (contact_sheet.contact_sheet(tiles, "t", {}) for tiles in ([short] * 4, [long] + [short] * 3))
+    lines = len(contact_sheet._wrap(long.note, ImageFont.load_default(contact_sheet.TEXT_SIZE), 178))
     assert lines > 1
-    assert grown.height - plain.height == (lines - 1) * overlays.LINE
+    assert grown.height - plain.height == (lines - 1) * contact_sheet.LINE
 
 
-def test_region_and_attribute_exclude_each_other(run, tmp_path):
+def test_region_and_attribute_exclude_each_other(run, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main(["preview", run, f"--to={tmp_path / 'F.png'}", "--region=nose", "--attribute=Big_Nose"])
+        main(["preview", run, f"--output={tmp_path / 'F.png'}", "--region=nose", "--attribute=Big_Nose"])
     assert stopped.value.code == 2
+    assert "--attribute: not allowed with argument --region" in capsys.readouterr().err
 
 
-def test_an_unknown_region_is_told(run, tmp_path):
+def test_an_unknown_region_is_reported(run, tmp_path):
     with pytest.raises(InputError, match=r"^unknown region 'noes' \(did you mean 'nose'"):
         write_preview(run, str(tmp_path / "F.png"), 4, region="noes")
 
@@ -140,19 +141,19 @@ def test_attribute_shows_only_samples_that_have_it(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("to", "count", "attribute", "message"),
+    ("name", "count", "attribute", "message"),
     [
         ("F.jpg", 4, None, r"F\.jpg: expected .* \.png"),
         ("F.png", 0, None, "0 samples, expected 1 to"),
         ("F.png", 4, "big nose", "unknown attribute 'big nose' .*'Big_Nose'"),
         ("F.png", 4, "Zebra", "expected one of Bald, Big_Nose, Young"),
         ("F.png", 4, "Big_Nose", "no sample has the attribute 'Big_Nose'"),
-        ("absent/F.png", 4, None, r"absent/F\.png: can't write"),
+        ("absent/F.png", 4, None, r"absent/F\.png: cannot write"),
     ],
 )
-def test_bad_arguments_are_told_in_one_line(run, tmp_path, to, count, attribute, message):
+def test_bad_arguments_are_reported_in_one_line(run, tmp_path, name, count, attribute, message):
     with pytest.raises(InputError, match=message) as caught:
-        write_preview(run, str(tmp_path / to), count, attribute)
+        write_preview(run, str(tmp_path / name), count, attribute)
     assert "\n" not in str(caught.value)
 
 
@@ -174,11 +175,11 @@ def test_folder_that_is_no_run(tmp_path):
 
 def test_run_without_samples(tmp_path):
     settings, _ = write_output(tmp_path, {"train-000000": [rejected()]})
-    with pytest.raises(InputError, match="no samples, all 1 images were rejected"):
+    with pytest.raises(InputError, match="no samples, only 1 rejected image"):
         write_preview(settings.output, str(tmp_path / "F.png"), 4)
 
 
-def test_damaged_shard_is_told(tmp_path):
+def test_damaged_shard_is_reported(tmp_path):
     settings, _ = write_output(tmp_path, {"train-000000": [annotated()]})
     Path(RunFolder(settings.output).shard("train-000000")).write_bytes(b"x" * 2000)
     with pytest.raises(InputError, match="damaged"):
@@ -271,19 +272,19 @@ def test_mask_is_drawn_pixel_by_pixel():
 
 def test_long_captions_are_shortened_in_the_middle():
     font = ImageFont.load_default(18)
-    short = overlays.shorten("some/very/long/folder/name/of/a/image_000123.jpg", font, 200)
+    short = contact_sheet.shorten("some/very/long/folder/name/of/a/image_000123.jpg", font, 200)
     assert font.getlength(short) <= 200
     assert short.startswith("some/") and short.endswith("123.jpg")
-    assert overlays.shorten("a.jpg", font, 200) == "a.jpg"
+    assert contact_sheet.shorten("a.jpg", font, 200) == "a.jpg"
 
 
-def test_picks_are_spread_and_only_as_much_is_read_as_needed(run):
+def test_selected_images_are_spread_and_only_as_much_is_read_as_needed(run):
     shards = [f"train-{number:06d}" for number in range(3)]
-    chosen = selection.select_images(run, shards, {"written": 4, "rejected": 9}, selection.by_column("status"))
-    assert [chosen.shard[-1] for chosen in chosen["written"]] == ["0", "0", "1", "2"]
-    assert [chosen.image_id for chosen in chosen["rejected"]] == [f"{number}_none.jpg" for number in range(3)]
-    read = [(chosen.key, sample.key) for chosen, sample in selection.read_selected(run, chosen["written"])]
-    assert read == [(chosen.key, chosen.key) for chosen in chosen["written"]]
+    selected = selection.select_images(run, shards, {"written": 4, "rejected": 9}, selection.by_column("status"))
+    assert [image.shard[-1] for image in selected["written"]] == ["0", "0", "1", "2"]
+    assert [image.image_id for image in selected["rejected"]] == [f"{number}_none.jpg" for number in range(3)]
+    read = [(image.key, sample.key) for image, sample in selection.read_selected(run, selected["written"])]
+    assert read == [(image.key, image.key) for image in selected["written"]]
     assert len(list(selection.first_samples(run, shards, 6))) == 6
     assert len(list(read_samples(RunFolder(run).shard(shards[0])))) == 3
 
@@ -291,12 +292,12 @@ def test_picks_are_spread_and_only_as_much_is_read_as_needed(run):
 def test_a_rare_group_is_found_wherever_it_is(tmp_path):
     shards = {f"train-{number:06d}": [annotated(image_id=f"{number}.jpg")] for number in range(7)}
     shards["train-000006"].append(annotated(image_id="rare.jpg", landmark_source="five_points"))
-    settings, document = write_output(tmp_path, shards)
+    settings, dataset = write_output(tmp_path, shards)
     found = selection.select_images(
         settings.output,
         list(shards),
-        selection.split_quota(3, document["landmark_sources"]),
+        selection.split_quota(3, dataset.landmark_sources),
         selection.by_column("landmark_source"),
     )
-    assert [chosen.image_id for chosen in found["five_points"]] == ["rare.jpg"]
+    assert [image.image_id for image in found["five_points"]] == ["rare.jpg"]
     assert len(found["whole_image"]) == 2
