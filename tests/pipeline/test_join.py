@@ -70,8 +70,8 @@ def test_the_reader_s_labels_count_where_they_are_given(released, sample, tmp_pa
     assert document["rejects"] == {"unlabelled": 1}
     assert main(["verify", str(tmp_path / "joined")]) == 0
     for joined in samples_of(tmp_path / "joined"):
-        values = rows[joined.description["image_id"]]
-        assert list(joined.description["labels"].values()) == [int(value == "-1") for value in values]
+        values = rows[joined.description.image_id]
+        assert list(joined.description.labels.values()) == [int(value == "-1") for value in values]
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def images(sample, tmp_path):
 
 
 def test_images_that_differ_or_are_missing_are_named_and_counted(released, run, images, tmp_path, capsys):
-    written = [sample.description["image_id"] for sample in samples_of(run)]
+    written = [sample.description.image_id for sample in samples_of(run)]
     (images / written[0]).unlink()
     (images / written[1]).write_bytes((images / written[2]).read_bytes())
     command = ["join", str(released), f"--images={images}", f"--output={tmp_path / 'joined'}"]

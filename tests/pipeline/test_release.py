@@ -200,10 +200,10 @@ def test_geopandas_opens_the_polygons_and_their_areas_are_those_of_the_masks(rel
     rows = {row.key: row for row in frame.itertuples()}
     areas, pixels = np.zeros(len(table)), np.zeros(len(table))
     for sample in samples_of(run):
-        x0, y0, x1, y1 = sample.description["crop"]
+        x0, y0, x1, y1 = sample.description.crop
         masks = unpack_masks(decode_packed_masks(sample.png), len(table))
         for index, (attribute, names) in enumerate(table.items()):
-            if sample.description["labels"][attribute]:
+            if sample.description.labels[attribute]:
                 union = shapely.union_all([getattr(rows[sample.key], name) for name in names])
                 areas[index] += union.intersection(shapely.box(x0, y0, x1, y1)).area / (x1 - x0) / (y1 - y0)
                 pixels[index] += masks[index].sum() / masks[index].size
