@@ -1,4 +1,4 @@
-"""The errors that users see, each as one line."""
+"""The errors that users see, each as one line, and the counts in their messages."""
 
 from __future__ import annotations
 
@@ -31,3 +31,12 @@ class ImageError(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun.
+
+    >>> counted(1, "file"), counted(2000, "file")
+    ('1 file', '2000 files')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

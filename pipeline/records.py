@@ -41,7 +41,8 @@ class ImageRow:
         Path below the image folder, as the label file has it.
     key : str
         Name of the sample in its shard.
-    labels : ndarray (attributes,) bool
+    labels : ndarray (attributes,) int8
+        1 yes, 0 no, -1 unknown (`regions.label_file.UNKNOWN`).
     bbox : ndarray (4,) float32 or None
         Face box x, y, width, height in pixels of the source image.
     points : ndarray (5, 2) float32 or None
@@ -54,7 +55,7 @@ class ImageRow:
 
     image_id: str
     key: str
-    labels: npt.NDArray[np.bool_]
+    labels: npt.NDArray[np.int8]
     bbox: FloatRows | None
     points: FloatRows | None
     landmarks: FloatRows | None
@@ -71,7 +72,8 @@ class ImageTable:
     reasons : sequence of RejectReason or None
     splits : ndarray (n,) uint8
         Index into `SPLITS`.
-    labels : ndarray (n, attributes) bool
+    labels : ndarray (n, attributes) int8
+        1 yes, 0 no, -1 unknown (`regions.label_file.UNKNOWN`).
     sizes : ndarray (n,) int64
         Bytes of the image file, -1 where it is missing.
     bboxes : ndarray (n, 4) float32
@@ -84,7 +86,7 @@ class ImageTable:
     keys: Sequence[str]
     reasons: Sequence[RejectReason | None]
     splits: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.bool_]
+    labels: npt.NDArray[np.int8]
     sizes: npt.NDArray[np.int64]
     bboxes: FloatRows
     points: FloatRows

@@ -1,9 +1,9 @@
-"""``attparse verify``: recompute every checksum and count, read every sample."""
+"""``attparse verify``: recompute every checksum and count, and read every sample."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -12,16 +12,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.errors import ShardError
+from pipeline.errors import ShardError, counted
 from pipeline.formats.dataset_json import DatasetFile, ShardEntry, read_dataset_file
 from pipeline.formats.manifest import read_manifest, read_summary
-from pipeline.formats.run_folder import MANIFEST_SUFFIX, SHARD_SUFFIX, RunFolder
-from pipeline.formats.samples import StoredSample, decode_packed_masks, read_samples
-from pipeline.vocabulary import REJECTED, WRITTEN
-from regions.landmarks import NUM_LANDMARKS
-from regions.masks import unpack_masks
-
-SAMPLE_FIELDS = ("image_id", "split", "labels", "landmarks", "crop", "landmark_source")
+from pipeline.formats.run_folder import DATASET_FILE, MANIFEST_SUFFIX, SHARD_SUFFIX, RunFolder
+from pipeline.formats.samples import SampleDescription, StoredSample, decode_packed_masks, read_samples
+from pipeline.vocabulary import REJECTED, WRITTEN, Split
+from regions.masks import MASK_HEIGHT, MASK_WIDTH, unpack_masks
 
 
 def verify(output: str) -> Iterator[str]:
@@ -38,84 +35,100 @@ def verify(output: str) -> Iterator[str]:
         If there is no readable dataset.json.
     """
     dataset = read_dataset_file(output)
-    yield from _check_files(output, dataset)
-    yield from _check_totals(dataset)
+    yield from _file_problems(output, dataset)
+    yield from _total_problems(dataset)
     with tqdm(total=dataset.samples, unit=" samples", desc="verify") as bar:
         for shard in dataset.shards:
-            yield from _check_shard(output, dataset, shard, bar)
+            yield from _shard_problems(output, dataset, shard, bar)
 
 
-def _check_files(output: str, dataset: DatasetFile) -> Iterator[str]:
-    """Compare the files that are there with those that are listed."""
+def _file_problems(output: str, dataset: DatasetFile) -> Iterator[str]:
+    """Compare the files of a run with those that dataset.json lists."""
     run = RunFolder(output)
     names = {shard.name for shard in dataset.shards}
     for folder, suffix in ((run.shards, SHARD_SUFFIX), (run.manifests, MANIFEST_SUFFIX)):
         expected = {name + suffix for name in names}
         found = set(storage.list_files(folder))
         for name in sorted(expected - found):
-            yield f"{storage.join(folder, name)}: missing"
+            yield f"{storage.join(folder, name)}: missing, but listed in {DATASET_FILE}"
         for name in sorted(found - expected):
-            yield f"{storage.join(folder, name)}: not listed in dataset.json"
+            yield f"{storage.join(folder, name)}: not listed in {DATASET_FILE}"
 
 
-def _check_totals(dataset: DatasetFile) -> Iterator[str]:
-    for field in ("samples", "rejected"):
-        total: int = getattr(dataset, field)
-        of_shards = sum(getattr(shard, field) for shard in dataset.shards)
-        of_splits = sum(getattr(split, field) for split in dataset.splits.values())
-        counts = sum((dataset.landmark_sources if field == "samples" else dataset.rejects).values())
-        if not total == of_shards == of_splits == counts:
-            yield (
-                f"dataset.json: {total} {field} in all, but {of_shards} in its shards,"
-                f" {of_splits} in its splits, {counts} in its counts"
-            )
+def _total_problems(dataset: DatasetFile) -> Iterator[str]:
+    """Compare the totals of dataset.json with the sums over shards, over splits, and over sources or reasons."""
+    shards, splits = dataset.shards, dataset.splits.values()
+    sums = {
+        "shards": sum(shard.samples for shard in shards),
+        "splits": sum(split.samples for split in splits),
+        "landmark sources": sum(dataset.landmark_sources.values()),
+    }
+    yield from _sum_problems("samples", dataset.samples, sums)
+    sums = {
+        "shards": sum(shard.rejected for shard in shards),
+        "splits": sum(split.rejected for split in splits),
+        "reject reasons": sum(dataset.rejects.values()),
+    }
+    yield from _sum_problems("rejected", dataset.rejected, sums)
 
 
-def _check_shard(output: str, dataset: DatasetFile, shard: ShardEntry, bar: tqdm[NoReturn]) -> Iterator[str]:
+def _sum_problems(field: str, total: int, sums: Mapping[str, int]) -> Iterator[str]:
+    wrong = [f"{value} over its {what}" for what, value in sums.items() if value != total]
+    if wrong:
+        yield f"{DATASET_FILE}: {field} is {total}, but the sum is {', '.join(wrong)}"
+
+
+def _shard_problems(output: str, dataset: DatasetFile, shard: ShardEntry, bar: tqdm[NoReturn]) -> Iterator[str]:
+    """Compare a tar file with dataset.json, read its samples, and compare its manifest with both."""
     path = RunFolder(output).shard(shard.name)
     if not storage.exists(path):
         return
-    if storage.size_of(path) != shard.bytes:
-        yield f"{path}: {storage.size_of(path)} bytes, expected {shard.bytes}"
+    size = storage.size_of(path)
+    if size != shard.bytes:
+        yield f"{path}: {size} bytes, expected {shard.bytes} as in {DATASET_FILE}"
     if storage.sha256_of(path) != shard.sha256:
-        yield f"{path}: sha256 differs from the one in dataset.json"
-    keys = []
+        yield f"{path}: sha256 differs from the one in {DATASET_FILE}"
+    keys: list[str] = []
     try:
         for sample in read_samples(path):
             keys.append(sample.key)
             bar.update()
-            for problem in check_sample(sample, dataset, shard.split):
+            for problem in sample_problems(sample, dataset, shard.split):
                 yield f"{path}: sample {sample.key!r}: {problem}"
     except ShardError as error:
         yield str(error)
     if len(keys) != shard.samples:
-        yield f"{path}: {len(keys)} samples, expected {shard.samples}"
-    yield from _check_manifest(output, shard, keys)
+        yield f"{path}: {counted(len(keys), 'readable sample')}, expected {shard.samples} as in {DATASET_FILE}"
+    yield from _manifest_problems(output, shard, keys)
 
 
-def _check_manifest(output: str, shard: ShardEntry, keys: list[str]) -> Iterator[str]:
+def _manifest_problems(output: str, shard: ShardEntry, keys: Sequence[str]) -> Iterator[str]:
     """Compare a manifest with dataset.json and with the keys in the tar file."""
-    name = f"manifest of {shard.name}"
+    path = RunFolder(output).manifest(shard.name)
     summary = read_summary(output, shard.name)
     if summary is None:
-        yield f"{name}: missing or damaged"
+        if storage.exists(path):
+            yield f"{path}: damaged, expected a manifest of attparse"
         return
     for field in ("split", "samples", "rejected", "bytes", "sha256"):
-        if getattr(summary, field) != getattr(shard, field):
-            yield f"{name}: {field} is {getattr(summary, field)!r}, dataset.json says {getattr(shard, field)!r}"
+        found, expected = getattr(summary, field), getattr(shard, field)
+        if found != expected:
+            yield f"{path}: {field} is {found!r}, expected {expected!r} as in {DATASET_FILE}"
     try:
-        rows = read_manifest(output, shard.name, ["key", "status"]).to_pylist()
+        table = read_manifest(output, shard.name, ["key", "status"])
     except (OSError, pa.ArrowException) as error:
-        yield f"{name}: damaged: {error}"
+        yield f"{path}: damaged: {str(error).splitlines()[0]}"
         return
-    if [row["key"] for row in rows if row["status"] == WRITTEN] != keys:
-        yield f"{name}: its written images are not the samples of the tar file"
-    if sum(row["status"] == REJECTED for row in rows) != shard.rejected:
-        yield f"{name}: its rejected images are not {shard.rejected}, as dataset.json says"
+    rows = list(zip(table["key"].to_pylist(), table["status"].to_pylist(), strict=True))
+    if [key for key, status in rows if status == WRITTEN] != list(keys):
+        yield f"{path}: its written images differ from the samples of the tar file"
+    rejected = sum(status == REJECTED for _, status in rows)
+    if rejected != shard.rejected:
+        yield f"{path}: {counted(rejected, 'rejected image')}, expected {shard.rejected} as in {DATASET_FILE}"
 
 
-def check_sample(sample: StoredSample, dataset: DatasetFile, split: str) -> Iterator[str]:
-    """Check the three members of a sample against dataset.json; yield one line per problem."""
+def sample_problems(sample: StoredSample, dataset: DatasetFile, split: Split) -> Iterator[str]:
+    """Compare the members of a sample with dataset.json and its shard's split; yield one line per problem."""
     height, width = dataset.image_size
     try:
         with Image.open(io.BytesIO(sample.jpeg), formats=("JPEG",)) as image:
@@ -124,33 +137,48 @@ def check_sample(sample: StoredSample, dataset: DatasetFile, split: str) -> Iter
                 yield f"image of {image.width}x{image.height} {image.mode}, expected {width}x{height} RGB"
     except OSError as error:
         yield f"image can't be decoded: {error}"
-    description = sample.description
-    absent = [field for field in SAMPLE_FIELDS if field not in description]
-    if absent:
-        yield f"no {absent[0]!r} in its json"
-        return
-    if description["split"] != split:
-        yield f"split {description['split']!r}, expected {split!r}"
-    if np.shape(description["landmarks"]) != (NUM_LANDMARKS, 2):
-        yield f"landmarks of shape {np.shape(description['landmarks'])}, expected ({NUM_LANDMARKS}, 2)"
-    if tuple(description["labels"]) != dataset.attributes:
-        yield "labels are not those of dataset.json"
-        return
-    yield from _check_masks(sample, dataset)
+    if sample.description.split != split:
+        yield f"split {sample.description.split!r}, expected {split!r}"
+    yield from mask_problems(sample.png, sample.description, dataset.attributes)
 
 
-def _check_masks(sample: StoredSample, dataset: DatasetFile) -> Iterator[str]:
-    attributes = dataset.attributes
+def mask_problems(
+    png: bytes,
+    description: SampleDescription,
+    attributes: Sequence[str],
+    size: tuple[int, int] = (MASK_HEIGHT, MASK_WIDTH),
+    source: str = DATASET_FILE,
+) -> Iterator[str]:
+    """Compare the masks of a sample with its labels; yield one line per problem.
+
+    Parameters
+    ----------
+    png : bytes
+        The packed masks.
+    description : SampleDescription
+    attributes : sequence of str
+        Those of the run.
+    size : tuple of int
+        Height and width of a mask.
+    source : str
+        The file that names the attributes, for messages.
+    """
+    if tuple(description.labels) != tuple(attributes):
+        yield f"labels are not those of {source}"
+        return
     try:
-        planes = decode_packed_masks(sample.png)
+        packed = decode_packed_masks(png, size)
     except ValueError as error:
         yield str(error)
         return
     expected = -(-len(attributes) // 8)
-    if len(planes) != expected:
-        yield f"masks of {len(planes)} planes, expected {expected} for {len(attributes)} attributes"
+    if len(packed) != expected:
+        yield (
+            f"packed masks of {counted(len(packed), 'byte')} per pixel,"
+            f" expected {expected} for {counted(len(attributes), 'attribute')}"
+        )
         return
-    covered = unpack_masks(planes, len(attributes)).any(axis=(1, 2))
-    for name, has_mask in zip(attributes, covered, strict=True):
-        if has_mask and not sample.description["labels"][name]:
-            yield f"mask of {name} is not empty, though its label is 0"
+    not_empty = unpack_masks(packed, len(attributes)).any(axis=(1, 2))
+    for name in np.array(attributes)[not_empty & (description.label_values() != 1)]:
+        label = description.labels[name]
+        yield f"mask of {name} is not empty, but its label is {'unknown' if label is None else label}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline import images
 from pipeline.handlabel.handlabel import export_rejects
-from pipeline.inputs.dataset import sample_keys
+from pipeline.inputs.image_ids import sample_keys
 from pipeline.records import RejectedImage
 from tests.faces import face
 from tests.synthetic import annotated, image_row, jpeg_file, write_output

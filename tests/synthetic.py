@@ -14,10 +14,10 @@ from PIL import Image
 from pipeline import storage
 from pipeline.building.annotate import encode_jpeg, encode_packed_masks
 from pipeline.building.complete import describe_run
-from pipeline.building.shard import SampleWriter
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import DatasetFile, build_dataset_file, write_dataset_file
 from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.samples import SampleWriter
 from pipeline.records import (
     BuildSettings,
     DetectorSettings,
@@ -67,12 +67,12 @@ def jpeg_file(*, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> byt
 
 
 def image_row(
-    *, image_id: str = "a.jpg", labels: Sequence[int] = (1, 0, 1), reason: str = "", five: Points | None = None
+    *, image_id: str = "a.jpg", labels: Sequence[int] = (1, 0, 1), reason: str | None = None, five: Points | None = None
 ) -> ImageRow:
     """Return a row without hints but the five points, if given."""
     key = "".join(c if c.isalnum() else "_" for c in image_id.rpartition(".")[0])
     points = None if five is None else five.astype(np.float32)
-    return ImageRow(image_id, key, np.array(labels, dtype=np.bool_), None, points, None, reason)
+    return ImageRow(image_id, key, np.array(labels, dtype=np.int8), None, points, None, reason)
 
 
 def annotated(
@@ -91,7 +91,7 @@ def annotated(
     box = face_crop_box(landmarks)
     polygons = clip_to_frame(region_polygons(landmarks, table.further_regions), WIDTH, HEIGHT)
     row = image_row(image_id=image_id, labels=labels, five=five)
-    planes = AttributeMasks(table.region_bits())(rasterize(polygons, *sample_points(box)), row.labels)
+    planes = AttributeMasks(table.region_bits())(rasterize(polygons, *sample_points(box)), row.labels == 1)
     jpeg, png = encode_jpeg(cut(pixels, np.array(box, dtype=np.float64))), encode_packed_masks(planes)
     return WrittenSample(row, landmark_source, landmarks, box, HEIGHT, WIDTH, "0" * 64, jpeg, png)
 
@@ -181,7 +181,7 @@ def image_table(rows: Sequence[ImageRow]) -> ImageTable:
         keys=[row.key for row in rows],
         reasons=[row.reason for row in rows],
         splits=np.zeros(count, dtype=np.uint8),
-        labels=np.array([row.labels for row in rows], dtype=np.bool_),
+        labels=np.array([row.labels for row in rows], dtype=np.int8),
         sizes=np.full(count, 1000, dtype=np.int64),
         bboxes=np.full((count, 4), np.nan, dtype=np.float32),
         points=np.full((count, 5, 2), np.nan, dtype=np.float32),

@@ -37,7 +37,7 @@ def test_every_sample_arrives_as_it_was_written(demo):
             assert images.shape[1:] == (3, 218, 178)
             for key, found, label in zip(batch.keys, masks, labels, strict=True):
                 sample = written.pop(key)
-                assert label.tolist() == list(sample.description["labels"].values())
+                assert label.tolist() == list(sample.description.labels.values())
                 np.testing.assert_array_equal(found.numpy(), unpack_masks(decode_packed_masks(sample.png), 40))
         assert not written
 

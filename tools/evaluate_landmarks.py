@@ -98,7 +98,7 @@ def row_of(photograph: Photograph, hints: Iterable[str]) -> ImageRow:
     given = {
         name: getattr(photograph, name).astype(np.float32) if name in hints else None for name in ("bbox", "points")
     }
-    return ImageRow(photograph.name, "key", np.zeros(1, dtype=np.bool_), landmarks=None, reason=None, **given)
+    return ImageRow(photograph.name, "key", np.zeros(1, dtype=np.int8), landmarks=None, reason=None, **given)
 
 
 def measure(

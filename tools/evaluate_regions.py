@@ -83,7 +83,7 @@ from regions.landmarks import FloatArray, round_landmarks
 from regions.polygons import REGION_NAMES
 
 Finder = Callable[[DecodedImage, ImageRow], "FloatArray | None"]
-NO_HINTS = ImageRow("", "", np.zeros(1, dtype=np.bool_), bbox=None, points=None, landmarks=None, reason=None)
+NO_HINTS = ImageRow("", "", np.zeros(1, dtype=np.int8), bbox=None, points=None, landmarks=None, reason=None)
 
 
 @dataclass

@@ -98,14 +98,15 @@ class SampleMaker:
         return Crop(sha256, image.height, image.width, box, jpeg)
 
     def packed_masks(
-        self, landmarks: FloatRows, labels: npt.NDArray[np.bool_], crop: Crop, xs: FloatArray, ys: FloatArray
+        self, landmarks: FloatRows, labels: npt.NDArray[np.int8], crop: Crop, xs: FloatArray, ys: FloatArray
     ) -> npt.NDArray[np.uint8]:
         """Draw the packed masks of an image on a grid of points.
 
         Parameters
         ----------
         landmarks : ndarray (68, 2) float32
-        labels : ndarray (attributes,) bool
+        labels : ndarray (attributes,) int8
+            1 yes, 0 no, -1 unknown; only a yes has a mask.
         crop : Crop
             Of the same landmarks.
         xs, ys : ndarray
@@ -124,7 +125,7 @@ class SampleMaker:
             with self._stopwatch.time("refine"):
                 self._refiner.refine(region_map, crop.jpeg)
         with self._stopwatch.time("masks"):
-            return self._attribute_masks(region_map, labels)
+            return self._attribute_masks(region_map, labels == 1)
 
     def sample(self, row: ImageRow, landmark_source: LandmarkSource, landmarks: FloatRows, crop: Crop) -> WrittenSample:
         """Draw the masks that go with a crop."""

@@ -93,11 +93,11 @@ def draw_regions(
     ndarray (436, 356, 3) uint8
         RGB.
     """
-    landmarks = np.array(sample.description["landmarks"], dtype=np.float64)
+    landmarks = np.array(sample.description.landmarks, dtype=np.float64)
     polygons = region_polygons(landmarks, further)
     if image_size is not None:
         polygons = clip_to_frame(polygons, image_size[1], image_size[0])
-    box = sample.description["crop"]
+    box = sample.description.crop
     canvas = enlarged_crop(sample)
     colors = region_colors([*REGION_COLORS, *(further or {})])
     for polygon, (name, color) in zip(polygons, colors.items(), strict=True):

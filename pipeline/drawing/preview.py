@@ -94,7 +94,7 @@ def _tiles(output: str, dataset: DatasetFile, count: int, attribute: str | None,
 
 
 def _tile(image: SelectedImage, sample: StoredSample, pixels: Pixels) -> Tile:
-    landmark_source = sample.description["landmark_source"]
+    landmark_source = sample.description.landmark_source
     weak = landmark_source in WEAK_SOURCES
     return Tile(pixels, image.image_id, display_name(landmark_source) + (" (weak)" if weak else ""), weak)
 

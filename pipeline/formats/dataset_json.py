@@ -6,7 +6,7 @@ import importlib.metadata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -21,6 +21,12 @@ from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 Word = TypeVar("Word", bound=str)
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Size = Annotated[int, msgspec.Meta(ge=1)]
+ShardName = Annotated[str, msgspec.Meta(pattern=rf"^({'|'.join(SPLITS)})-[0-9]{{6,}}\Z")]
+"""A shard's name becomes a path, so nothing else is accepted."""
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
 
 class SplitCounts(msgspec.Struct, frozen=True, kw_only=True):
     """The counts of one split.
@@ -30,9 +36,9 @@ class SplitCounts(msgspec.Struct, frozen=True, kw_only=True):
     shards, samples, rejected : int
     """
 
-    shards: int
-    samples: int
-    rejected: int
+    shards: Count
+    samples: Count
+    rejected: Count
 
 
 class ShardEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +47,7 @@ class ShardEntry(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     name : str
-        Such as ``train-000000``.
+        Split and number, such as ``train-000000``.
     split : Split
     samples, rejected : int
     bytes : int
@@ -50,12 +56,17 @@ class ShardEntry(msgspec.Struct, frozen=True, kw_only=True):
         Of the tar file.
     """
 
-    name: str
+    name: ShardName
     split: Split
-    samples: int
-    rejected: int
-    bytes: int
-    sha256: str
+    samples: Count
+    rejected: Count
+    bytes: Count
+    sha256: Sha256
+
+    def __post_init__(self) -> None:
+        """Check that the name is one of the split."""
+        if not self.name.startswith(f"{self.split}-"):
+            raise ValueError(f"name is {self.name!r}, expected a shard of split {self.split!r}")
 
 
 class TableEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,11 +98,12 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
     attributes : tuple of str
         In the order of labels and masks.
     regions : tuple of str
+        In the order of the attribute table: the ten, then further ones.
     attribute_table : TableEntry
     image_size, mask_size : tuple of int
         Height and width in pixels.
     images : str
-        The image folder, as the run was started with.
+        The image folder, as given to the run.
     crop : str
         ``face`` or ``none``.
     refine : str or None
@@ -107,30 +119,37 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
     rejects : dict of str to int
         Rejected images by reason.
     versions : dict of str to str or int
-        All that decides the bytes of a shard beside the options: rules, detectors, libraries.
+        All that decides the bytes of a shard besides the options: rules, detectors, libraries.
     shards : tuple of ShardEntry
     """
 
     format_version: int
     attparse_version: str
     source: SourceDataset
-    attributes: tuple[str, ...]
+    attributes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     regions: tuple[str, ...]
     attribute_table: TableEntry
-    image_size: tuple[int, int]
-    mask_size: tuple[int, int]
+    image_size: tuple[Size, Size]
+    mask_size: tuple[Size, Size]
     images: str
-    crop: str
-    refine: str | None
+    crop: Annotated[str, msgspec.Meta(pattern=r"^(face|none)\Z")]
+    refine: Annotated[str, msgspec.Meta(pattern=r"^segmentation\Z")] | None
     seed: int
-    samples: int
-    rejected: int
-    skipped_missing: int
+    samples: Count
+    rejected: Count
+    skipped_missing: Count
     splits: dict[Split, SplitCounts]
-    landmark_sources: dict[LandmarkSource, int]
-    rejects: dict[RejectReason, int]
+    landmark_sources: dict[LandmarkSource, Count]
+    rejects: dict[RejectReason, Count]
     versions: dict[str, str | int]
     shards: tuple[ShardEntry, ...]
+
+    def __post_init__(self) -> None:
+        """Check that each name is there once."""
+        for field, names in (("attributes", self.attributes), ("shards", [shard.name for shard in self.shards])):
+            repeated = [name for name, count in Counter(names).items() if count > 1]
+            if repeated:
+                raise ValueError(f"{field} has {repeated[0]!r} more than once, expected each name once")
 
     def table(self) -> AttributeTable:
         """Return the attribute table, checked.
@@ -150,7 +169,7 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What dataset.json records of a run beside the counts of its shards.
+    """What dataset.json records of a run besides the counts of its shards.
 
     Attributes
     ----------
@@ -175,7 +194,7 @@ class RunDescription:
 
 
 def build_dataset_file(run: RunDescription, summaries: Sequence[ShardSummary]) -> DatasetFile:
-    """Return the content of dataset.json for a run whose shards are all built, `summaries` in their order."""
+    """Return the content of dataset.json for a run whose shards are all built; `summaries` is in their order."""
     table = run.table
     return DatasetFile(
         format_version=FORMAT_VERSION,
@@ -250,7 +269,7 @@ def read_dataset_file(output: str) -> DatasetFile:
     Raises
     ------
     InputError
-        If there is none, it has another format, or a field is missing or wrong.
+        If there is none, it has another format version, or a field is missing or wrong.
     """
     path = RunFolder(output).dataset_json
     try:
@@ -276,7 +295,7 @@ def parse_dataset_file(content: bytes, path: str) -> DatasetFile:
     Raises
     ------
     InputError
-        If it has another format, or a field is missing or wrong.
+        If it has another format version, or a field is missing or wrong.
     """
     check_version(content, path)
     try:
@@ -290,7 +309,7 @@ class _Version(msgspec.Struct):
 
 
 def check_version(content: bytes, path: str) -> None:
-    """Check the format version first: fields of another version may differ.
+    """Check the format version, before the fields: those of another version may differ.
 
     Raises
     ------

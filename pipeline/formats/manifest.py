@@ -1,12 +1,14 @@
-"""The Parquet sidecar of a shard: one row per source image, and the record that the shard is complete."""
+"""The manifest of a shard, a Parquet file: one row per source image, and the record that the shard is complete."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -17,15 +19,66 @@ from pipeline.formats.run_folder import RunFolder
 from pipeline.records import FloatRows, RejectedImage, ShardSummary, WrittenSample
 from pipeline.vocabulary import REJECTED, WRITTEN, LandmarkSource, RejectReason, Status
 from regions.boxes import Box
+from regions.label_file import UNKNOWN
 from regions.landmarks import NUM_LANDMARKS
 
 ROWS_PER_GROUP = 10_000
 SUMMARY_KEY = b"attparse.shard"
-POINTS_TYPE = pa.list_(pa.float32())
+
+
+def manifest_schema(attributes: Sequence[str]) -> pa.Schema:
+    """Return the columns of a manifest and their types.
+
+    Parameters
+    ----------
+    attributes : sequence of str
+        The fields of the column ``labels``: true, false, or null where unknown.
+    """
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("key", pa.string()),
+            ("split", pa.string()),
+            ("shard", pa.string()),
+            ("status", pa.string()),
+            ("reason", pa.string()),
+            ("detail", pa.string()),
+            ("landmark_source", pa.string()),
+            ("landmarks", pa.list_(pa.float32(), 2 * NUM_LANDMARKS)),
+            ("points", pa.list_(pa.float32())),
+            ("crop", pa.list_(pa.int32())),
+            ("labels", pa.struct([(name, pa.bool_()) for name in attributes])),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            ("sha256", pa.string()),
+        ]
+    )
 
 
 class ManifestRow(NamedTuple):
-    """What is kept of one image."""
+    """The row of one image, but for its labels, split and shard.
+
+    Attributes
+    ----------
+    image_id, key : str
+    status : Status
+    reason : RejectReason or None
+        None where the image was written.
+    detail : str or None
+        What was found in a rejected image.
+    landmark_source : LandmarkSource or None
+        None where the image was rejected.
+    landmarks : ndarray (68, 2) float32 or None
+        In pixels of the source image; those of a rejected image failed the checks.
+    points : ndarray (5, 2) float32 or None
+        The five points of the data set, in pixels of the source image.
+    crop : Box or None
+        In pixels of the source image; may reach outside of it.
+    height, width : int
+        Size of the source image, 0 where unknown.
+    sha256 : str
+        Of the source file, empty where it could not be read.
+    """
 
     image_id: str
     key: str
@@ -42,7 +95,7 @@ class ManifestRow(NamedTuple):
 
 
 def manifest_row(result: WrittenSample | RejectedImage) -> ManifestRow:
-    """Return what is kept of an image."""
+    """Return the row of an image, written or rejected."""
     row = result.row
     kept = ManifestRow(
         image_id=row.image_id,
@@ -65,9 +118,9 @@ def manifest_row(result: WrittenSample | RejectedImage) -> ManifestRow:
 
 def write_manifest(
     output: str,
-    rows: list[ManifestRow],
-    labels: npt.NDArray[np.bool_],
-    attributes: list[str],
+    rows: Sequence[ManifestRow],
+    labels: npt.NDArray[np.int8],
+    attributes: Sequence[str],
     summary: ShardSummary,
 ) -> None:
     """Write the manifest of a shard, its summary in the file's metadata.
@@ -76,49 +129,38 @@ def write_manifest(
     ----------
     output : str
         Folder of the run.
-    rows : list of ManifestRow
-    labels : ndarray (rows, attributes) bool
-    attributes : list of str
+    rows : sequence of ManifestRow
+    labels : ndarray (rows, attributes) int8
+        1 yes, 0 no, -1 unknown, which is null in the file.
+    attributes : sequence of str
     summary : ShardSummary
     """
     metadata = {SUMMARY_KEY: json.dumps(dataclasses.asdict(summary), sort_keys=True)}
-    schema = _table(summary, rows[:0], labels[:0], attributes).schema.with_metadata(metadata)
+    schema = manifest_schema(attributes).with_metadata(metadata)
     stream = io.BytesIO()
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         for start in range(0, len(rows), ROWS_PER_GROUP):
             part = slice(start, start + ROWS_PER_GROUP)
-            group = _table(summary, rows[part], labels[part], attributes)
-            writer.write_table(group.replace_schema_metadata(metadata))
+            writer.write_table(_table(summary, rows[part], labels[part], schema))
     storage.write_bytes(RunFolder(output).manifest(summary.name), stream.getvalue())
 
 
 def _table(
-    shard: ShardSummary, rows: list[ManifestRow], labels: npt.NDArray[np.bool_], attributes: list[str]
+    shard: ShardSummary, rows: Sequence[ManifestRow], labels: npt.NDArray[np.int8], schema: pa.Schema
 ) -> pa.Table:
-    columns = np.ascontiguousarray(labels.T)
-    return pa.table(
-        {
-            "image_id": pa.array([row.image_id for row in rows], pa.string()),
-            "key": pa.array([row.key for row in rows], pa.string()),
-            "split": pa.array([shard.split] * len(rows), pa.string()),
-            "shard": pa.array([shard.name] * len(rows), pa.string()),
-            "status": pa.array([row.status for row in rows], pa.string()),
-            "reason": pa.array([row.reason for row in rows], pa.string()),
-            "detail": pa.array([row.detail for row in rows], pa.string()),
-            "landmark_source": pa.array([row.landmark_source for row in rows], pa.string()),
-            "landmarks": pa.FixedSizeListArray.from_arrays(_landmarks(rows).ravel(), 2 * NUM_LANDMARKS),
-            "points": pa.array([None if row.points is None else row.points.ravel() for row in rows], POINTS_TYPE),
-            "crop": pa.array([row.crop for row in rows], pa.list_(pa.int32())),
-            "labels": pa.StructArray.from_arrays([pa.array(column) for column in columns], names=attributes),
-            "height": pa.array([row.height for row in rows], pa.int32()),
-            "width": pa.array([row.width for row in rows], pa.int32()),
-            "sha256": pa.array([row.sha256 for row in rows], pa.string()),
-        }
+    columns = {name: [getattr(row, name) for row in rows] for name in ManifestRow._fields}
+    columns["split"] = [shard.split] * len(rows)
+    columns["shard"] = [shard.name] * len(rows)
+    columns["landmarks"] = pa.FixedSizeListArray.from_arrays(_landmarks(rows).ravel(), 2 * NUM_LANDMARKS)
+    columns["points"] = [None if row.points is None else row.points.ravel() for row in rows]
+    columns["labels"] = pa.StructArray.from_arrays(
+        [pa.array(column == 1, mask=column == UNKNOWN) for column in labels.T], fields=list(schema.field("labels").type)
     )
+    return pa.Table.from_pydict(columns, schema=schema)
 
 
-def _landmarks(rows: list[ManifestRow]) -> FloatRows:
-    """Return the landmarks of all rows ``(n, 68, 2)``, not a number where there are none."""
+def _landmarks(rows: Sequence[ManifestRow]) -> FloatRows:
+    """Return the landmarks of all rows ``(n, 68, 2)``, NaN where there are none."""
     result = np.full((len(rows), NUM_LANDMARKS, 2), np.nan, dtype=np.float32)
     for index, row in enumerate(rows):
         if row.landmarks is not None:
@@ -127,17 +169,17 @@ def _landmarks(rows: list[ManifestRow]) -> FloatRows:
 
 
 def read_summary(output: str, name: str) -> ShardSummary | None:
-    """Return the summary of a shard, or None where there is no readable manifest."""
+    """Return the summary of a shard, or None where there is no manifest or it is damaged."""
     try:
         with storage.open_read(RunFolder(output).manifest(name)) as stream:
             metadata = pq.read_metadata(stream).metadata or {}
-            return ShardSummary(**json.loads(metadata[SUMMARY_KEY]))
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
+            return msgspec.json.decode(metadata[SUMMARY_KEY], type=ShardSummary)
+    except (OSError, KeyError, ValueError, pa.ArrowException):
         return None
 
 
 def read_manifest(output: str, name: str, columns: list[str] | None = None) -> pa.Table:
-    """Read all rows of a shard's manifest; all columns or those named.
+    """Read all rows of a shard's manifest, with all columns or those in `columns`.
 
     Raises
     ------
@@ -155,7 +197,7 @@ def read_manifest_file(path: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def landmark_rows(table: pa.Table) -> FloatRows:
-    """Return the landmarks of all rows of a manifest ``(n, 68, 2)``, not a number where there are none."""
+    """Return the landmarks of all rows of a manifest ``(n, 68, 2)``, NaN where there are none."""
     flat = table["landmarks"].combine_chunks().flatten()
     return np.asarray(flat, dtype=np.float32).reshape(-1, NUM_LANDMARKS, 2)
 
@@ -163,8 +205,8 @@ def landmark_rows(table: pa.Table) -> FloatRows:
 def completed_shard(output: str, name: str, fingerprint: str, tar_path: str) -> ShardSummary | None:
     """Return the summary of a shard that need not be built again, else None.
 
-    Its manifest must have the fingerprint, and its tar file the recorded size; a local tar file
-    must have the recorded hash, too (object stores check their content themselves).
+    Its manifest must have the fingerprint, and its tar file the recorded size. A local tar file
+    must also have the recorded hash; object stores check their content themselves.
     """
     summary = read_summary(output, name)
     if summary is None or summary.fingerprint != fingerprint or storage.size_of(tar_path) != summary.bytes:

@@ -1,23 +1,110 @@
-"""Reading samples back from the tar file of a shard."""
+"""The samples of a shard: what their members hold, how they are encoded, and how a tar file is read back."""
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, BinaryIO, Literal
 
 import cv2
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.errors import ShardError
+from pipeline.records import WrittenSample
+from pipeline.vocabulary import LandmarkSource, Split
+from regions.boxes import Box
+from regions.label_file import UNKNOWN
+from regions.landmarks import NUM_LANDMARKS
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 JPEG, MASKS, JSON = "jpg", "masks.png", "json"
-"""Endings of a sample's members, in the order in which they stand in the tar file."""
+"""Endings of a sample's members, in their order in the tar file."""
+
+Label = Literal[0, 1, None]
+"""A label in JSON: 1 yes, 0 no, null unknown."""
+
+
+class SampleDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON member of a sample.
+
+    Attributes
+    ----------
+    image_id : str
+        Path below the image folder.
+    split : Split
+    labels : dict of str to Label
+        By attribute, in the order of the label file.
+    landmarks : tuple of (float, float)
+        x and y of each of the 68, in pixels of the source image.
+    crop : Box
+        In pixels of the source image; may reach outside of it.
+    landmark_source : LandmarkSource
+    """
+
+    image_id: str
+    split: Split
+    labels: dict[str, Label]
+    landmarks: Annotated[
+        tuple[tuple[float, float], ...], msgspec.Meta(min_length=NUM_LANDMARKS, max_length=NUM_LANDMARKS)
+    ]
+    crop: Box
+    landmark_source: LandmarkSource
+
+    def label_values(self) -> npt.NDArray[np.int8]:
+        """Return the labels as an array ``(attributes,)``: 1 yes, 0 no, `UNKNOWN`."""
+        return np.array([UNKNOWN if value is None else value for value in self.labels.values()], dtype=np.int8)
+
+
+def describe_sample(sample: WrittenSample, split: Split, attributes: Sequence[str]) -> SampleDescription:
+    """Return the description of a sample, `attributes` being the names of its labels."""
+    labels: list[Label] = [None if value == UNKNOWN else 1 if value else 0 for value in sample.row.labels]
+    return SampleDescription(
+        image_id=sample.row.image_id,
+        split=split,
+        labels=dict(zip(attributes, labels, strict=True)),
+        landmarks=tuple((x, y) for x, y in sample.landmarks.tolist()),
+        crop=sample.crop,
+        landmark_source=sample.landmark_source,
+    )
+
+
+def encode_description(description: SampleDescription) -> bytes:
+    """Encode the JSON member of a sample, in ASCII.
+
+    The bytes decide a shard's hash, so they come from Python's json, whose text of floats and of
+    letters beyond ASCII is fixed; msgspec's differs.
+    """
+    return json.dumps(msgspec.structs.asdict(description), separators=(",", ":")).encode()
+
+
+def parse_description(path: str, key: str, text: bytes) -> SampleDescription:
+    """Parse the JSON member of a sample.
+
+    Parameters
+    ----------
+    path : str
+        Of the tar file, for messages.
+    key : str
+        Of the sample, for messages.
+    text : bytes
+
+    Raises
+    ------
+    ShardError
+        If it is not valid JSON, or a field is missing or wrong.
+    """
+    try:
+        return msgspec.json.decode(text, type=SampleDescription)
+    except msgspec.ValidationError as error:
+        raise ShardError(f"{path}: sample {key!r}: {JSON}: {error}") from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ShardError(f"{path}: sample {key!r}: {JSON} is not valid JSON: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -28,14 +115,15 @@ class StoredSample:
     ----------
     key : str
     jpeg, png : bytes
-    description : dict
+        The encoded crop, and the encoded packed masks.
+    description : SampleDescription
         The JSON member.
     """
 
     key: str
     jpeg: bytes
     png: bytes
-    description: dict[str, Any]
+    description: SampleDescription
 
 
 def read_samples(path: str) -> Generator[StoredSample, None, None]:
@@ -44,25 +132,26 @@ def read_samples(path: str) -> Generator[StoredSample, None, None]:
     Raises
     ------
     ShardError
-        If the file is no tar file, or a sample lacks a member or has an unknown one.
+        If the file is not a tar file, a sample lacks a member or has an unknown one, or its
+        description is not valid.
     """
     for key, members in read_members(path, (JPEG, MASKS, JSON)):
         yield StoredSample(key, members[JPEG], members[MASKS], parse_description(path, key, members[JSON]))
 
 
 def read_members(path: str, endings: Sequence[str]) -> Generator[tuple[str, dict[str, bytes]], None, None]:
-    """Yield key and members, by ending, of the samples of a tar file in order.
+    """Yield the key and the members, by ending, of each sample of a tar file, in order.
 
     Parameters
     ----------
     path : str
     endings : sequence of str
-        Of the members of each sample, in their order.
+        Endings of the members of each sample, in their order.
 
     Raises
     ------
     ShardError
-        If the file is no tar file, or a sample lacks a member or has an unknown one.
+        If the file is not a tar file, or a sample lacks a member or has an unknown one.
     """
     try:
         with storage.open_read(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
@@ -93,22 +182,8 @@ def _group_members(
         raise ShardError(f"{path}: sample {last_key!r} has no .{endings[len(members)]}")
 
 
-def parse_description(path: str, key: str, text: bytes) -> dict[str, Any]:
-    """Parse the JSON member of a sample.
-
-    Raises
-    ------
-    ShardError
-        If it is not valid.
-    """
-    try:
-        return dict(json.loads(text))
-    except (TypeError, ValueError):
-        raise ShardError(f"{path}: sample {key!r}: {JSON} is not valid JSON") from None
-
-
 def decode_packed_masks(png: bytes, size: tuple[int, int] = (MASK_HEIGHT, MASK_WIDTH)) -> npt.NDArray[np.uint8]:
-    """Decode the packed masks of a sample: ``(planes, height, width)`` uint8.
+    """Decode the packed masks of a sample.
 
     Parameters
     ----------
@@ -116,15 +191,69 @@ def decode_packed_masks(png: bytes, size: tuple[int, int] = (MASK_HEIGHT, MASK_W
     size : tuple of int
         Height and width of a mask.
 
+    Returns
+    -------
+    ndarray (ceil(attributes / 8), height, width) uint8
+        See `regions.masks.unpack_masks`.
+
     Raises
     ------
     ValueError
-        If the bytes are no gray PNG of such planes.
+        If the bytes are not a grayscale PNG of packed masks of this size.
     """
     height, width = size
-    stacked = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    stacked = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED) if png else None
     if stacked is None:
         raise ValueError("masks are not a PNG")
-    if stacked.ndim != 2 or stacked.dtype != np.uint8 or stacked.shape[1] != width or stacked.shape[0] % height:
-        raise ValueError(f"masks have shape {stacked.shape}, expected (n * {height}, {width}) gray")
+    if (
+        stacked.ndim != 2
+        or stacked.dtype != np.uint8
+        or height < 1
+        or stacked.shape[1] != width
+        or stacked.shape[0] % height
+    ):
+        raise ValueError(f"masks have shape {stacked.shape}, expected (n * {height}, {width}) grayscale")
     return np.asarray(stacked, dtype=np.uint8).reshape(-1, height, width)
+
+
+class SampleWriter:
+    """Writes samples to a tar file whose bytes depend on nothing but the samples.
+
+    Parameters
+    ----------
+    stream : binary stream
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = storage.HashingWriter(stream)
+        self._tar = tarfile.TarFile(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[arg-type]
+
+    def add(self, sample: WrittenSample, split: Split, attributes: list[str]) -> None:
+        """Append the three members of a sample."""
+        text = encode_description(describe_sample(sample, split, attributes))
+        self.add_members(sample.row.key, {JPEG: sample.jpeg, MASKS: sample.png, JSON: text})
+
+    def add_members(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Append the members of a sample, given by their endings."""
+        for ending, content in members.items():
+            self._member(f"{key}.{ending}", content)
+
+    def _member(self, name: str, content: bytes) -> None:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        info.mode = 0o644
+        self._tar.addfile(info, io.BytesIO(content))
+
+    def close(self) -> None:
+        """Write the end of the tar file."""
+        self._tar.close()
+
+    @property
+    def bytes(self) -> int:
+        """Size of the tar file."""
+        return self._stream.bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the tar file."""
+        return self._stream.sha256

@@ -26,7 +26,7 @@ from pipeline.errors import ImageError, InputError
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel.labelme_file import LabelError, labelled_landmarks, labelme_file, start_landmarks
-from pipeline.inputs.dataset import IMAGE_SUFFIXES, is_unsafe
+from pipeline.inputs.image_ids import IMAGE_SUFFIXES, is_unsafe
 from pipeline.inputs.openface import LANDMARK_COLUMNS
 from pipeline.vocabulary import HAND_LABEL_REASONS
 from regions.landmarks import NUM_LANDMARKS, FloatArray

@@ -11,18 +11,15 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.errors import InputError
-from pipeline.formats.manifest import landmark_rows, read_manifest_file
+from pipeline.formats.manifest import landmark_rows, manifest_schema, read_manifest_file
 from pipeline.formats.run_folder import MANIFEST, MANIFEST_SUFFIX
 from pipeline.inputs.landmark_reader import LandmarkPath, ListedImages, of_listed_images
 from pipeline.records import FloatRows
 from pipeline.vocabulary import WEAK_SOURCES, WRITTEN
-from regions.landmarks import NUM_LANDMARKS, FloatArray
+from regions.landmarks import FloatArray
 
 COLUMN_TYPES = {
-    "image_id": pa.string(),
-    "status": pa.string(),
-    "landmark_source": pa.string(),
-    "landmarks": pa.list_(pa.float32(), 2 * NUM_LANDMARKS),
+    name: manifest_schema(()).field(name).type for name in ("image_id", "status", "landmark_source", "landmarks")
 }
 """The columns of a manifest that are read."""
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, counted
 from pipeline.inputs.former_run import FormerRunReader
 from pipeline.inputs.landmark_csv import CsvReader
-from pipeline.inputs.landmark_reader import LandmarkPath, LandmarkReader, ListedImages, counted, landmark_path
+from pipeline.inputs.landmark_reader import LandmarkPath, LandmarkReader, ListedImages, landmark_path
 from pipeline.inputs.openface import OpenFaceReader
 from pipeline.inputs.pts import PtsReader
 from pipeline.records import FloatRows

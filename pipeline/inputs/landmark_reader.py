@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from pipeline import storage
-from pipeline.errors import InputError
+from pipeline.errors import InputError, counted
 from pipeline.records import FloatRows
 from regions.landmarks import FloatArray
 
@@ -142,15 +142,6 @@ def log_unlisted(path: str, unlisted: Sequence[str], noun: str, total: int, imag
             f" found {unlisted[0]!r}, expected names such as {images.label_ids[0]!r}"
         )
     log.info("%s: skipped %d of %s, no such image in the label file", path, len(unlisted), counted(total, noun))
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun.
-
-    >>> counted(1, "file"), counted(0, "file")
-    ('1 file', '0 files')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def bare_name(path: str) -> str:

@@ -24,13 +24,14 @@ from pipeline.building.annotate import SampleMaker, Stopwatch
 from pipeline.building.complete import finish
 from pipeline.building.plan import versions
 from pipeline.building.run import check_former_shards, prepared_output
-from pipeline.building.shard import SampleWriter, summarize
+from pipeline.building.shard import summarize
 from pipeline.errors import ImageError, InputError, ShardError
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
-from pipeline.inputs.dataset import is_unsafe, read_labels
+from pipeline.formats.samples import JSON, MASKS, SampleWriter, parse_description, read_members
+from pipeline.inputs.dataset import read_labels
+from pipeline.inputs.image_ids import is_unsafe
 from pipeline.records import BuildSettings, DetectorSettings, FloatRows, ImageRow, RejectedImage, WrittenSample
 from pipeline.release.geoparquet import COLUMNS
 from pipeline.release.release_json import (
@@ -43,6 +44,7 @@ from pipeline.release.release_json import (
 )
 from pipeline.vocabulary import DIFFERS, MISSING, UNLABELLED, UNREADABLE, UNSAFE_ID, LandmarkSource
 from regions.attributes import TableError
+from regions.label_file import UNKNOWN
 
 DECIDING = (
     "format",
@@ -60,7 +62,7 @@ DECIDING = (
 
 log = logging.getLogger("attparse")
 
-Labels = Mapping[str, npt.NDArray[np.bool_]]
+Labels = Mapping[str, npt.NDArray[np.int8]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Release:
         Content of release.json.
     settings : BuildSettings
         Of the joined run.
-    labels : mapping of str to ndarray (attributes,) bool, or None
+    labels : mapping of str to ndarray (attributes,) int8, or None
         The reader's own, by image id; without them, the labels and masks are the release's.
     """
 
@@ -210,7 +212,7 @@ def _build(release: Release, name: str, fingerprint: str) -> None:
     attributes = list(settings.table.attributes)
     maker = SampleMaker(settings.table, settings.crop, settings.refine, Stopwatch())
     rows: list[manifest.ManifestRow] = []
-    labels: list[npt.NDArray[np.bool_]] = []
+    labels: list[npt.NDArray[np.int8]] = []
     with storage.create(RunFolder(settings.output).shard(name)) as stream, contextlib.closing(maker):
         writer = SampleWriter(stream)
         for published in _published(release, name):
@@ -224,7 +226,7 @@ def _build(release: Release, name: str, fingerprint: str) -> None:
             labels.append(published.row.labels)
             progress.image_done(written=isinstance(result, WrittenSample))
         writer.close()
-    of_rows = np.array(labels, dtype=np.bool_).reshape(len(rows), len(attributes))
+    of_rows = np.array(labels, dtype=np.int8).reshape(len(rows), len(attributes))
     summary = summarize(name, split, fingerprint, rows, writer)
     manifest.write_manifest(settings.output, rows, of_rows, attributes, summary)
 
@@ -254,20 +256,19 @@ def _published(release: Release, name: str) -> Iterator[ReleasedImage]:
             labels = release.labels[image_id]
         else:
             reason = reason or UNLABELLED
-            labels = np.zeros(len(release.settings.table.attributes), dtype=np.bool_)
+            labels = np.full(len(release.settings.table.attributes), UNKNOWN, dtype=np.int8)
         row = ImageRow(image_id, key, labels, bbox=None, points=None, landmarks=None, reason=reason)
         yield ReleasedImage(row, landmark_source, points, sha256, png if release.has_masks else None)
 
 
-def _released_samples(release: Release, name: str) -> Iterator[tuple[npt.NDArray[np.bool_], bytes]]:
+def _released_samples(release: Release, name: str) -> Iterator[tuple[npt.NDArray[np.int8], bytes]]:
     """Yield labels and masks of the samples of a mask shard."""
     file = mask_shard(name)
     _check_file(release.folder, release.description, file)
     path = storage.join(release.folder, file)
     try:
         for key, members in read_members(path, (MASKS, JSON)):
-            labels = parse_description(path, key, members[JSON])["labels"]
-            yield np.array(list(labels.values()), dtype=np.bool_), members[MASKS]
+            yield parse_description(path, key, members[JSON]).label_values(), members[MASKS]
     except ShardError as error:
         raise InputError(str(error)) from None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,12 +19,11 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.building.annotate import SampleMaker, Stopwatch, encode_packed_masks
-from pipeline.building.shard import SampleWriter
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.manifest import landmark_rows, read_manifest
 from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.samples import JSON, MASKS, StoredSample, read_samples
+from pipeline.formats.samples import JSON, MASKS, SampleWriter, StoredSample, encode_description, read_samples
 from pipeline.records import Crop, FloatRows
 from pipeline.release.croissant import describe_croissant
 from pipeline.release.dataset_card import dataset_card, license_text, packaged
@@ -207,7 +205,7 @@ def _write_masks(
                 png = encode_packed_masks(
                     _larger_packed_masks(maker, sample, (height, width), landmarks, config.resolution)
                 )
-            text = json.dumps(sample.description, separators=(",", ":")).encode()
+            text = encode_description(sample.description)
             tar.add_members(sample.key, {MASKS: png, JSON: text})
         tar.close()
 
@@ -216,9 +214,8 @@ def _larger_packed_masks(
     maker: SampleMaker, sample: StoredSample, size: tuple[int, int], landmarks: FloatRows, resolution: str
 ) -> npt.NDArray[np.uint8]:
     """Draw the packed masks of a sample at the crop's size in the training set, or in the source image."""
-    labels = np.array(list(sample.description["labels"].values()), dtype=np.bool_)
-    crop = Crop("", *size, Box(*sample.description["crop"]), sample.jpeg)
-    return maker.packed_masks(landmarks, labels, crop, *_grid(crop.box, resolution))
+    crop = Crop("", *size, sample.description.crop, sample.jpeg)
+    return maker.packed_masks(landmarks, sample.description.label_values(), crop, *_grid(crop.box, resolution))
 
 
 def _grid(box: Box, resolution: str) -> tuple[FloatArray, FloatArray]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pipeline import storage
 from pipeline.errors import InputError, ShardError
 from pipeline.formats.dataset_json import ShardEntry
-from pipeline.formats.samples import JSON, MASKS, decode_packed_masks, parse_description, read_members
+from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
 from pipeline.release.release_json import (
     LANDMARKS,
     RELEASE_FILE,
@@ -24,7 +24,7 @@ from pipeline.release.release_json import (
     mask_size,
     read_release_file,
 )
-from regions.masks import unpack_masks
+from pipeline.verify import mask_problems
 
 
 def verify_release(folder: str) -> Iterator[str]:
@@ -125,18 +125,10 @@ def _check_masks(path: str, release: ReleaseFile, shard: ShardEntry, bar: Any) -
             count += 1
             bar.update()
             description = parse_description(path, key, members[JSON])
-            labels = description.get("labels", {})
-            if tuple(labels) != attributes:
-                yield f"{path}: sample {key!r}: labels are not those of {RELEASE_FILE}"
-                continue
-            planes = decode_packed_masks(members[MASKS], mask_size(release.resolution, description["crop"]))
-            covered = unpack_masks(planes, len(attributes)).any(axis=(1, 2))
-            for attribute, has_mask in zip(attributes, covered, strict=True):
-                if has_mask and not labels[attribute]:
-                    yield f"{path}: sample {key!r}: mask of {attribute} is not empty, though its label is 0"
+            size = mask_size(release.resolution, description.crop)
+            for problem in mask_problems(members[MASKS], description, attributes, size, RELEASE_FILE):
+                yield f"{path}: sample {key!r}: {problem}"
     except ShardError as error:
         yield str(error)
-    except (ValueError, KeyError) as error:
-        yield f"{path}: sample {key!r}: {error}"
     if count != shard.samples:
         yield f"{path}: {count} samples, expected {shard.samples}"

@@ -28,6 +28,7 @@ from pipeline.formats.samples import StoredSample, decode_packed_masks
 from pipeline.report.agreement import HintDisagreement, measure_agreement
 from pipeline.report.page import AttributeArea, ReportContent, ReportImage, percent, render_page
 from pipeline.vocabulary import MISSING, NO_FACE, UNLABELLED, WRONG_FACE, RejectReason
+from regions.label_file import UNKNOWN
 from regions.landmarks import NUM_LANDMARKS
 from regions.masks import unpack_masks
 from regions.polygons import FurtherRegions
@@ -133,7 +134,7 @@ def _select_rejects(output: str, dataset: DatasetFile) -> dict[RejectReason, lis
 
 def _drawn_samples(output: str, further: FurtherRegions, selected: Sequence[SelectedImage]) -> list[ReportImage]:
     return [
-        ReportImage(image.image_id, sample.description["split"], encode(_draw(further, image, sample)))
+        ReportImage(image.image_id, sample.description.split, encode(_draw(further, image, sample)))
         for image, sample in read_selected(output, selected)
     ]
 
@@ -150,7 +151,7 @@ def _drawn_disagreements(
     drawn: dict[SelectedImage, ReportImage] = {}
     for image, sample in read_selected(output, list(of_image)):
         pixels = _draw(further, image, sample)
-        draw_crosses(pixels, of_image[image].points, sample.description["crop"])
+        draw_crosses(pixels, of_image[image].points, sample.description.crop)
         note = f"{display_name(image.group)}, {percent(of_image[image].error)}"
         drawn[image] = ReportImage(image.image_id, note, encode(pixels))
     return [drawn[disagreement.image] for disagreement in disagreements]
@@ -210,10 +211,10 @@ def mask_areas(samples: Iterable[StoredSample], attributes: Sequence[str]) -> tu
     covered = np.zeros(len(attributes))
     measured = 0
     for sample in samples:
-        labels = [sample.description["labels"][name] for name in attributes]
-        has = np.array([label == 1 for label in labels])
+        labels = sample.description.label_values()
+        has = labels == 1
         area = unpack_masks(decode_packed_masks(sample.png), len(attributes)).mean(axis=(1, 2))
-        known += np.array([label is not None for label in labels])
+        known += labels != UNKNOWN
         having += has
         covered += area
         empty += has & (area == 0)

@@ -16,7 +16,9 @@ from pipeline import storage
 from pipeline.config import RunConfig
 from pipeline.errors import InputError
 from pipeline.inputs import dataset
+from pipeline.inputs.image_ids import sample_keys
 from pipeline.inputs.openface import LANDMARK_COLUMNS
+from regions.label_file import UNKNOWN
 from regions.landmarks import five_points
 from tests.faces import face
 from tests.landmark_files import openface_csv
@@ -143,13 +145,13 @@ def test_a_data_set_as_celeba_has_it(folder):
         points=write(folder, "points", "1\n" + " ".join("abcdefghij") + "\n3.jpg 1 2 3 4 5 6 7 8 9 10\n"),
     )
     rows = list(dataset.images.rows())
-    assert dataset.attribute_names == ["Smiling", "Young"]
+    assert dataset.attribute_names == ("Smiling", "Young")
     assert dataset.images.image_ids == names
     assert dataset.images.keys == ["1", "2", "3"]
-    assert dataset.images.reasons == ["", "", ""]
+    assert dataset.images.reasons == [None, None, None]
     assert dataset.images.splits.tolist() == [0, 1, 2]
     assert dataset.images.sizes.tolist() == [11, 6, 6]
-    assert dataset.images.labels.tolist() == [[True, False]] * 3
+    assert dataset.images.labels.tolist() == [[1, 0]] * 3
     assert rows[0].bbox.tolist() == [5, 6, 70, 80]
     assert rows[1].bbox is None
     assert rows[2].bbox is None
@@ -182,7 +184,7 @@ def test_partition(folder, content):
     [
         ("a.jpg 3\n", ":1: split '3', expected 0, 1, 2 or train, val, test"),
         ("image_id,partition\na.jpg,dev\n", ":2: split 'dev', expected 0, 1, 2 or train, val, test"),
-        ("b.jpg 0\n", ": no row for image 'a.jpg' of the label file"),
+        ("b.jpg 0\n", ": no row for image 'a.jpg', expected one for each image of the label file"),
         ("a.jpg 0\na.jpg 1\n", ":2: duplicate row for image 'a.jpg' (first seen in line 1)"),
         ("a.jpg\n", ":1: 0 values, expected an image id and 1 value"),
         ("", ":1: empty, expected CelebA's text layout or CSV"),
@@ -219,8 +221,8 @@ def test_bad_boxes_and_points(folder, option, line, message):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("bboxes", "2 values a row, expected 4: face boxes (x, y, width, height)"),
-        ("points", "2 values a row, expected 10: five points (x, y each)"),
+        ("bboxes", "2 values per row, expected 4: face boxes (x, y, width, height)"),
+        ("points", "2 values per row, expected 10: five points (x, y each)"),
     ],
 )
 def test_boxes_and_points_of_another_kind(folder, option, message):
@@ -294,12 +296,13 @@ def test_missing_and_unlabelled_images(folder):
     dataset = read(folder, labels_of(folder, ["y.jpg", "b.jpg"]))
     assert list(reasons(dataset).items()) == [
         ("y.jpg", "missing"),
-        ("b.jpg", ""),
+        ("b.jpg", None),
         ("c.PNG", "unlabelled"),
         ("sub/a.jpeg", "unlabelled"),
         ("z.jpg", "unlabelled"),
     ]
-    assert dataset.images.labels.tolist() == [[True, False]] * 2 + [[False, False]] * 3
+    assert dataset.images.labels.tolist() == [[1, 0]] * 2 + [[UNKNOWN, UNKNOWN]] * 3
+    assert dataset.images.labels.dtype == np.int8
     assert dataset.images.sizes.tolist()[:2] == [-1, 6]
 
 
@@ -307,7 +310,7 @@ def test_skip_missing(folder):
     add_images(folder, "b.jpg", "z.jpg")
     labels = labels_of(folder, ["y.jpg", "b.jpg", "../x.jpg", "w.jpg"])
     dataset = read(folder, labels, skip_missing=True)
-    assert reasons(dataset) == {"b.jpg": "", "../x.jpg": "unsafe_id", "z.jpg": "unlabelled"}
+    assert reasons(dataset) == {"b.jpg": None, "../x.jpg": "unsafe_id", "z.jpg": "unlabelled"}
     assert dataset.skipped == 2
 
 
@@ -355,7 +358,7 @@ def test_unsafe_ids_are_rejected_and_never_opened(folder, monkeypatch):
     open_read = storage.open_read
     monkeypatch.setattr(storage, "open_read", lambda path: opened.append(path) or open_read(path))
     dataset = read(folder, labels)
-    assert reasons(dataset) == {**dict.fromkeys(UNSAFE_IDS, "unsafe_id"), "safe.jpg": ""}
+    assert reasons(dataset) == {**dict.fromkeys(UNSAFE_IDS, "unsafe_id"), "safe.jpg": None}
     assert opened == [labels]
     assert all(re.fullmatch("[A-Za-z0-9_-]+", key) for key in dataset.images.keys)
 
@@ -376,7 +379,7 @@ def test_unsafe_ids_are_rejected_and_never_opened(folder, monkeypatch):
 def test_safe_ids(folder, image_id, key):
     add_images(folder, image_id)
     dataset = read(folder, csv_labels_of(folder, [image_id]))
-    assert reasons(dataset) == {image_id: ""}
+    assert reasons(dataset) == {image_id: None}
     assert dataset.images.keys == [key]
 
 
@@ -387,14 +390,14 @@ def test_file_names_that_are_not_utf8_are_listed(folder):
         pytest.skip("this file system takes UTF-8 names only")
     add_images(folder, "a.jpg")
     dataset = read(folder, labels_of(folder, ["a.jpg"]))
-    assert reasons(dataset) == {"a.jpg": "", "fa\\xe7ade.jpg": "unlabelled"}
+    assert reasons(dataset) == {"a.jpg": None, "fa\\xe7ade.jpg": "unlabelled"}
 
 
 @pytest.mark.parametrize(
     "pair", [("a.jpg", "a.png"), ("x y.jpg", "x_y.jpg"), ("a/b.jpg", "a_b.jpg"), ("é.jpg", "顔.jpg")]
 )
 def test_two_ids_of_one_key(pair):
-    keys = dataset.sample_keys([*pair, "other.jpg"])
+    keys = sample_keys([*pair, "other.jpg"])
     stem = re.sub("[^a-z]", "_", pair[0].rpartition(".")[0])
     assert keys[0] != keys[1]
     assert all(re.fullmatch(stem + "-[0-9a-f]{16}", key) for key in keys[:2])
@@ -403,17 +406,17 @@ def test_two_ids_of_one_key(pair):
 
 def test_a_key_does_not_depend_on_the_order():
     image_ids = ["a.jpg", "b.jpg", "a.png"]
-    forward, backward = dataset.sample_keys(image_ids), dataset.sample_keys(image_ids[::-1])
+    forward, backward = sample_keys(image_ids), sample_keys(image_ids[::-1])
     assert forward == backward[::-1]
 
 
 def test_an_id_that_looks_like_another_ones_key():
-    first, second = dataset.sample_keys(["a.jpg", "a.png"])
-    assert len(set(dataset.sample_keys(["a.jpg", "a.png", f"{first}.jpg", f"{second}.jpg"]))) == 4
+    first, second = sample_keys(["a.jpg", "a.png"])
+    assert len(set(sample_keys(["a.jpg", "a.png", f"{first}.jpg", f"{second}.jpg"]))) == 4
 
 
 def test_very_long_ids():
-    keys = dataset.sample_keys(["x" * 5000 + ".jpg", "x" * 5000 + "y.jpg", "x" * 72 + ".jpg"])
+    keys = sample_keys(["x" * 5000 + ".jpg", "x" * 5000 + "y.jpg", "x" * 72 + ".jpg"])
     assert len(set(keys)) == 3
     assert max(map(len, keys)) <= 90
     assert keys[2] == "x" * 72
@@ -429,7 +432,7 @@ ids = (
 @settings(deadline=None)
 @given(st.lists(ids, unique=True, max_size=30))
 def test_keys_are_unique_plain_and_short(image_ids):
-    keys = dataset.sample_keys(image_ids)
+    keys = sample_keys(image_ids)
     assert len(set(keys)) == len(image_ids)
     for key in keys:
         assert re.fullmatch("[A-Za-z0-9_-]+", key)
@@ -438,7 +441,7 @@ def test_keys_are_unique_plain_and_short(image_ids):
 
 def test_many_ids_of_one_key():
     image_ids = [f"{chr(0x4E00 + i // 500)}{chr(0x4E00 + i % 500)}.jpg" for i in range(100_000)]
-    assert len(set(dataset.sample_keys(image_ids))) == len(image_ids)
+    assert len(set(sample_keys(image_ids))) == len(image_ids)
 
 
 def test_an_empty_a_missing_and_an_unreadable_image_folder(folder):
@@ -472,9 +475,9 @@ READ_AND_MEASURE = """
 import re, sys, time
 from pathlib import Path
 from pipeline.inputs.dataset import read_labels
-start = time.perf_counter()
+start = time.process_time()
 labels = read_labels(sys.argv[1])
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 print(labels.values.shape[0], labels.values.shape[1], seconds, int(peak[1]) / 1024)
 """

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.building import plan
-from pipeline.inputs.dataset import Dataset, sample_keys
+from pipeline.inputs.dataset import Dataset
+from pipeline.inputs.image_ids import sample_keys
 from pipeline.records import BuildSettings, DetectorSettings, ImageTable
 from pipeline.vocabulary import SPLITS
 from regions.attributes import AttributeTable

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from pipeline.drawing import contact_sheet, overlays, selection
 from pipeline.drawing.preview import write_preview
 from pipeline.errors import InputError
 from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.samples import StoredSample, decode_packed_masks, read_samples
+from pipeline.formats.samples import StoredSample, decode_packed_masks, describe_sample, read_samples
 from regions.attributes import parse_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.masks import unpack_masks
 from regions.polygons import REGION_NAMES
 from tests.faces import ODD_FACES, face
-from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, annotated, rejected, write_output
+from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, annotated, rejected, small_table, write_output
 
 FACE_WITH_FURTHER = SMALL_TABLE + "\n[regions]\ncheek_line = [2, 3, 31]\n"
 
@@ -30,7 +31,7 @@ def sample_of(result) -> StoredSample:
         result.row.key,
         result.jpeg,
         result.png,
-        {"landmarks": result.landmarks.tolist(), "crop": list(result.crop), "landmark_source": result.landmark_source},
+        describe_sample(result, "train", list(small_table().attributes)),
     )
 
 
@@ -204,9 +205,9 @@ def test_regions_are_drawn_where_the_landmarks_are():
     sample = sample_of(annotated())
     plain, drawn = overlays.enlarged_crop(sample).astype(int), overlays.draw_regions(sample).astype(int)
     assert drawn.shape == (2 * IMAGE_HEIGHT, 2 * IMAGE_WIDTH, 3)
-    x0, y0, x1, y1 = sample.description["crop"]
+    x0, y0, x1, y1 = sample.description.crop
     scale = 2 * np.array([IMAGE_WIDTH, IMAGE_HEIGHT]) / (x1 - x0, y1 - y0)
-    columns, rows = np.floor((np.array(sample.description["landmarks"]) - (x0, y0)) * scale).astype(int).T
+    columns, rows = np.floor((np.array(sample.description.landmarks) - (x0, y0)) * scale).astype(int).T
     assert (drawn[rows, columns] > 215).all()
     beside_the_bridge = 0.6 * face()[29] + 0.4 * face()[31]
     column, row = np.floor((beside_the_bridge - (x0, y0)) * scale).astype(int)
@@ -218,7 +219,7 @@ def test_regions_are_drawn_where_the_landmarks_are():
 
 def test_regions_are_cut_off_at_the_edge_of_the_image():
     sample = sample_of(annotated(points=face(x=5)))
-    x0, _, x1, _ = sample.description["crop"]
+    x0, _, x1, _ = sample.description.crop
     outside = slice(0, round(-x0 * 2 * IMAGE_WIDTH / (x1 - x0)) - 12)
     plain = overlays.enlarged_crop(sample)
     whole, clipped = (overlays.draw_regions(sample, image_size=size) for size in (None, (HEIGHT, WIDTH)))
@@ -240,8 +241,7 @@ def test_holes_and_several_parts_are_drawn():
 @pytest.mark.parametrize("name", ODD_FACES)
 def test_odd_faces_can_be_drawn(name):
     table = parse_table(FACE_WITH_FURTHER, "t.toml")
-    sample = sample_of(annotated())
-    sample.description["landmarks"] = ODD_FACES[name].tolist()
+    sample = sample_of(dataclasses.replace(annotated(), landmarks=ODD_FACES[name]))
     assert overlays.draw_regions(sample, table.further_regions, (HEIGHT, WIDTH)).shape == (436, 356, 3)
 
 

@@ -100,7 +100,7 @@ def test_kept_crops_give_the_same_masks(sample, outputs, tmp_path):
     again = tmp_path / "again"
     assert run_over(sample, again, "--refine=segmentation", f"--landmarks={outputs[0]}") == 0
     refined, repeated = samples_of(outputs[1]), samples_of(again)
-    strong = [key for key, one in repeated.items() if one.description["landmark_source"] == "given"]
+    strong = [key for key, one in repeated.items() if one.description.landmark_source == "given"]
     assert len(strong) > len(refined) / 2
     assert all(repeated[key].png == refined[key].png for key in strong)
 

@@ -108,11 +108,11 @@ def test_a_sample_reads_back(finished):
         planes = np.asarray(Image.open(io.BytesIO(sample.png)))
         assert planes.shape == (480, 76)
         masks = np.unpackbits(planes.reshape(-1, 96, 76), axis=0)[:40]
-        labels = np.array(list(sample.description["labels"].values()))
-        assert list(sample.description["labels"]) == document["attributes"]
+        labels = np.array(list(sample.description.labels.values()))
+        assert list(sample.description.labels) == document["attributes"]
         assert not masks[labels == 0].any()
         assert masks[labels == 1].any(axis=(1, 2)).mean() > 0.9
-        assert np.shape(sample.description["landmarks"]) == (68, 2)
+        assert np.shape(sample.description.landmarks) == (68, 2)
 
 
 def test_no_plan_and_no_temporary_file_is_left(finished):

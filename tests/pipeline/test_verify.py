@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.formats.samples import StoredSample, read_samples
-from pipeline.verify import check_sample, verify
+from pipeline.formats.dataset_json import read_dataset_file
+from pipeline.formats.samples import SampleDescription, StoredSample, read_samples
+from pipeline.verify import sample_problems, verify
 from tests.synthetic import annotated, rejected, write_output
 
 
@@ -59,7 +60,7 @@ def test_one_flipped_bit_is_found(run, position):
     path.write_bytes(content)
     found = problems(run)
     assert f"{path}: sha256 differs from the one in dataset.json" in found
-    assert all(str(path) in problem or "manifest of train-000000" in problem for problem in found)
+    assert all("train-000000" in problem for problem in found)
 
 
 @pytest.mark.parametrize("length", [0, 100, 5000, -1])
@@ -72,25 +73,38 @@ def test_a_truncated_shard_is_found(run, length):
 
 @pytest.mark.parametrize("key", ["samples", "rejected"])
 def test_wrong_totals_are_found(run, key):
-    edit_dataset(run, lambda document: document.update({key: document[key] + 1}))
-    (problem,) = problems(run)
-    assert problem.startswith("dataset.json: ")
-    assert key in problem
+    total = json.loads((run / "dataset.json").read_text())[key]
+    edit_dataset(run, lambda document: document.update({key: total + 1}))
+    groups = {"samples": "landmark sources", "rejected": "reject reasons"}[key]
+    expected = f"{total} over its shards, {total} over its splits, {total} over its {groups}"
+    assert problems(run) == [f"dataset.json: {key} is {total + 1}, but the sum is {expected}"]
+
+
+def test_a_wrong_count_of_a_shard_is_found(run):
+    edit_dataset(run, lambda document: document["shards"][0].update(samples=1))
+    path = run / "shards" / "train-000000.tar"
+    manifest = run / "manifest" / "train-000000.parquet"
+    assert problems(run) == [
+        "dataset.json: samples is 3, but the sum is 2 over its shards",
+        f"{path}: 2 readable samples, expected 1 as in dataset.json",
+        f"{manifest}: samples is 2, expected 1 as in dataset.json",
+    ]
 
 
 def test_a_manifest_of_another_shard_is_found(run):
     other = (run / "manifest" / "test-000000.parquet").read_bytes()
     (run / "manifest" / "train-000000.parquet").write_bytes(other)
     found = problems(run)
-    assert any("manifest of train-000000: samples is 1, dataset.json says 2" in problem for problem in found)
-    assert any("are not the samples of the tar file" in problem for problem in found)
-    assert any("its rejected images are not 1" in problem for problem in found)
+    path = run / "manifest" / "train-000000.parquet"
+    assert f"{path}: samples is 1, expected 2 as in dataset.json" in found
+    assert f"{path}: its written images differ from the samples of the tar file" in found
+    assert f"{path}: 0 rejected images, expected 1 as in dataset.json" in found
 
 
 def test_a_damaged_manifest_is_found(run):
     path = run / "manifest" / "train-000000.parquet"
     path.write_bytes(path.read_bytes()[:-50])
-    assert "manifest of train-000000: missing or damaged" in problems(run)
+    assert problems(run) == [f"{path}: damaged, expected a manifest of attparse"]
 
 
 @pytest.fixture
@@ -118,25 +132,70 @@ def jpeg(size, mode="RGB"):
         ({"jpeg": jpeg((178, 218), "L")}, "image of 178x218 L, expected 178x218 RGB"),
         ({"png": b"no image"}, "masks are not a PNG"),
         ({"png": png(np.zeros((96, 75), np.uint8))}, "masks have shape (96, 75)"),
-        ({"png": png(np.zeros((192, 76), np.uint8))}, "masks of 2 planes, expected 1 for 3 attributes"),
-        ({"png": png(np.full((96, 76), 255, np.uint8))}, "mask of Big_Nose is not empty, though its label is 0"),
-        ({"split": "test"}, "split 'test', expected 'train'"),
-        ({"landmarks": [[0, 0]] * 67}, "landmarks of shape (67, 2), expected (68, 2)"),
-        ({"labels": {"Bald": 1}}, "labels are not those of dataset.json"),
-        ({"landmark_source": None}, "no 'landmark_source' in its json"),
+        ({"png": png(np.zeros((192, 76), np.uint8))}, "masks of 2 bytes per pixel, expected 1 for 3 attributes"),
+        ({"png": png(np.full((96, 76), 255, np.uint8))}, "mask of Big_Nose is not empty, but its label is 0"),
     ],
 )
 def test_a_wrong_member_is_found(run, sample, change, message):
-    dataset = json.loads((run / "dataset.json").read_text())
-    description = {**sample.description, **{k: v for k, v in change.items() if k in sample.description}}
-    spoilt = dataclasses.replace(
-        sample,
-        description={k: v for k, v in description.items() if v is not None},
-        **{k: v for k, v in change.items() if k in ("jpeg", "png")},
-    )
-    assert list(check_sample(sample, dataset, "train")) == []
-    (problem,) = check_sample(spoilt, dataset, "train")
+    dataset = read_dataset_file(str(run))
+    assert list(sample_problems(sample, dataset, "train")) == []
+    (problem,) = sample_problems(dataclasses.replace(sample, **change), dataset, "train")
     assert message in problem
+
+
+def rewrite_descriptions(run, change):
+    """Change the JSON members of the first shard, each a dict, and write the shard anew."""
+    path = run / "shards" / "train-000000.tar"
+    with tarfile.open(path) as tar:
+        members = [(info.name, tar.extractfile(info).read()) for info in tar]
+    with tarfile.open(path, "w") as tar:
+        for name, original in members:
+            document = json.loads(original) if name.endswith(".json") else None
+            content = original if document is None else json.dumps(change(document) or document).encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("field", SampleDescription.__struct_fields__)
+def test_a_missing_field_of_a_sample_is_named(run, field):
+    rewrite_descriptions(run, lambda document: {name: value for name, value in document.items() if name != field})
+    shard = run / "shards" / "train-000000.tar"
+    assert f"{shard}: sample 'a': json: Object missing required field `{field}`" in problems(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 1}, "json: Expected `str`, got `int` - at `$.image_id`"),
+        ({"split": "test"}, "split 'test', expected 'train'"),
+        ({"split": "dev"}, "json: Invalid enum value 'dev' - at `$.split`"),
+        ({"landmarks": [[0, 0]] * 67}, "json: Expected `array` of length >= 68 - at `$.landmarks`"),
+        ({"landmarks": [[0, 0]] * 69}, "json: Expected `array` of length <= 68 - at `$.landmarks`"),
+        ({"landmarks": [[0]] * 68}, "json: Expected `array` of length 2 - at `$.landmarks[0]`"),
+        ({"crop": [0, 0, 1]}, "json: Expected `array` of length 4 - at `$.crop`"),
+        ({"crop": [0, 0, 1, 0.5]}, "json: Expected `int`, got `float` - at `$.crop[3]`"),
+        ({"labels": {"Bald": 1}}, "labels are not those of dataset.json"),
+        ({"labels": {"Young": 1, "Big_Nose": 0, "Bald": 1}}, "labels are not those of dataset.json"),
+        ({"labels": {"Bald": 1, "Big_Nose": 2, "Young": 1}}, "json: Invalid enum value 2 - at `$.labels[...]`"),
+        ({"labels": {"Bald": 1, "Big_Nose": True, "Young": 1}}, "json: Expected `int | null`, got `bool`"),
+        ({"labels": {"Bald": 0, "Big_Nose": 0, "Young": 1}}, "mask of Bald is not empty, but its label is 0"),
+        ({"labels": {"Bald": 1, "Big_Nose": 0, "Young": None}}, "mask of Young is not empty, but its label is unknown"),
+        ({"landmark_source": "oracle"}, "json: Invalid enum value 'oracle' - at `$.landmark_source`"),
+    ],
+)
+def test_a_wrong_field_of_a_sample_is_named(run, change, message):
+    rewrite_descriptions(run, lambda document: document.update(change))
+    start = f"{run / 'shards' / 'train-000000.tar'}: sample 'a': {message}"
+    assert any(problem.startswith(start) for problem in problems(run))
+
+
+def test_an_unknown_label_with_an_empty_mask_is_sound(tmp_path):
+    write_output(tmp_path, {"train-000000": [annotated(image_id="a.jpg", labels=(1, -1, -1))]})
+    assert problems(tmp_path / "out") == []
+    (sample,) = read_samples(str(tmp_path / "out" / "shards" / "train-000000.tar"))
+    assert sample.description.labels == {"Bald": 1, "Big_Nose": None, "Young": None}
+    assert sample.description.label_values().tolist() == [1, -1, -1]
 
 
 @pytest.mark.parametrize(
