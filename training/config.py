@@ -112,7 +112,12 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         help="end a stage once the validation loss has not fallen for N epochs while the training loss has"
         " (default: %(default)s, never)",
     )
-    add("--seed", type=not_negative, metavar="N", help="random seed for weights, order and augmentation (default: %(default)s)")
+    add(
+        "--seed",
+        type=not_negative,
+        metavar="N",
+        help="random seed for weights, order and augmentation (default: %(default)s)",
+    )
     add(
         "--deterministic",
         action="store_true",

@@ -56,9 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         " Several checkpoints are compared side by side.",
     )
     add = parser.add_argument
-    add(
-        "--checkpoint", required=True, action="append", metavar="F", help="best.pt of a training (can be repeated)"
-    )
+    add("--checkpoint", required=True, action="append", metavar="F", help="best.pt of a training (can be repeated)")
     add("--output", required=True, type=local_path, metavar="DIR", help="folder for metrics and charts")
     add(
         "--data",

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from regions.label_file import UNKNOWN
 from training.checkpoint import TrainedModel, load_model
 from training.cli_common import DataError, count_noun
 from training.dataset_json import check_shards, read_dataset
@@ -23,7 +24,7 @@ from training.evaluate import EvaluateConfig
 from training.face_images import faces_in_batches
 from training.label_file import image_path, match_attributes, read_labels
 from training.loader import Batch, Loader, LoaderSettings
-from training.metrics import MEASURES, UNKNOWN, ConfusionCounts, MapCounts, average_precision, describe, format_means
+from training.metrics import MEASURES, ConfusionCounts, MapCounts, average_precision, describe, format_means
 from training.plots import LabeledFace, draw_bars, draw_localization
 from training.storage import join, write_text
 from training.transforms import prepare
@@ -81,9 +82,7 @@ def _check_options(config: EvaluateConfig) -> None:
     if bool(config.data) == bool(config.images) or bool(config.images) != bool(config.labels):
         raise DataError("expected either --data, or --images and --labels")
     if config.data and len(config.data) not in (1, len(config.checkpoint)):
-        raise DataError(
-            f"{len(config.data)} --data for {len(config.checkpoint)} --checkpoint, expected one or as many"
-        )
+        raise DataError(f"{len(config.data)} --data for {len(config.checkpoint)} --checkpoint, expected one or as many")
     if config.images and config.masks:
         raise DataError("--masks: --images come without masks")
 
@@ -97,9 +96,10 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _source(config: EvaluateConfig, index: int) -> LabeledImages:
-    if config.images:
+    if config.images and config.labels:
         return _folder_source(config.images, config.labels, config.batch_size)
-    folder = config.data[index if len(config.data) > 1 else 0]
+    folders = config.data or []
+    folder = folders[index if len(folders) > 1 else 0]
     dataset = read_dataset(folder)
     check_shards(dataset.shards_of(config.split), checksums=config.verify_checksums)
     settings = LoaderSettings(
@@ -207,4 +207,3 @@ def _as_csv(results: dict[str, Any]) -> str:
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
-

@@ -183,9 +183,7 @@ class Loader:
                 none = False
                 yield batch
         if none:
-            raise DataError(
-                f"no batch of {size} readable samples; the last one skipped: {self.skipped[-1].reason}"
-            )
+            raise DataError(f"no batch of {size} readable samples; the last one skipped: {self.skipped[-1].reason}")
 
     def _read(self, epoch: int, start: int) -> Iterator[Batch]:
         """Yield batches as the workers make them; the last one of each worker may be partial.

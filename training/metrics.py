@@ -10,10 +10,8 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import average_precision_score
 
+from regions.label_file import UNKNOWN
 from training.distributed import sum_over_ranks
-
-UNKNOWN = -1
-"""A label that is neither 1 (yes) nor 0 (no)."""
 
 MEASURES = ("accuracy", "balanced_accuracy", "f1", "average_precision", "iou")
 

@@ -86,4 +86,3 @@ def _largest_difference(model: AttParseNet, content: bytes) -> float:
     with torch.inference_mode():
         ours = _FromPixels(model)(torch.from_numpy(pixels))
     return max(float(np.abs(one.numpy() - other).max()) for one, other in zip(ours, theirs, strict=True))
-

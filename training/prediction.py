@@ -60,4 +60,3 @@ def predict_face(trained: TrainedModel, path: str, device: torch.device) -> Labe
     pixels = read_face(path)
     logits, maps = trained.model(normalize(torch.from_numpy(pixels[None]).to(device)))
     return LabeledFace(os.path.basename(path), pixels, maps[0].cpu().numpy(), logits[0].sigmoid().cpu().numpy())
-

@@ -73,6 +73,6 @@ def best_epoch(records: Sequence[EpochRecord], measure: str) -> int:
 
 
 def last_is_best(history: Sequence[EpochRecord]) -> bool:
-    """Return whether the last epoch of stage 2 has its lowest BCE in validation; without validation it counts as best."""
+    """Return whether the last epoch of stage 2 has its lowest BCE in validation; without validation it is best."""
     own = [record for record in history if record["stage"] == 2]
     return "val_bce" not in own[-1] or not own[-1]["val_bce"] > min(record["val_bce"] for record in own)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import orjson
 import simplejpeg
 
+from regions.label_file import UNKNOWN
 from training.cli_common import DataError, count_noun
 from training.dataset_json import MASK_SIZE, Shard
-from training.metrics import UNKNOWN
 from training.storage import open_read
 
 StoredSample = dict[str, Any]
@@ -44,7 +44,8 @@ def read_shard(shard: Shard) -> Iterator[StoredSample]:
             what = str(error.args[0]) if error.args else type(error).__name__
             raise DataError(f"{shard.url}: cannot be read past {last}: {what}") from None
     if count != shard.samples:
-        raise DataError(f"{shard.url}: found {count_noun(count, 'sample')} (the last is {last}), expected {shard.samples} as in dataset.json")
+        found = f"{count_noun(count, 'sample')} (the last is {last})"
+        raise DataError(f"{shard.url}: found {found}, expected {shard.samples} as in dataset.json")
 
 
 def group_by_key(members: Iterable[tuple[str, bytes]]) -> Iterator[StoredSample]:

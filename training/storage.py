@@ -41,7 +41,9 @@ def open_read(path: str) -> IO[bytes]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     except ImportError:
-        raise DataError(f"{path}: no library that reads it is installed: pip install 'smart_open[gcs,http,s3]'") from None
+        raise DataError(
+            f"{path}: no library that reads it is installed: pip install 'smart_open[gcs,http,s3]'"
+        ) from None
     except Exception as error:  # each object store's client has exceptions of its own
         raise DataError(f"{path}: {_one_line(error)}") from None
     return stream

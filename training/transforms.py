@@ -1,4 +1,4 @@
-"""Preparing batches on the device: unpacking, normalizing; in training flipping and cropping images with their masks."""
+"""Preparing batches on the device: unpacking and normalizing; in training also flips and crops."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from regions.label_file import UNKNOWN
 from training.loader import Batch
-from training.metrics import UNKNOWN
 
 
 class PreparedBatch(NamedTuple):

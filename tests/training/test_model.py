@@ -11,7 +11,7 @@ from tests.training_data import masks_of
 from training.loader import Batch
 from training.losses import losses
 from training.model import CHANNELS, AttParseNet, with_padded_channels
-from training.transforms import Augmentation, Prepared, augment, generator_of, prepare, unpack
+from training.transforms import Augmentation, PreparedBatch, augment, generator_of, prepare, unpack
 
 FILTERS = (3, *CHANNELS, 40)
 KERNELS = (7, 3, 3, 3, 3, 3)
@@ -121,7 +121,7 @@ def test_crops_take_the_same_part_of_image_and_mask():
     masks = torch.zeros((64, 1, 96, 76), dtype=torch.uint8)
     masks[:, :, 40:56, 30:46] = 1
     images = nn.functional.interpolate(masks.float(), (218, 178)).expand(-1, 3, -1, -1)
-    prepared = Prepared(images, masks, torch.ones((64, 1), dtype=torch.uint8))
+    prepared = PreparedBatch(images, masks, torch.ones((64, 1), dtype=torch.uint8))
     cropped = augment(prepared, Augmentation(flip=True, smallest_crop=0.7), generator_of(3))
     assert not torch.equal(cropped.masks, masks)
     of_image = nn.functional.interpolate(cropped.images[:, :1], (96, 76), mode="area") > 0.5
