@@ -18,12 +18,15 @@ import pytest
 import torch
 from PIL import Image
 
+from regions.label_file import UNKNOWN
 from tests import training_data
 from tests.training_data import labels_of, masks_of, write_dataset, write_dataset_file, write_tar
+from training import loader
 from training.cli_common import DataError
 from training.dataset_json import check_shards, read_dataset
 from training.distributed import SINGLE_PROCESS, World
-from training.loader import Loader, LoaderSettings, whole_batches_before
+from training.loader import Loader, LoaderSettings
+from training.shard_reader import decode
 from training.transforms import unpack
 
 SHARDS = {"train-000000": 7, "train-000001": 6, "train-000002": 6, "val-000000": 5}
@@ -129,6 +132,62 @@ def test_the_order_depends_on_seed_and_epoch_alone(folder, workers):
     assert len({tuple(order) for order in orders.values()}) == 4
     assert keys(load(folder, training=True, workers=workers, seed=1), 1) == orders[1, 1]
     assert orders[0, 0] != sorted(orders[0, 0])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_a_later_start_gives_the_same_batches_and_decodes_no_others(folder, monkeypatch, workers, size):
+    decoded = []
+
+    def note(sample, *rest):
+        decoded.append(sample["__key__"])
+        return decode(sample, *rest)
+
+    monkeypatch.setattr(loader, "decode", note)
+    own = load(folder, training=True, workers=workers, batch_size=size, buffer=3)
+    whole = list(own.batches(1))
+    assert len(whole) == own.steps(1)
+    assert set(decoded) >= {key for batch in whole for key in batch.keys}
+    for start in range(len(whole) + 1):
+        decoded.clear()
+        for found, expected in zip(own.batches(1, start), whole[start:], strict=True):
+            assert found.keys == expected.keys
+            assert all(torch.equal(*pair) for pair in zip(found[:3], expected[:3], strict=True))
+        passed = {key for batch in whole[:start] for key in batch.keys}
+        # Of several workers, the last and partial batches are decoded in any case: they are joined.
+        assert len(passed & set(decoded)) <= (workers * (size - 1) if workers > 1 else 0)
+
+
+@pytest.mark.parametrize("skip_bad_samples", [False, True])
+def test_a_later_start_finds_the_same_batches_where_samples_are_skipped(folder, skip_bad_samples):
+    if skip_bad_samples:
+        spoil(folder, lambda samples: samples["s0009"].update(jpg=b""))
+    settings = {"training": True, "skip_bad_samples": skip_bad_samples, "workers": 2}
+    whole = [batch.keys for batch in load(folder, **settings).batches(0)]
+    assert [batch.keys for batch in load(folder, **settings).batches(0, 2)] == whole[2:]
+
+
+def test_memory_is_used_again_only_after_its_release(folder):
+    own = load(folder, batch_size=4)
+    batches = own.batches(0)
+    first = next(batches)
+    second = next(batches)
+    assert first.memory is not second.memory
+    own.release(first)
+    third = next(batches)
+    assert third.memory is first.memory
+    assert third.images.data_ptr() == first.images.data_ptr()
+    own.release(second)
+    (*_, last) = batches
+    assert len(last.keys) == 3
+
+
+def test_unknown_labels_arrive_as_such(folder):
+    spoil(folder, lambda s: s["s0009"].update(json=b'{"labels": {"Red": 1, "Green": null, "Blue": 0}}'))
+    (labels,) = [
+        batch.labels[batch.keys.index("s0009")].tolist() for batch in load(folder).batches(0) if "s0009" in batch.keys
+    ]
+    assert labels == [1, UNKNOWN, 0]
 
 
 def test_too_many_ranks_for_the_shards_are_refused(folder):
@@ -362,6 +421,7 @@ def server(tmp_path, monkeypatch):
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the clients: open connections, Python versions to come
 @pytest.mark.parametrize("place", ["http", "gs", "s3"])
 def test_shards_are_streamed_from_a_url(server, place):
@@ -384,6 +444,7 @@ open(f"{sys.argv[2]}/{world.rank}", "w").write(" ".join(keys))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_see_each_sample_once(folder, tmp_path):
     (tmp_path / "keys.py").write_text(PRINT_KEYS)
     (tmp_path / "seen").mkdir()

@@ -8,7 +8,8 @@ import torch
 from sklearn import metrics as reference
 
 from regions.label_file import UNKNOWN
-from training.metrics import ConfusionCounts, MapCounts, average_precision, describe, format_means
+from training.losses import losses
+from training.metrics import ConfusionCounts, EpochSums, MapCounts, average_precision, describe, format_means
 
 CPU = torch.device("cpu")
 
@@ -63,3 +64,23 @@ def test_iou_is_over_images_that_have_a_mask():
     iou = counts.iou()
     assert iou[0] == pytest.approx(50 / 150)
     assert np.isnan(iou[1])
+
+
+def test_an_epoch_counts_known_labels_only():
+    """Two batches, one with unknown labels: the means are those over all known labels."""
+    generator = torch.Generator().manual_seed(0)
+    logits, maps = torch.randn((6, 3), generator=generator), torch.rand((6, 3, 96, 76), generator=generator)
+    labels, masks = (logits + torch.randn((6, 3), generator=generator) > 0).to(torch.int8), torch.zeros_like(maps)
+    labels[4, 0] = labels[5, 0] = labels[5, 2] = UNKNOWN
+    known = labels != UNKNOWN
+    sums = EpochSums(3, CPU)
+    for rows in (slice(0, 2), slice(2, 6)):
+        of_batch = None if known[rows].all() else known[rows]
+        terms = losses(logits[rows], maps[rows], labels[rows], masks[rows], of_batch, mse_weight=1, bce_weight=1)
+        sums.add(torch.stack(terms), logits[rows], labels[rows], of_batch)
+    results = sums.results("val")
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known].float())
+    assert results["val_bce"] == pytest.approx(bce.item())
+    assert results["val_mse"] == pytest.approx(maps[known].square().mean().item())
+    right = [((logits[:, i] > 0) == labels[:, i])[known[:, i]].double().mean().item() for i in range(3)]
+    assert results["val_accuracy"] == pytest.approx(np.mean(right))
