@@ -33,7 +33,7 @@ def test_every_sample_arrives_as_it_was_written(demo):
         dataset_json.check_shards(shards, checksums=True)
         written = {s.key: s for shard in shards for s in read_samples(shard.url)}
         for batch in Loader(dataset, LoaderSettings(split, 4)).batches(0):
-            images, masks, labels = prepare(batch, torch.device("cpu"))
+            images, masks, labels, _ = prepare(batch, torch.device("cpu"))
             assert images.shape[1:] == (3, 218, 178)
             for key, found, label in zip(batch.keys, masks, labels, strict=True):
                 sample = written.pop(key)
@@ -55,15 +55,15 @@ def test_a_network_is_trained_and_evaluated_on_the_built_in_sample(demo, tmp_pat
     run = tmp_path / "run"
     options = [f"--data={demo}", "--batch_size=4"]
     stages = ["--stage1_epochs=1", "--stage2_epochs=1"]
-    assert train.main([*options, f"--to={run}", *THIN, *stages]) == 0
+    assert train.main([*options, f"--output={run}", *THIN, *stages]) == 0
     checkpoint = f"--checkpoint={run / 'best.pt'}"
     to = tmp_path / "evaluation"
-    assert evaluate.main([*options, checkpoint, f"--to={to}", "--split=train", "--masks", "--workers=0"]) == 0
+    assert evaluate.main([*options, checkpoint, f"--output={to}", "--split=train", "--masks", "--workers=0"]) == 0
     assert json.loads((to / "metrics.json").read_text())["run"]["mean"]["iou"] is not None
     assert "mean accuracy" in capsys.readouterr().out
 
 
-def test_a_image_is_resized_as_the_pipeline_does_without_a_crop(sample, tmp_path):
+def test_an_image_is_resized_as_the_pipeline_does_without_a_crop(sample, tmp_path):
     output = str(tmp_path / "out")
     arguments = ["run", f"--images={sample.images}", f"--labels={sample.labels}", f"--output={output}", "--crop=none"]
     assert cli.main([*arguments, "--limit=2", "--min_coverage=0"]) in (0, 3)

@@ -83,7 +83,7 @@ def write_dataset_file(folder: Path, counts: Mapping[str, int], **changes: Any) 
         split = name.partition("-")[0]
         entries.append({"name": name, "split": split, "samples": count, "bytes": len(content), "sha256": sha256})
     document = {
-        "format_version": 1,
+        "format_version": 2,
         "attributes": list(ATTRIBUTES),
         "image_size": [218, 178],
         "mask_size": [96, 76],

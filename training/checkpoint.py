@@ -1,10 +1,12 @@
-"""Checkpoints: written whole or not at all, read without unpickling anything but tensors and plain values."""
+"""Checkpoints: written completely or not at all, read without unpickling anything but tensors and plain values."""
 
 from __future__ import annotations
 
 import io
 import os
 import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +16,10 @@ from training.model import AttParseNet
 from training.storage import create, read_bytes
 
 CHECKPOINT_VERSION = 1
+LAST, BEST = "last.pt", "best.pt"
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     """A network from a checkpoint.
 
     Attributes
@@ -24,7 +27,7 @@ class Trained(NamedTuple):
     model : AttParseNet
         In evaluation mode.
     attributes : tuple of str
-        Of its logits and maps.
+        Names of its logits and maps, in their order.
     """
 
     model: AttParseNet
@@ -32,7 +35,7 @@ class Trained(NamedTuple):
 
 
 def describe_model(model: AttParseNet, attributes: tuple[str, ...]) -> dict[str, Any]:
-    """Return what a network is, and its weights, as a checkpoint holds them."""
+    """Return the architecture and the weights of a network, as a checkpoint holds them."""
     return {
         "version": CHECKPOINT_VERSION,
         "attributes": list(attributes),
@@ -43,7 +46,7 @@ def describe_model(model: AttParseNet, attributes: tuple[str, ...]) -> dict[str,
 
 
 def save(path: str, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the former one stays until the new one is whole."""
+    """Write a checkpoint; the former one is replaced only once the new one is complete."""
     with create(path) as stream:
         torch.save(state, stream)
 
@@ -54,10 +57,10 @@ def load(path: str) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If it is none, or of another version.
+        If it is no checkpoint, or one of another version.
     """
     if os.path.isdir(path):
-        raise DataError(f"{path}: a folder, expected a checkpoint such as {os.path.join(path, 'best.pt')}")
+        raise DataError(f"{path}: found a folder, expected a checkpoint such as {os.path.join(path, 'best.pt')}")
     content = read_bytes(path)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -65,11 +68,11 @@ def load(path: str) -> dict[str, Any]:
         raise DataError(f"{path}: not a checkpoint of attparse-train") from None
     version = state.get("version") if isinstance(state, dict) else None
     if version != CHECKPOINT_VERSION:
-        raise DataError(f"{path}: version of the checkpoint is {version!r}, expected {CHECKPOINT_VERSION}")
+        raise DataError(f"{path}: found version {version!r} of the checkpoint format, expected {CHECKPOINT_VERSION}")
     return dict(state)
 
 
-def load_model(path: str, device: torch.device) -> Trained:
+def load_model(path: str, device: torch.device) -> TrainedModel:
     """Read the network of a checkpoint, ready to predict.
 
     Raises
@@ -82,4 +85,99 @@ def load_model(path: str, device: torch.device) -> Trained:
     model = AttParseNet(len(attributes), tuple(state["channels"]), state["batch_norm"])
     model.load_state_dict(state["model"])
     model.eval().requires_grad_(False)
-    return Trained(model.to(device), attributes)
+    return TrainedModel(model.to(device), attributes)
+
+
+@dataclass
+class Position:
+    """How far a training is.
+
+    Attributes
+    ----------
+    stage : int
+        1 or 2; 3 is the end.
+    epoch_of_stage : int
+        Finished epochs of this stage.
+    epoch : int
+        Finished epochs of both stages.
+    step : int
+        Finished steps of the current epoch.
+    """
+
+    stage: int = 1
+    epoch_of_stage: int = 0
+    epoch: int = 0
+    step: int = 0
+
+
+class Progress(NamedTuple):
+    """What a training resumes from, apart from network and optimizer.
+
+    Attributes
+    ----------
+    position : Position
+    history : list of dict
+        Metrics of each finished epoch.
+    loss_sums : Tensor (4,) float64
+        `EpochSums.losses` of the current epoch, over all ranks.
+    confusion : Tensor (4, attributes) int64
+        Counts of the current epoch, over all ranks.
+    """
+
+    position: Position
+    history: list[dict[str, Any]]
+    loss_sums: torch.Tensor
+    confusion: torch.Tensor
+
+
+class RunCheckpoints:
+    """The checkpoints in the folder of a training: ``last.pt`` to resume from, ``best.pt`` to predict with.
+
+    Parameters
+    ----------
+    folder : str
+    attributes : tuple of str
+    decisive : mapping of str to object
+        Options and data that must be the same when a training resumes, as plain values.
+    """
+
+    def __init__(self, folder: str, attributes: tuple[str, ...], decisive: Mapping[str, object]) -> None:
+        self.last, self.best = os.path.join(folder, LAST), os.path.join(folder, BEST)
+        self._attributes, self._decisive = attributes, dict(decisive)
+
+    def save_last(self, model: AttParseNet, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Save all that a resume needs."""
+        state = {
+            **describe_model(model, self._attributes),
+            **progress._asdict(),
+            "position": asdict(progress.position),
+            "optimizer": optimizer.state_dict(),
+            "config": self._decisive,
+        }
+        save(self.last, state)
+
+    def save_best(self, model: AttParseNet) -> None:
+        """Save a network to predict with."""
+        save(self.best, describe_model(model, self._attributes))
+
+    def resume(self, model: AttParseNet, optimizer: torch.optim.Optimizer) -> Progress | None:
+        """Load network and optimizer from the last checkpoint, and return the progress; None if there is none.
+
+        Raises
+        ------
+        DataError
+            If the checkpoint is of other options or other data.
+        """
+        if not os.path.exists(self.last):
+            return None
+        state = load(self.last)
+        for name, value in self._decisive.items():
+            if state["config"].get(name) != value:
+                what = "" if "(" in name else f": {state['config'].get(name)!r} then, {value!r} now"
+                raise DataError(
+                    f"{self.last}: begun with another {name}{what}; use another --output, or the same options"
+                )
+        model.load_state_dict(state["model"])
+        # Stage 1 has no optimizer state for the classifier, so the same parameters must be trained as before.
+        optimizer.load_state_dict(state["optimizer"])
+        return Progress(Position(**state["position"]), state["history"], state["loss_sums"], state["confusion"])

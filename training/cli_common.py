@@ -1,12 +1,13 @@
-"""What the commands of this package share: their exit codes, their messages, arguments of theirs."""
+"""What the commands of this package share: exit codes, error messages and arguments. Imports no library."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import sys
 from collections.abc import Callable
-
-import torch
+from dataclasses import MISSING, fields
+from typing import Any
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 
@@ -14,11 +15,11 @@ EPILOG = "exit codes: 0 done; 1 failed or interrupted; 2 bad arguments or unusab
 
 
 class DataError(Exception):
-    """Input or arguments that can't be used; the message is one line for the user (exit code 2)."""
+    """Input or arguments that cannot be used; the message is one line for the user (exit code 2)."""
 
 
 class TrainingError(Exception):
-    """Work that failed or was interrupted, told in one line (exit code 1)."""
+    """Work that failed or was interrupted; the message is one line for the user (exit code 1)."""
 
 
 def run_command(name: str, work: Callable[[], None]) -> int:
@@ -38,13 +39,28 @@ def run_command(name: str, work: Callable[[], None]) -> int:
 
 
 def make_command_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser with the epilog that all commands have."""
-    return argparse.ArgumentParser(prog=name, description=description, epilog=EPILOG, allow_abbrev=False)
+    """Return a parser with ``--version`` and the epilog of all commands."""
+    parser = argparse.ArgumentParser(prog=name, description=description, epilog=EPILOG, allow_abbrev=False)
+    version = f"%(prog)s {importlib.metadata.version('attparse')}"
+    parser.add_argument("--version", action="version", version=version, help="print the version of attparse and exit")
+    return parser
+
+
+def set_config_defaults(parser: argparse.ArgumentParser, config: type[Any]) -> None:
+    """Give the parser's options the defaults of a dataclass, so that each default is written once."""
+    parser.set_defaults(
+        **{field.name: field.default for field in fields(config) if field.default is not MISSING},
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``."""
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda where there is one)")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+
+
+def count_noun(count: int, noun: str) -> str:
+    """Return a count with its noun, such as ``1 image`` and ``2,000 images``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def positive(text: str) -> int:
@@ -64,32 +80,7 @@ def not_negative(text: str) -> int:
 
 
 def local_path(text: str) -> str:
-    """Parse the name of a file or folder to write, which can't be a URL."""
+    """Parse the name of a file or folder to write, which cannot be a URL."""
     if "://" in text:
         raise argparse.ArgumentTypeError(f"{text}, expected a path on this machine")
     return text
-
-
-def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
-    """Return the device to compute on.
-
-    Parameters
-    ----------
-    name : str or None
-        As torch names devices; without one, the GPU of this rank, or the CPU where there is no GPU.
-    local_rank : int
-        Of this process on its machine.
-
-    Raises
-    ------
-    DataError
-        If there is no such device.
-    """
-    if name is None:
-        name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DataError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return device

@@ -1,4 +1,4 @@
-"""The options of a training, as one value made once from the command line."""
+"""The options of ``attparse-train``, as one value made once from the command line."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-import torch
+from training.cli_common import add_device, local_path, make_command_parser, not_negative, positive, set_config_defaults
 
-from training.cli_common import DataError, add_device, local_path, make_command_parser, not_negative, positive
-from training.model import CHANNELS
+CHANNELS = (75, 200, 300, 512, 512)
+"""Filters of the first five convolutions in the paper."""
 
-NOT_COMPARED = {"data", "to", "device", "checkpoint_steps", "skip_bad_samples", "verify_checksums"}
-"""Options that may differ when a training is resumed."""
+MAY_DIFFER_ON_RESUME = {"data", "output", "device", "checkpoint_steps", "skip_bad_samples", "verify_checksums"}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What ``attparse-train`` was asked to do; see ``attparse-train --help`` for each option."""
+    """The options of ``attparse-train``; see ``attparse-train --help`` for each."""
 
     data: str
-    to: str
+    output: str
     baseline: bool = False
     stage1_epochs: int = 10
     stage2_epochs: int = 22
@@ -51,14 +50,14 @@ class TrainConfig:
             return 0 if self.baseline else self.stage1_epochs
         return self.stage2_epochs
 
-    def compared(self) -> dict[str, object]:
-        """Return the options that must be the same when a training is resumed, as plain values."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in NOT_COMPARED}
-        return {**values, "channels": list(self.channels)}
+    def decisive_options(self) -> dict[str, object]:
+        """Return the options that must be the same when a training resumes, as plain values."""
+        names = [field.name for field in fields(self) if field.name not in MAY_DIFFER_ON_RESUME]
+        return {**{name: getattr(self, name) for name in names}, "channels": list(self.channels)}
 
 
 def parse_config(argv: Sequence[str] | None) -> TrainConfig:
-    """Parse the command line of ``attparse-train``; exits with code 2 where it is wrong."""
+    """Parse the command line of ``attparse-train``; exits with code 2 if it is wrong."""
     parser = make_parser()
     config = TrainConfig(**vars(parser.parse_args(argv)))
     if not config.epochs_of(1) + config.epochs_of(2):
@@ -70,66 +69,118 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of ``attparse-train``."""
     parser = make_command_parser(
         "attparse-train",
-        "Train AttParseNet from the shards of a run. Run the same command again to resume. For several GPUs: torchrun"
+        "Train AttParseNet on the shards of a run. Run the same command again to resume. For several GPUs: torchrun"
         " --nproc_per_node=N -m training.train ...",
     )
     add = parser.add_argument
     add("--data", required=True, metavar="OUT", help="folder of a run: local, http(s)://, gs:// or s3://")
-    add("--to", required=True, type=local_path, metavar="RUN", help="folder for checkpoints, metrics and curves")
-    add("--baseline", action="store_true", help="no masks, no stage 1: recognition alone (meant for --crop none data)")
-    add("--stage1_epochs", type=not_negative, metavar="N", default=10, help="with MSE alone (default: 10)")
-    add("--stage2_epochs", type=not_negative, metavar="N", default=22, help="with MSE and BCE (default: 22)")
-    add("--batch_size", type=positive, metavar="N", default=64, help="of each process (default: 64)")
-    add("--lr", type=_above_zero, metavar="RATE", default=1e-3, help="of Adam (default: 0.001)")
-    add("--mse_weight", type=_above_zero, metavar="W", default=1.0, help="MSE counts this many times (default: 1)")
+    add("--output", required=True, type=local_path, metavar="RUN", help="folder for checkpoints, metrics and curves")
+    _add_schedule(parser)
+    _add_augmentation(parser)
+    _add_network(parser)
+    _add_loading(parser)
+    set_config_defaults(parser, TrainConfig)
+    return parser
+
+
+def _add_schedule(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--baseline",
+        action="store_true",
+        help="train recognition alone, without masks and without stage 1 (for --crop none data)",
+    )
+    add(
+        "--stage1_epochs",
+        type=not_negative,
+        metavar="N",
+        help="number of epochs of stage 1, which minimizes MSE (default: %(default)s)",
+    )
+    add(
+        "--stage2_epochs",
+        type=not_negative,
+        metavar="N",
+        help="number of epochs of stage 2, which minimizes MSE and BCE (default: %(default)s)",
+    )
+    add("--batch_size", type=positive, metavar="N", help="batch size per process (default: %(default)s)")
+    add("--lr", type=_above_zero, metavar="RATE", help="learning rate of Adam (default: %(default)s)")
+    add("--mse_weight", type=_above_zero, metavar="W", help="factor of MSE in the loss (default: %(default)s)")
     add(
         "--early_stop",
         type=not_negative,
         metavar="N",
-        default=0,
         help="end a stage once the validation loss has not fallen for N epochs while the training loss has"
-        " (default: 0, never)",
+        " (default: %(default)s, never)",
     )
-    add("--label_repair", action="store_true", help="set labels to 0 whose mask is empty")
-    add("--flip", action="store_true", help="mirror half of the training images, and their masks")
+    add(
+        "--seed",
+        type=not_negative,
+        metavar="N",
+        help="random seed for weights, order and augmentation (default: %(default)s)",
+    )
+    add(
+        "--deterministic",
+        action="store_true",
+        help="compute the same weights each time on the same machine (slower on a GPU)",
+    )
+    add("--checkpoint_steps", type=positive, metavar="N", help="save a checkpoint every N steps (default: %(default)s)")
+
+
+def _add_augmentation(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--label_repair", action="store_true", help="set labels to 0 where the mask is empty")
+    add("--flip", action="store_true", help="mirror half of the training images together with their masks")
     add(
         "--smallest_crop",
-        type=_share,
-        metavar="SHARE",
-        default=1.0,
-        help="crop training images at random, to no less than this share of height and width (default: 1, no crops)",
+        type=_fraction,
+        metavar="FRACTION",
+        help="crop training images at random, to at least this fraction of height and width"
+        " (default: %(default)s, no crops)",
     )
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    paper = ",".join(map(str, CHANNELS))
     add(
         "--channels",
         type=_channels,
         metavar="A,B,C,D,E",
-        default=CHANNELS,
-        help="filters of the first five convolutions (default: the paper's 75,200,300,512,512)",
+        help=f"filters of the first five convolutions (default: {paper}, as in the paper)",
     )
     add("--no_batch_norm", dest="batch_norm", action="store_false", help="leave out BatchNorm")
-    add("--seed", type=not_negative, metavar="N", default=0, help="of weights, order and augmentation (default: 0)")
-    add("--deterministic", action="store_true", help="the same weights each time on the same machine, slower on a GPU")
-    add("--precision", choices=("bf16", "fp32"), help="default: bf16 on a GPU that has it, else fp32")
+    add(
+        "--precision",
+        choices=("bf16", "fp32"),
+        help="number format of the convolutions (default: bf16 on a GPU that supports it, else fp32)",
+    )
     add(
         "--pad_channels",
         type=positive,
         metavar="N",
-        help="round channels up to a multiple of N, with filters that stay zero: the same function, in the sizes that"
+        help="round channels up to a multiple of N with filters that stay zero: the same function, in sizes that"
         " tensor cores need (default: 8 with bf16 on a GPU, else 1)",
     )
     add("--compile", action="store_true", help="use torch.compile")
     add_device(parser)
+
+
+def _add_loading(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--workers",
         type=not_negative,
         metavar="N",
-        help="threads that read and decode, for each process (default: one per core; at most one per shard)",
+        help="threads per process that read and decode (default: one per core, at most one per shard)",
     )
-    add("--shuffle_buffer", type=positive, metavar="N", default=2000, help="samples per worker (default: 2000)")
-    add("--checkpoint_steps", type=positive, metavar="N", default=1000, help="steps between two (default: 1000)")
-    add("--skip_bad_samples", action="store_true", help="count samples that can't be read, and go on")
-    add("--verify_checksums", action="store_true", help="compare the shards with dataset.json first")
-    return parser
+    add(
+        "--shuffle_buffer",
+        type=positive,
+        metavar="N",
+        help="number of samples among which each worker shuffles (default: %(default)s)",
+    )
+    add("--skip_bad_samples", action="store_true", help="count samples that cannot be read, and continue")
+    add("--verify_checksums", action="store_true", help="compare the shards with the checksums in dataset.json first")
 
 
 def _above_zero(text: str) -> float:
@@ -139,7 +190,7 @@ def _above_zero(text: str) -> float:
     return value
 
 
-def _share(text: str) -> float:
+def _fraction(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text}, expected more than 0, at most 1")
@@ -151,22 +202,3 @@ def _channels(text: str) -> tuple[int, ...]:
     if len(channels) != len(CHANNELS):
         raise argparse.ArgumentTypeError(f"{text}, expected {len(CHANNELS)} numbers")
     return channels
-
-
-def choose_precision(name: str | None, device: torch.device) -> torch.dtype:
-    """Return the type in which convolutions are computed.
-
-    Raises
-    ------
-    DataError
-        If bf16 is asked for on a GPU that hasn't got it.
-    """
-    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if name == "bf16" and device.type == "cuda" and not has_bf16:
-        raise DataError(f"--precision bf16: {torch.cuda.get_device_name(device)} has no bf16")
-    return torch.bfloat16 if name == "bf16" or (name is None and has_bf16) else torch.float32
-
-
-def choose_padding(multiple: int | None, device: torch.device, dtype: torch.dtype) -> int:
-    """Return of what number the channels are to be a multiple."""
-    return multiple or (8 if device.type == "cuda" and dtype == torch.bfloat16 else 1)

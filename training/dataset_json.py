@@ -1,12 +1,13 @@
-"""dataset.json, what a run of the pipeline promises to its readers: reading it and checking the shards against it."""
+"""dataset.json, the contract between a run of the pipeline and its readers: reading it and checking the shards."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -15,8 +16,13 @@ from training.storage import is_remote, join, open_read, read_bytes
 
 FORMAT_VERSION = 2
 IMAGE_SIZE, MASK_SIZE = (218, 178), (96, 76)
-"""Height and width that AttParseNet takes and gives."""
+"""Height and width of AttParseNet's input and output."""
+SPLITS = ("train", "val", "test")
 CHUNK = 1 << 20
+EXCERPT = 60
+"""Characters of a wrong value that a message shows."""
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Shard:
     Attributes
     ----------
     url : str
-        Where it lies.
+        Path or URL.
     samples, bytes : int
     sha256 : str
     """
@@ -39,12 +45,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What dataset.json tells.
+    """The contents of dataset.json that training uses.
 
     Attributes
     ----------
     folder : str
-        Of the run, local or a URL.
+        Folder of the run, local or a URL.
     attributes : tuple of str
         In the order of labels and masks.
     crop : str
@@ -94,43 +100,94 @@ def read_dataset(folder: str) -> Dataset:
     except ValueError as error:
         raise DataError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(document, dict):
-        raise DataError(f"{path}: not a JSON object")
+        raise DataError(f"{path}: not a JSON object: {_excerpt(document)}")
     for field, expected in (
         ("format_version", FORMAT_VERSION),
         ("image_size", list(IMAGE_SIZE)),
         ("mask_size", list(MASK_SIZE)),
     ):
-        if document.get(field) != expected:
-            raise DataError(f"{path}: {field} is {document.get(field)!r}, expected {expected!r}")
-    try:
-        return _dataset(folder, document)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not as expected: {error!r}") from None
+        found = document.get(field, MISSING)
+        if found != expected:
+            raise DataError(f"{path}: field {field!r}: found {_excerpt(found)}, expected {expected!r}")
+    return _Reader(path).dataset(folder, document)
 
 
-def _dataset(folder: str, document: dict[str, Any]) -> Dataset:
-    attributes = tuple(str(name) for name in document["attributes"])
-    if not attributes or len(set(attributes)) != len(attributes):
-        raise ValueError("attributes are empty or repeated")
-    shards: dict[str, list[Shard]] = {}
-    for entry in document["shards"]:
-        name = str(entry["name"])
+MISSING = object()
+"""Stands for a field that is not there."""
+
+
+def _excerpt(value: object) -> str:
+    text = "nothing" if value is MISSING else json.dumps(value)
+    return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the fields of a dataset.json; the first wrong one raises DataError.
+
+    Attributes
+    ----------
+    path : str
+        Path or URL of the file, for messages.
+    """
+
+    path: str
+
+    def dataset(self, folder: str, document: dict[str, Any]) -> Dataset:
+        attributes = self._field(document, "attributes", list, "a list of names")
+        texts = [name for name in attributes if isinstance(name, str) and name]
+        if not texts or len(texts) < len(attributes) or len(set(texts)) < len(texts):
+            raise self._wrong("'attributes'", attributes, "different names, at least one")
+        crop = self._field(document, "crop", str, "'face' or 'none'")
+        shards: dict[str, list[Shard]] = {}
+        for index, entry in enumerate(self._field(document, "shards", list, "a list of shards")):
+            if not isinstance(entry, dict):
+                raise self._wrong(f"'shards', entry {index + 1}", entry, "an object")
+            split, shard = self._shard(folder, entry, f"shard {index + 1}")
+            shards.setdefault(split, []).append(shard)
+        return Dataset(folder, tuple(texts), crop, {split: tuple(own) for split, own in shards.items()})
+
+    def _shard(self, folder: str, entry: dict[str, Any], owner: str) -> tuple[str, Shard]:
+        name = self._field(entry, "name", str, "a name such as 'train-000000'", owner)
         if not name.replace("-", "").isalnum():
-            raise ValueError(f"shard name {name!r}")
-        url = join(folder, "shards", f"{name}.tar")
-        shard = Shard(url, int(entry["samples"]), int(entry["bytes"]), str(entry["sha256"]))
-        shards.setdefault(str(entry["split"]), []).append(shard)
-    return Dataset(folder, attributes, str(document["crop"]), {split: tuple(own) for split, own in shards.items()})
+            raise self._wrong(f"'name' of {owner}", name, "a name such as 'train-000000'")
+        owner = f"shard {name!r}"
+        split = self._field(entry, "split", str, "'train', 'val' or 'test'", owner)
+        if split not in SPLITS:
+            raise self._wrong(f"'split' of {owner}", split, "'train', 'val' or 'test'")
+        samples = self._count(entry, "samples", owner)
+        size = self._count(entry, "bytes", owner)
+        sha256 = self._field(entry, "sha256", str, "64 hexadecimal digits", owner)
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise self._wrong(f"'sha256' of {owner}", sha256, "64 hexadecimal digits")
+        return split, Shard(join(folder, "shards", f"{name}.tar"), samples, size, sha256)
+
+    def _count(self, entry: dict[str, Any], name: str, owner: str) -> int:
+        count = self._field(entry, name, int, "a whole number of at least 0", owner)
+        if count < 0 or isinstance(count, bool):
+            raise self._wrong(f"{name!r} of {owner}", count, "a whole number of at least 0")
+        return count
+
+    def _field(
+        self, fields: dict[str, Any], name: str, kind: type[Value], expected: str, owner: str | None = None
+    ) -> Value:
+        value = fields.get(name, MISSING)
+        if not isinstance(value, kind):
+            raise self._wrong(f"{name!r} of {owner}" if owner else repr(name), value, expected)
+        return value
+
+    def _wrong(self, field: str, value: object, expected: str) -> DataError:
+        return DataError(f"{self.path}: field {field}: found {_excerpt(value)}, expected {expected}")
 
 
 def check_shards(shards: tuple[Shard, ...], *, checksums: bool) -> None:
-    """Check that the shards are there as dataset.json lists them.
+    """Check that the shards exist as dataset.json lists them.
 
     Parameters
     ----------
     shards : tuple of Shard
     checksums : bool
-        Whether to read them all and compare their hashes; without, the sizes of local files are compared.
+        Whether to read all of them and compare their hashes; otherwise only the sizes of local files are compared.
 
     Raises
     ------
@@ -140,14 +197,14 @@ def check_shards(shards: tuple[Shard, ...], *, checksums: bool) -> None:
     for shard in shards:
         if not is_remote(shard.url):
             if not os.path.exists(shard.url):
-                raise DataError(f"{shard.url}: missing, though dataset.json lists it")
+                raise DataError(f"{shard.url}: missing, expected as dataset.json lists it")
             found = os.path.getsize(shard.url)
             if found != shard.bytes:
-                raise DataError(f"{shard.url}: {found} bytes, dataset.json says {shard.bytes}")
+                raise DataError(f"{shard.url}: found {found} bytes, expected {shard.bytes} as in dataset.json")
     if checksums:
         for shard in tqdm(shards, desc="checksums", unit=" shards"):
             if _sha256(shard.url) != shard.sha256:
-                raise DataError(f"{shard.url}: sha256 differs from the one in dataset.json")
+                raise DataError(f"{shard.url}: found another sha256 than dataset.json lists")
 
 
 def _sha256(url: str) -> str:

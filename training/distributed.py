@@ -18,9 +18,9 @@ class World:
     Attributes
     ----------
     rank, size : int
-        Among all of the job.
+        Of the whole job.
     local_rank, local_size : int
-        Among those of this machine.
+        Of the processes on this machine.
     """
 
     rank: int = 0
@@ -29,8 +29,11 @@ class World:
     local_size: int = 1
 
 
+SINGLE_PROCESS = World()
+
+
 def world_of_torchrun() -> World:
-    """Return what torchrun says in the environment."""
+    """Return the rank and sizes that torchrun sets in the environment."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     return World(*(int(os.environ.get(name, default)) for name, default in zip(names, "0101", strict=True)))
 
@@ -59,12 +62,12 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def share_buffers(model: torch.nn.Module) -> None:
-    """Give all ranks the first one's buffers (the statistics of BatchNorm), which are those that checkpoints hold."""
+    """Copy the first rank's buffers (the statistics of BatchNorm) to all ranks: checkpoints hold these."""
     if torch.distributed.is_initialized():
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, 0)
 
 
 def any_rank(flag: bool) -> bool:
-    """Tell whether the flag is set on any rank; over the CPU's network, so that no GPU is waited for."""
+    """Return whether the flag is set on any rank; through the CPU, so that no GPU is waited for."""
     return bool(sum_over_ranks(torch.tensor(int(flag)))) if torch.distributed.is_initialized() else flag

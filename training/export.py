@@ -1,111 +1,45 @@
-"""``attparse-export``: a trained network as an ONNX file, compared with what onnxruntime makes of it."""
+"""``attparse-export``: write a trained network as an ONNX file."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import json
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import onnx
-import onnxruntime
-import torch
-from torch import nn
+from training.cli_common import local_path, make_command_parser, run_command
 
-from training.checkpoint import Trained, load_model
-from training.cli_common import TrainingError, local_path, make_command_parser, run_command
-from training.dataset_json import IMAGE_SIZE
-from training.model import AttParseNet
-from training.storage import create
-from training.transforms import normalize
 
-TOLERANCE = 1e-3
-"""Largest difference of probabilities and maps that rounding explains."""
+@dataclass(frozen=True)
+class ExportConfig:
+    """The options of ``attparse-export``; see ``attparse-export --help`` for each."""
+
+    checkpoint: str
+    output: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    options = make_parser().parse_args(argv)
-    return run_command("attparse-export", lambda: export(options.checkpoint, options.to))
+    config = ExportConfig(**vars(make_parser().parse_args(argv)))
+    return run_command("attparse-export", lambda: _export(config))
+
+
+def _export(config: ExportConfig) -> None:
+    from training.onnx_export import export  # noqa: PLC0415 - torch takes seconds, which --help should not
+
+    export(config)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of ``attparse-export``."""
     parser = make_command_parser(
         "attparse-export",
-        "Write a network as ONNX: pixels (batch, 218, 178, 3) uint8 RGB in, probabilities (batch, attributes) and maps"
-        " (batch, attributes, 96, 76) out; the attribute names are in its metadata.",
+        "Write a network as ONNX. Input: pixels (batch, 218, 178, 3) uint8, RGB. Outputs: probabilities"
+        " (batch, attributes) and maps (batch, attributes, 96, 76). The metadata holds the attribute names.",
     )
     parser.add_argument("--checkpoint", required=True, metavar="F", help="best.pt of a training")
-    parser.add_argument("--to", required=True, type=local_path, metavar="F.onnx", help="file to write")
+    parser.add_argument("--output", required=True, type=local_path, metavar="F.onnx", help="ONNX file to write")
     return parser
-
-
-class _FromPixels(nn.Module):
-    """The network from pixels as they are decoded to probabilities."""
-
-    def __init__(self, model: AttParseNet) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, maps = self.model(normalize(pixels))
-        return logits.sigmoid(), maps
-
-
-def export(checkpoint: str, to: str) -> None:
-    """Write the ONNX file if onnxruntime computes the same from it.
-
-    Raises
-    ------
-    DataError
-        If the checkpoint can't be read.
-    TrainingError
-        If the results differ; nothing is written then.
-    """
-    trained = load_model(checkpoint, torch.device("cpu"))
-    content = _to_onnx(trained)
-    difference = _largest_difference(trained.model, content)
-    if not difference < TOLERANCE:
-        raise TrainingError(f"onnxruntime differs from torch by {difference:.2g}, expected less than {TOLERANCE}")
-    with create(to) as stream:
-        stream.write(content)
-    print(f"{to}: {len(content):,} bytes; onnxruntime differs from torch by at most {difference:.1g}")
-
-
-def _to_onnx(trained: Trained) -> bytes:
-    pixels = torch.zeros((2, *IMAGE_SIZE, 3), dtype=torch.uint8)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # of the exporter about itself
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            _FromPixels(trained.model).eval(),
-            (pixels,),
-            dynamo=True,
-            input_names=["pixels"],
-            output_names=["probabilities", "maps"],
-            dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}},
-        )
-    assert program is not None  # noqa: S101 # with dynamo=True and no file it returns the program
-    model = program.model_proto
-    onnx.helper.set_model_props(model, {"attributes": json.dumps(trained.attributes)})
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-def _largest_difference(model: AttParseNet, content: bytes) -> float:
-    """Return the largest difference of probabilities or maps over a batch of another size than the exported one."""
-    pixels = np.random.default_rng(0).integers(0, 256, (3, *IMAGE_SIZE, 3), dtype=np.uint8)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    theirs = session.run(["probabilities", "maps"], {"pixels": pixels})
-    with torch.inference_mode():
-        ours = _FromPixels(model)(torch.from_numpy(pixels))
-    return max(float(np.abs(one.numpy() - other).max()) for one, other in zip(ours, theirs, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,54 @@
-"""Images from files, brought to the size that AttParseNet takes."""
+"""Images from files, decoded as the pipeline decodes them and resized to the input of AttParseNet.
+
+The pipeline's reader (pipeline/images.py) has the same rules and the same numbers; a test compares their pixels.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from regions.crop import cut
 from training.cli_common import DataError
+from training.storage import read_bytes
+
+Pixels = npt.NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+MAX_DECODED_PIXELS = 1 << 23
+"""Images with more pixels are decoded at 1/2, 1/4 or 1/8 of their size."""
+MAX_JPEG_PIXELS = 1 << 27
+MAX_OTHER_PIXELS = 1 << 25
+"""Larger images are refused; the limits differ because only JPEG can be decoded at a reduced size."""
+REDUCTIONS = (1, 2, 4, 8)
+REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
+
+EXIF_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Transposition that shows an image of each EXIF orientation upright."""
+
+# `decode` checks the size in the header before it decodes an image.
+Image.MAX_IMAGE_PIXELS = None
 
 
-def read_face(path: str) -> npt.NDArray[np.uint8]:
-    """Read an image of a face and resize it whole, as ``attparse run --crop none`` does.
+def read_face(path: str) -> Pixels:
+    """Read an image of a face and resize it as a whole, as ``attparse run --crop none`` does.
+
+    Parameters
+    ----------
+    path : str
+        JPEG, PNG, WebP, BMP or TIFF, whatever the suffix of its name.
 
     Returns
     -------
@@ -23,20 +58,77 @@ def read_face(path: str) -> npt.NDArray[np.uint8]:
     Raises
     ------
     DataError
-        If it can't be read.
+        If it cannot be read.
     """
+    content = read_bytes(path)
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not an image that can be read: {error}") from None
+        pixels = decode(content)
+    except ValueError as error:
+        raise DataError(f"{path}: found {error}") from None
     height, width = pixels.shape[:2]
     return cut(pixels, np.array([0, 0, width, height], dtype=np.float64))
 
 
-def faces_in_batches(paths: Iterable[str], size: int) -> Iterator[npt.NDArray[np.uint8]]:
+def decode(content: bytes) -> Pixels:
+    """Decode an image file to RGB, upright according to its EXIF orientation, very large ones at a reduced size.
+
+    16-bit gray keeps its high byte, an alpha channel is dropped.
+
+    Raises
+    ------
+    ValueError
+        If the file is no image, too large or damaged; the message states what was found and what was expected.
+    """
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Exception:
+        expected = "JPEG, PNG, WebP, BMP or TIFF"
+        raise ValueError(f"a file of {len(content)} bytes that is not an image, expected {expected}") from None
+    is_jpeg = image.format in ("JPEG", "MPO")  # MPO: a JPEG followed by further images
+    limit = MAX_JPEG_PIXELS if is_jpeg else MAX_OTHER_PIXELS
+    if image.width * image.height > limit:
+        size = f"{image.width}x{image.height}"
+        raise ValueError(f"{image.format} of {size} pixels, expected at most {limit / 1e6:.0f} million")
+    try:
+        return np.asarray(_to_rgb(_upright(image, is_jpeg)))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"a damaged {image.format} file: {error or type(error).__name__}") from None
+
+
+def _upright(image: Image.Image, is_jpeg: bool) -> Image.Image:
+    width, height = image.size
+    reduction = next((r for r in REDUCTIONS if width * height <= MAX_DECODED_PIXELS * r * r), REDUCTIONS[-1])
+    if is_jpeg and reduction > 1:
+        image.draft(None, (width // reduction, height // reduction))
+    image.load()
+    orientation = _orientation(image)
+    if max(image.size) * reduction > max(width, height) * 1.5:
+        image = image if image.mode in REDUCIBLE_MODES else _to_rgb(image)
+        image = image.reduce(reduction)
+    return image.transpose(EXIF_TRANSPOSES[orientation]) if orientation in EXIF_TRANSPOSES else image
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of a loaded image; 1 for TIFF, which Pillow transposes itself."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # the pixels may be intact
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        image = Image.fromarray(np.clip(np.asarray(image), 0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def faces_in_batches(paths: Iterable[str], size: int) -> Iterator[Pixels]:
     """Yield images of faces in batches (at most `size`, 218, 178, 3)."""
     faces = []
     for path in paths:

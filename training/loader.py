@@ -1,4 +1,4 @@
-"""Shards to batches: WebDataset streams, split over ranks and workers, shuffled by seed and epoch."""
+"""From shards to batches: streams of samples, split over ranks and workers, shuffled by seed and epoch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import math
 import random
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,41 +18,41 @@ import webdataset as wds
 
 from training.cli_common import DataError
 from training.dataset_json import IMAGE_SIZE, Dataset, Shard
-from training.distributed import world_of_torchrun
-from training.shard_reader import Pixels, Sample, decode, planes_shape, read_shard
+from training.distributed import SINGLE_PROCESS, World
+from training.shard_reader import Pixels, StoredSample, decode, packed_shape, read_shard
 
 T = TypeVar("T")
 
-ONLY_HERE = 3
-"""References that Python counts to what a list holds, a loop's variable names, and `sys.getrefcount` is given."""
-
 AHEAD = 2
-"""Batches that a worker makes before they are asked for."""
+"""Batches that a worker makes in advance."""
 
 
 class Batch(NamedTuple):
-    """Samples as they go to the device: 153 kB each.
+    """Samples as they go to the device: 153 kB each with 40 attributes.
 
     Attributes
     ----------
     images : Tensor (batch, 218, 178, 3) uint8
         RGB.
-    planes : Tensor (batch, ceil(attributes / 8), 96, 76) uint8 or None
-        Eight masks to a plane, the first attribute in the highest bit of the first plane.
-    labels : Tensor (batch, attributes) uint8
-        0 or 1.
+    packed_masks : Tensor (batch, ceil(attributes / 8), 96, 76) uint8 or None
+        Eight masks to a byte, the first attribute in the highest bit of the first one.
+    labels : Tensor (batch, attributes) int8
+        0, 1, or -1 where unknown.
     keys : list of str
+    memory : ndarray or None
+        The memory of `images` and `packed_masks`, if it can be used again; see `Loader.release`.
     """
 
     images: torch.Tensor
-    planes: torch.Tensor | None
+    packed_masks: torch.Tensor | None
     labels: torch.Tensor
     keys: list[str]
+    memory: Pixels | None = None
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """Samples that could not be read.
+class UnreadableSamples:
+    """Samples that were skipped because they could not be read.
 
     Attributes
     ----------
@@ -68,27 +67,27 @@ class Skipped:
 
 @dataclass(frozen=True)
 class LoaderSettings:
-    """How to read a split.
+    """Settings for reading a split.
 
     Attributes
     ----------
     split : str
     batch_size : int
-        Of each rank.
+        Batch size per rank.
     workers : int
-        Threads that read and decode; 0 does it when a batch is asked for.
+        Threads that read and decode; 0 reads in the calling thread.
     training : bool
-        Shuffled, whole batches only, as many on each rank; otherwise each sample once, in the order of the shards.
+        Shuffled, in whole batches, equally many on each rank; otherwise each sample once, in the order of the shards.
     masks : bool
         Whether masks are read.
     seed : int
-        Of the order.
+        Random seed of the order.
     buffer : int
-        Samples among which a worker shuffles, about 15 kB each.
+        Number of samples among which a worker shuffles, about 15 kB each.
     skip_bad_samples : bool
-        Count what can't be read instead of stopping.
+        Count samples that cannot be read instead of stopping.
     pin_memory : bool
-        For faster copies to a GPU.
+        Use page-locked memory, for faster copies to a GPU.
     """
 
     split: str
@@ -103,12 +102,14 @@ class LoaderSettings:
 
 
 class Loader:
-    """Reads one split of a dataset, epoch by epoch; shards are shared out to ranks, and a rank's to its workers.
+    """Reads one split of a dataset, epoch by epoch; shards are split among ranks, and a rank's among its workers.
 
     Parameters
     ----------
     dataset : Dataset
     settings : LoaderSettings
+    world : World
+        Which of how many ranks this one is.
 
     Raises
     ------
@@ -116,12 +117,13 @@ class Loader:
         If the split has no samples or, in training, a rank would have no whole batch.
     """
 
-    def __init__(self, dataset: Dataset, settings: LoaderSettings) -> None:
+    def __init__(self, dataset: Dataset, settings: LoaderSettings, world: World = SINGLE_PROCESS) -> None:
         self.settings = settings
-        self.skipped: list[Skipped] = []
-        """What could not be read, so far."""
+        self.skipped: list[UnreadableSamples] = []
+        """Samples that could not be read, so far."""
         self._attributes = dataset.attributes
-        self._world = world_of_torchrun()
+        self._world = world
+        self._pool = BufferPool()
         self._shards = dataset.shards_of(settings.split)
         if settings.training and not self.steps(0):
             raise DataError(
@@ -144,44 +146,67 @@ class Loader:
         fewest = min(sum(shard.samples for shard in order[rank::size]) for rank in range(size))
         return fewest // self.settings.batch_size
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch of this rank: `steps(epoch)` in training, else all samples.
+
+        Parameters
+        ----------
+        epoch : int
+        start : int
+            Batches to leave out at the start, in training: their samples are read, but not decoded, unless bad
+            samples are skipped, which only decoding finds.
 
         Raises
         ------
         DataError
-            If a sample can't be read, unless such are skipped.
+            If a sample cannot be read, unless such are skipped.
         """
         if not self.settings.training:
-            yield from merge_partial_batches(self._read(epoch), self.settings.batch_size)
+            yield from merge_partial_batches(self._read(epoch, 0), self.settings.batch_size)
             return
         steps = self.steps(epoch)
-        # A second pass only makes up for samples that were skipped: all ranks must take as many steps.
-        passes = itertools.chain.from_iterable(self._whole_batches(epoch) for _ in itertools.count())
-        yield from itertools.islice(passes, steps)
+        # Further passes only replace samples that were skipped: all ranks must take equally many steps.
+        starts = itertools.chain([start], itertools.repeat(0))
+        passes = itertools.chain.from_iterable(self._whole_batches(epoch, first) for first in starts)
+        yield from itertools.islice(passes, start, steps)
 
-    def _whole_batches(self, epoch: int) -> Iterator[Batch]:
+    def release(self, batch: Batch) -> None:
+        """Let the memory of a batch be used again: its tensors must not be read from then on."""
+        if batch.memory is not None:
+            self._pool.give_back(batch.memory)
+
+    def _whole_batches(self, epoch: int, start: int) -> Iterator[Batch]:
         size = self.settings.batch_size
         none = True
-        for batch in merge_partial_batches(self._read(epoch), size):
+        for batch in merge_partial_batches(self._read(epoch, start), size):
             if len(batch.keys) == size:
                 none = False
                 yield batch
         if none:
             raise DataError(f"no batch of {size} readable samples; the last one skipped: {self.skipped[-1].reason}")
 
-    def _read(self, epoch: int) -> Iterator[Batch]:
-        """Yield batches as the workers make them; the last one of each worker may be partial."""
+    def _read(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Yield batches as the workers make them; the last one of each worker may be partial.
+
+        Batches among the first `start` are undecoded if they are whole ones of a worker.
+        """
         order = self._order(epoch)
         own = order[self._world.rank :: self._world.size]
         workers = max(1, min(self.settings.workers, len(own)))
         seed = f"{self.settings.seed} {epoch} {self._world.rank}"
+        parts = [own[worker::workers] for worker in range(workers)]
+        undecoded = [0] * workers
+        if not self.settings.skip_bad_samples:
+            counts = [sum(shard.samples for shard in part) for part in parts]
+            undecoded = whole_batches_before(start, counts, self.settings.batch_size)
         streams = [
-            read_batches(own[worker::workers], self._attributes, self.settings, f"{seed} {worker}")
-            for worker in range(workers)
+            read_batches(
+                part, BatchBuilder(self._attributes, self.settings, self._pool), f"{seed} {worker}", undecoded[worker]
+            )
+            for worker, part in enumerate(parts)
         ]
         for item in in_threads(streams, AHEAD) if self.settings.workers else itertools.chain.from_iterable(streams):
-            if isinstance(item, Skipped):
+            if isinstance(item, UnreadableSamples):
                 self.skipped.append(item)
             else:
                 yield item
@@ -197,7 +222,7 @@ class Loader:
 def in_threads(streams: Sequence[Iterator[T]], ahead: int) -> Iterator[T]:
     """Yield the items of all streams in turn; each is read in a thread of its own, some items ahead.
 
-    Decoding lets go of Python's lock, so threads use all cores; and unlike processes they needn't copy batches.
+    Decoding releases Python's global lock, so threads use all cores; and unlike processes they need not copy batches.
     """
     end = object()
     with contextlib.ExitStack() as stack:
@@ -215,8 +240,37 @@ def in_threads(streams: Sequence[Iterator[T]], ahead: int) -> Iterator[T]:
                 yield item
 
 
+def whole_batches_before(start: int, counts: Sequence[int], size: int) -> list[int]:
+    """Return how many whole batches of each stream lie within the first `start` batches of all.
+
+    It follows the order of `in_threads` and `merge_partial_batches`: streams take turns, and partial batches, the
+    last of each stream, are joined.
+
+    Parameters
+    ----------
+    start : int
+    counts : sequence of int
+        Samples per stream.
+    size : int
+        Samples per batch.
+    """
+    whole, left = [0] * len(counts), list(counts)
+    done = rest = 0
+    turns = deque(range(len(counts)))
+    while done < start and turns:
+        stream = turns.popleft()
+        if left[stream] >= size:
+            whole[stream] += 1
+            left[stream] -= size
+            turns.append(stream)
+            done += 1
+        else:
+            done, rest = done + (rest + left[stream]) // size, (rest + left[stream]) % size
+    return whole
+
+
 def merge_partial_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """Pass on batches of `size`; join smaller ones to such, and yield what is left at the end."""
+    """Yield batches of `size` as they come, smaller ones joined, and the remainder at the end."""
     rest: list[Batch] = []
     for batch in batches:
         if len(batch.keys) == size:
@@ -232,61 +286,63 @@ def merge_partial_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch
 
 
 def _join(parts: list[Batch]) -> Batch:
-    planes = [part.planes for part in parts if part.planes is not None]
+    packed_masks = [part.packed_masks for part in parts if part.packed_masks is not None]
     return Batch(
         torch.cat([part.images for part in parts]),
-        torch.cat(planes) if planes else None,
+        torch.cat(packed_masks) if packed_masks else None,
         torch.cat([part.labels for part in parts]),
         [key for part in parts for key in part.keys],
     )
 
 
 def _part(batch: Batch, rows: slice) -> Batch:
-    planes = None if batch.planes is None else batch.planes[rows]
-    return Batch(batch.images[rows], planes, batch.labels[rows], batch.keys[rows])
+    packed_masks = None if batch.packed_masks is None else batch.packed_masks[rows]
+    return Batch(batch.images[rows], packed_masks, batch.labels[rows], batch.keys[rows])
 
 
 def read_batches(
-    shards: Sequence[Shard], attributes: tuple[str, ...], settings: LoaderSettings, seed: str
-) -> Iterator[Batch | Skipped]:
-    """Read, shuffle and decode shards: what one worker does.
+    shards: Sequence[Shard], builder: BatchBuilder, seed: str, undecoded: int = 0
+) -> Iterator[Batch | UnreadableSamples]:
+    """Read, shuffle and decode shards: the work of one worker.
 
     Parameters
     ----------
     shards : sequence of Shard
-        Of this worker, in order.
-    attributes : tuple of str
-    settings : LoaderSettings
+        Shards of this worker, in order.
+    builder : BatchBuilder
     seed : str
-        Of the order of samples; differs by epoch, rank and worker.
+        Random seed of the order of samples; differs by epoch, rank and worker.
+    undecoded : int
+        Batches at the start that are not decoded: their images are undefined, their keys are right.
 
     Raises
     ------
     DataError
-        If a sample can't be read, unless such are skipped.
+        If a sample cannot be read, unless such are skipped.
     """
+    settings = builder.settings
     samples = _read_samples(shards, settings.skip_bad_samples)
     if settings.training:
         rng = random.Random(seed)  # noqa: S311 # not for secrets
         samples = wds.shuffle(settings.buffer, initial=settings.buffer, rng=rng)(samples)
-    building = BatchBuilder(attributes, settings)
     for sample in samples:
-        if isinstance(sample, Skipped):
+        if isinstance(sample, UnreadableSamples):
             yield sample
             continue
         try:
-            building.add(sample)
+            builder.add(sample, decoded=undecoded == 0)
         except DataError as error:
             if not settings.skip_bad_samples:
                 raise
-            yield Skipped(1, str(error))
-        if len(building.keys) == settings.batch_size:
-            yield building.take()
-    if building.keys:
-        yield building.take()
+            yield UnreadableSamples(1, str(error))
+        if len(builder.keys) == settings.batch_size:
+            yield builder.take()
+            undecoded = max(0, undecoded - 1)
+    if builder.keys:
+        yield builder.take()
 
 
-def _read_samples(shards: Sequence[Shard], skip_bad_samples: bool) -> Iterator[Sample | Skipped]:
+def _read_samples(shards: Sequence[Shard], skip_bad_samples: bool) -> Iterator[StoredSample | UnreadableSamples]:
     for shard in shards:
         read = 0
         try:
@@ -296,7 +352,29 @@ def _read_samples(shards: Sequence[Shard], skip_bad_samples: bool) -> Iterator[S
         except DataError as error:
             if not skip_bad_samples:
                 raise
-            yield Skipped(shard.samples - read, str(error))
+            yield UnreadableSamples(shard.samples - read, str(error))
+
+
+class BufferPool:
+    """Memory of batches that were released: fresh memory costs 15 us per sample. All workers share it."""
+
+    def __init__(self) -> None:
+        self._free: deque[Pixels] = deque()  # its append and pop are atomic
+
+    def take(self, count: int) -> Pixels:
+        """Return memory of `count` bytes, used before if there is any."""
+        while self._free:
+            try:
+                memory = self._free.pop()
+            except IndexError:  # another worker took it
+                break
+            if len(memory) == count:
+                return memory
+        return np.empty(count, dtype=np.uint8)
+
+    def give_back(self, memory: Pixels) -> None:
+        """Keep memory for a later batch."""
+        self._free.append(memory)
 
 
 class BatchBuilder:
@@ -306,55 +384,57 @@ class BatchBuilder:
     ----------
     attributes : tuple of str
     settings : LoaderSettings
+    pool : BufferPool
     """
 
-    def __init__(self, attributes: tuple[str, ...], settings: LoaderSettings) -> None:
-        self._attributes, self._settings = attributes, settings
-        self._used: list[Pixels] = []
-        """Memory of former batches, used again when these are gone: fresh memory costs 15 us per sample."""
-        self._start()
-
-    def _start(self) -> None:
-        size = self._settings.batch_size
-        image, planes = (*IMAGE_SIZE, 3), planes_shape(len(self._attributes))
-        if not self._settings.masks:
-            planes = (0, *planes[1:])
-        # One piece of memory for both: numpy asks for huge pages where it is large, torch does not.
-        memory = self._allocate(size * (math.prod(image) + math.prod(planes)))
-        self._images = memory[: size * math.prod(image)].reshape(size, *image)
-        self._planes = memory[size * math.prod(image) :].reshape(size, *planes)
+    def __init__(self, attributes: tuple[str, ...], settings: LoaderSettings, pool: BufferPool) -> None:
+        self.settings = settings
+        self._attributes, self._pool = attributes, pool
+        self._memory: Pixels | None = None
         self._labels: list[list[int]] = []
         self.keys: list[str] = []
 
-    def _allocate(self, count: int) -> Pixels:
-        if self._settings.pin_memory:  # torch keeps such memory, and knows when a copy of it is done
-            return np.asarray(torch.empty(count, dtype=torch.uint8, pin_memory=True).numpy())
-        for memory in self._used:
-            if sys.getrefcount(memory) == ONLY_HERE:
-                return memory
-        self._used.append(np.empty(count, dtype=np.uint8))
-        return self._used[-1]
+    def _start(self) -> None:
+        size = self.settings.batch_size
+        image, packed = (*IMAGE_SIZE, 3), packed_shape(len(self._attributes))
+        if not self.settings.masks:
+            packed = (0, *packed[1:])
+        # One piece of memory for both: numpy asks for huge pages where it is large, torch does not.
+        self._memory = self._allocate(size * (math.prod(image) + math.prod(packed)))
+        self._images = self._memory[: size * math.prod(image)].reshape(size, *image)
+        self._packed_masks = self._memory[size * math.prod(image) :].reshape(size, *packed)
 
-    def add(self, sample: Sample) -> None:
-        """Decode a sample.
+    def _allocate(self, count: int) -> Pixels:
+        if self.settings.pin_memory:  # torch keeps such memory, and knows when a copy of it is done
+            return np.asarray(torch.empty(count, dtype=torch.uint8, pin_memory=True).numpy())
+        return self._pool.take(count)
+
+    def add(self, sample: StoredSample, *, decoded: bool = True) -> None:
+        """Add a sample, decoded or by its key alone.
 
         Raises
         ------
         DataError
             If a member is missing or not as expected; the message names shard and sample.
         """
+        if self._memory is None:
+            self._start()
         place = len(self.keys)
-        self._labels.append(decode(sample, self._attributes, self._images[place], self._planes[place]))
+        labels = [0] * len(self._attributes)
+        if decoded:
+            labels = decode(sample, self._attributes, self._images[place], self._packed_masks[place])
+        self._labels.append(labels)
         self.keys.append(sample["__key__"])
 
     def take(self) -> Batch:
-        """Return what was decoded, and start anew."""
+        """Return the batch of the samples added, and start a new one."""
         count = len(self.keys)
         batch = Batch(
             torch.from_numpy(self._images[:count]),
-            torch.from_numpy(self._planes[:count]) if self._settings.masks else None,
-            torch.tensor(self._labels, dtype=torch.uint8),
+            torch.from_numpy(self._packed_masks[:count]) if self.settings.masks else None,
+            torch.tensor(self._labels, dtype=torch.int8),
             self.keys,
+            None if self.settings.pin_memory else self._memory,
         )
-        self._start()
+        self._memory, self._labels, self.keys = None, [], []
         return batch

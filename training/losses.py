@@ -1,7 +1,8 @@
-"""The two terms of the loss: where attributes are (MSE), and which there are (BCE)."""
+"""The two terms of the loss: where the attributes are (MSE), and which there are (BCE)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,26 +30,39 @@ def losses(
     maps: torch.Tensor,
     labels: torch.Tensor,
     masks: torch.Tensor | None,
+    known: torch.Tensor | None = None,
     *,
     mse_weight: float,
     bce_weight: float,
 ) -> Losses:
-    """Compare a network's answers with the truth, in float32.
+    """Compare a network's output with the truth, in float32.
 
     Parameters
     ----------
     logits : Tensor (batch, attributes)
     maps : Tensor (batch, attributes, 96, 76)
     labels : Tensor (batch, attributes)
-        0 or 1.
+        0 or 1; any value where unknown.
     masks : Tensor (batch, attributes, 96, 76) or None
         0 or 1; without them (the baseline), there is no MSE.
+    known : Tensor (batch, attributes) bool or None
+        Where labels are known: the others, and their maps, count in no term. None if all are known.
     mse_weight, bce_weight : float
         The paper's stages are 1, 0 and 1, 1.
     """
-    bce = functional.binary_cross_entropy_with_logits(logits.float(), labels.float())
+    bce = _mean_of_known(functional.binary_cross_entropy_with_logits, logits.float(), labels.float(), known)
     if masks is None:
         return Losses(bce_weight * bce, torch.zeros_like(bce), bce)
-    mse = functional.mse_loss(maps.float(), masks.float())
+    mse = _mean_of_known(functional.mse_loss, maps.float(), masks.float(), known)
     total = mse_weight * mse + bce_weight * bce if bce_weight else mse_weight * mse
     return Losses(total, mse, bce)
+
+
+def _mean_of_known(
+    loss: Callable[..., torch.Tensor], found: torch.Tensor, true: torch.Tensor, known: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the mean of a loss over the known labels of tensors (batch, attributes, ...); 0 if none is known."""
+    if known is None:
+        return loss(found, true)
+    each = loss(found, true, reduction="none").reshape(*known.shape, -1).mean(2)
+    return torch.where(known, each, 0).sum() / known.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""How good predictions are: counts per attribute that add up over batches and ranks, and what follows from them."""
+"""Quality of predictions: counts per attribute that add up over batches and ranks, and the measures from them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy.typing as npt
 import torch
 from sklearn.metrics import average_precision_score
 
+from regions.label_file import UNKNOWN
 from training.distributed import sum_over_ranks
-
-UNKNOWN = 255
-"""A label that a label file does not tell."""
 
 MEASURES = ("accuracy", "balanced_accuracy", "f1", "average_precision", "iou")
 
@@ -21,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class ConfusionCounts:
-    """Counts per attribute of what was found and what is true.
+    """Counts per attribute of predictions, right and wrong.
 
     Parameters
     ----------
@@ -31,7 +29,7 @@ class ConfusionCounts:
 
     def __init__(self, attributes: int, device: torch.device) -> None:
         self.counts = torch.zeros((4, attributes), dtype=torch.int64, device=device)
-        """(4, attributes): found rightly, found wrongly, missed, rightly not found."""
+        """(4, attributes): true positives, false positives, false negatives, true negatives."""
 
     def add(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """Count a batch.
@@ -40,15 +38,15 @@ class ConfusionCounts:
         ----------
         logits : Tensor (batch, attributes)
             Above 0 means that the attribute is found.
-        labels : Tensor (batch, attributes) uint8
+        labels : Tensor (batch, attributes) int8
             0, 1 or `UNKNOWN`, which is not counted.
         """
         found, true, false = logits > 0, labels == 1, labels == 0
         self.counts += torch.stack([found & true, found & false, ~found & true, ~found & false]).sum(dim=1)
 
     def mean_accuracy(self) -> float:
-        """Return the mean over attributes of the share of labels that were told rightly."""
-        return float(np.nanmean(rates(self.counts)["accuracy"]))
+        """Return the mean over attributes of the fraction of labels that were predicted rightly, as far as known."""
+        return _mean(rates(self.counts)["accuracy"])
 
 
 def rates(counts: torch.Tensor) -> dict[str, Floats]:
@@ -80,11 +78,13 @@ class EpochSums:
     def __init__(self, attributes: int, device: torch.device) -> None:
         self.confusion = ConfusionCounts(attributes, device)
         self.losses = torch.zeros(4, dtype=torch.float64, device=device)
-        """(4,): images; and the sums over them of loss, MSE and BCE."""
+        """(4,): images (those with unknown labels in part); and the sums over them of loss, MSE and BCE."""
 
-    def add(self, terms: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count a batch; `terms` (3,) are its loss, MSE and BCE."""
-        count = len(labels)
+    def add(
+        self, terms: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, known: torch.Tensor | None = None
+    ) -> None:
+        """Count a batch; `terms` (3,) are its loss, MSE and BCE, `known` is as in `losses`."""
+        count = len(labels) if known is None else known.sum().double() / known.shape[1]
         self.losses[0] += count
         self.losses[1:] += terms.double() * count
         self.confusion.add(logits, labels)
@@ -133,13 +133,13 @@ class MapCounts:
             return np.asarray(intersection / union)
 
 
-def average_precision(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8]) -> Floats:
+def average_precision(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int8]) -> Floats:
     """Return the average precision of each attribute, not a number where all known labels are equal.
 
     Parameters
     ----------
     scores : ndarray (samples, attributes) float32
-    labels : ndarray (samples, attributes) uint8
+    labels : ndarray (samples, attributes) int8
         0, 1 or `UNKNOWN`.
     """
     result = np.full(labels.shape[1], np.nan)
@@ -194,7 +194,7 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def tell_means(means: Mapping[str, float | None]) -> str:
+def format_means(means: Mapping[str, float | None]) -> str:
     """Return the mean measures as one line."""
     return ", ".join(
         f"{name.replace('_', ' ')} {'not defined' if value is None else f'{value:.4f}'}"

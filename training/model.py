@@ -7,10 +7,8 @@ import itertools
 import torch
 from torch import nn
 
+from training.config import CHANNELS
 from training.dataset_json import MASK_SIZE
-
-CHANNELS = (75, 200, 300, 512, 512)
-"""Filters of the first five convolutions in the paper."""
 
 
 class AttParseNet(nn.Module):
@@ -25,7 +23,7 @@ class AttParseNet(nn.Module):
     channels : tuple of int
         Filters of the first five convolutions; fewer make a network that a CPU can train.
     batch_norm : bool
-        As in the public code; the paper does not speak of it.
+        As in the public code; the paper does not mention it.
     """
 
     def __init__(self, num_attributes: int = 40, channels: tuple[int, ...] = CHANNELS, batch_norm: bool = True) -> None:
@@ -48,7 +46,7 @@ class AttParseNet(nn.Module):
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Find attributes, and where they are.
+        """Predict which attributes there are, and where.
 
         Parameters
         ----------
@@ -66,15 +64,15 @@ class AttParseNet(nn.Module):
 
 
 def with_padded_channels(model: AttParseNet, multiple: int) -> AttParseNet:
-    """Return a network of the same function whose channels are rounded up to a multiple, such as tensor cores need.
+    """Return a network that computes the same, with its channels rounded up to a multiple, as tensor cores need.
 
-    The further filters are zero and stay so in training: what they find is 0, where ReLU lets no gradient through.
+    The added filters are zero and stay so in training: their output is 0, where ReLU passes no gradient.
 
     Parameters
     ----------
     model : AttParseNet
     multiple : int
-        8 for 16-bit types (NVIDIA's guide to the performance of convolutions).
+        8 for 16-bit types (NVIDIA, Convolutional Layers User's Guide).
     """
     channels = tuple(-(-count // multiple) * multiple for count in model.channels)
     padded = AttParseNet(model.num_attributes, channels, model.batch_norm)

@@ -1,4 +1,4 @@
-"""Images of a training: loss curves, accuracy per attribute, and maps laid over faces."""
+"""Charts of a training: loss curves, accuracy per attribute, and maps laid over faces."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WARM = np.array([255, 60, 20], dtype=np.float32)
 OPACITY = 0.65
 
 
-class Face(NamedTuple):
-    """A face to be shown with its maps.
+class LabeledFace(NamedTuple):
+    """A face with its predicted maps and probabilities.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Face(NamedTuple):
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: str) -> None:
-    """Draw losses and accuracy over the epochs of a training, stage 1 on gray ground."""
+    """Draw losses and accuracy over the epochs of a training, stage 1 on a gray background."""
     figure = Figure(figsize=(13, 4), layout="constrained")
     epochs = [record["epoch"] + 1 for record in history]
     end_of_stage1 = sum(record["stage"] == 1 for record in history) + 0.5
@@ -58,7 +58,7 @@ def draw_bars(runs: Mapping[str, Mapping[str, Any]], measure: str, path: str) ->
     Parameters
     ----------
     runs : mapping of str to mapping
-        What `metrics.describe` returns, by name of the run.
+        Results of `metrics.describe`, by name of the run.
     measure : str
         Such as ``accuracy``.
     path : str
@@ -85,12 +85,12 @@ def _percent(value: float | None) -> float:
     return float("nan") if value is None else 100 * value
 
 
-def draw_localisation(faces: Sequence[Face], attributes: Sequence[str], path: str) -> None:
+def draw_localization(faces: Sequence[LabeledFace], attributes: Sequence[str], path: str) -> None:
     """Draw faces, each in a row, with the maps of some attributes laid over them.
 
     Parameters
     ----------
-    faces : sequence of Face
+    faces : sequence of LabeledFace
     attributes : sequence of str
         Names of the maps and probabilities of `faces`, all of which are drawn.
     path : str

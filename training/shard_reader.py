@@ -1,4 +1,4 @@
-"""The samples of a shard: reading its tar file, decoding images, masks and labels."""
+"""The samples of a shard: reading its tar file, decoding images, packed masks and labels."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ import numpy.typing as npt
 import orjson
 import simplejpeg
 
-from training.cli_common import DataError
+from regions.label_file import UNKNOWN
+from training.cli_common import DataError, count_noun
 from training.dataset_json import MASK_SIZE, Shard
 from training.storage import open_read
 
-Sample = dict[str, Any]
-"""A sample as it is in its shard: ``jpg``, ``masks.png`` and ``json`` as bytes, ``__key__``, ``__url__``."""
+StoredSample = dict[str, Any]
+"""An undecoded sample of a shard: ``jpg``, ``masks.png`` and ``json`` as bytes, ``__key__``, ``__url__``."""
 
 Pixels = npt.NDArray[np.uint8]
 
 BLOCK = 512
-"""Bytes of a tar file's header, and what all its contents are filled up to a multiple of."""
+"""Bytes of a header of a tar file; contents are padded to a multiple of it."""
 END = bytes(BLOCK)
 
 
-def read_shard(shard: Shard) -> Iterator[Sample]:
+def read_shard(shard: Shard) -> Iterator[StoredSample]:
     """Yield the samples of a shard, undecoded.
 
     Raises
     ------
     DataError
-        If it can't be read to its end, or has another number of samples than dataset.json says.
+        If it cannot be read to its end, or its number of samples is not that in dataset.json.
     """
     count, last = 0, "the start"
     with open_read(shard.url) as stream:
@@ -41,20 +42,21 @@ def read_shard(shard: Shard) -> Iterator[Sample]:
                 yield {"__url__": shard.url, **sample}
         except Exception as error:  # besides ValueError, those of an object store's client
             what = str(error.args[0]) if error.args else type(error).__name__
-            raise DataError(f"{shard.url}: can't be read on after {last}: {what}") from None
+            raise DataError(f"{shard.url}: cannot be read past {last}: {what}") from None
     if count != shard.samples:
-        raise DataError(f"{shard.url}: {count} samples, dataset.json says {shard.samples} (the last is {last})")
+        found = f"{count_noun(count, 'sample')} (the last is {last})"
+        raise DataError(f"{shard.url}: found {found}, expected {shard.samples} as in dataset.json")
 
 
-def group_by_key(members: Iterable[tuple[str, bytes]]) -> Iterator[Sample]:
-    """Join members that follow each other with the same name up to the first dot, as WebDataset does.
+def group_by_key(members: Iterable[tuple[str, bytes]]) -> Iterator[StoredSample]:
+    """Join consecutive members whose names are equal up to the first dot, as WebDataset does.
 
     Raises
     ------
     ValueError
         If a sample has a member twice.
     """
-    sample: Sample = {}
+    sample: StoredSample = {}
     for name, content in members:
         key, _, ending = name.partition(".")
         if sample.get("__key__") != key:
@@ -62,7 +64,7 @@ def group_by_key(members: Iterable[tuple[str, bytes]]) -> Iterator[Sample]:
                 yield sample
             sample = {"__key__": key}
         if ending in sample:
-            raise ValueError(f"{name!r} stands there twice")
+            raise ValueError(f"{name!r} appears twice")
         sample[ending] = content
     if sample:
         yield sample
@@ -98,13 +100,13 @@ def _read(stream: IO[bytes], size: int, what: str) -> bytes:
     return content
 
 
-def planes_shape(attributes: int) -> tuple[int, int, int]:
-    """Return the shape of a sample's packed masks: eight to a plane."""
+def packed_shape(attributes: int) -> tuple[int, int, int]:
+    """Return the shape of a sample's packed masks: eight to a byte."""
     return -(-attributes // 8), *MASK_SIZE
 
 
-def decode(sample: Sample, attributes: tuple[str, ...], image: Pixels, planes: Pixels) -> list[int]:
-    """Decode a sample, and return its labels, 0 or 1.
+def decode(sample: StoredSample, attributes: tuple[str, ...], image: Pixels, packed_masks: Pixels) -> list[int]:
+    """Decode a sample, and return its labels: 1, 0, or -1 where unknown.
 
     Parameters
     ----------
@@ -112,8 +114,8 @@ def decode(sample: Sample, attributes: tuple[str, ...], image: Pixels, planes: P
     attributes : tuple of str
     image : ndarray (218, 178, 3) uint8
         Filled with RGB.
-    planes : ndarray (ceil(attributes / 8), 96, 76) uint8
-        Filled with the packed masks; of no planes where masks aren't wanted.
+    packed_masks : ndarray (ceil(attributes / 8), 96, 76) uint8
+        Filled with the packed masks; (0, 96, 76) where masks are not needed.
 
     Raises
     ------
@@ -122,8 +124,8 @@ def decode(sample: Sample, attributes: tuple[str, ...], image: Pixels, planes: P
     """
     try:
         _decode_jpeg(sample["jpg"], image)
-        if len(planes):
-            _decode_png(sample["masks.png"], planes)
+        if len(packed_masks):
+            _decode_png(sample["masks.png"], packed_masks)
         labels = _read_labels(sample["json"], attributes)
     except KeyError as error:
         raise DataError(f"{sample['__url__']}: sample {sample['__key__']!r}: no {error.args[0]}") from None
@@ -136,12 +138,15 @@ def _read_labels(content: bytes, attributes: tuple[str, ...]) -> list[int]:
     try:
         labels = orjson.loads(content)["labels"]
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"json can't be parsed: {error}") from None
+        raise ValueError(f"json cannot be parsed: {error}") from None
     if tuple(labels) != attributes:
         raise ValueError("labels are not those of dataset.json")
     values = list(labels.values())
-    if not set(values) <= {0, 1}:
-        raise ValueError("labels are not 0 or 1")
+    kinds = set(values)
+    if not kinds <= {0, 1}:
+        if not kinds <= {0, 1, None}:
+            raise ValueError("labels are not 0, 1 or null")
+        return [UNKNOWN if value is None else value for value in values]
     return values
 
 
@@ -150,17 +155,17 @@ def _decode_jpeg(content: bytes, image: Pixels) -> None:
     try:
         found = simplejpeg.decode_jpeg(content, buffer=image)
     except ValueError as error:
-        raise ValueError(f"jpg can't be decoded to {height}x{width}: {error}") from None
+        raise ValueError(f"jpg cannot be decoded to {height}x{width}: {error}") from None
     if found.shape != image.shape:
         raise ValueError(f"jpg of {found.shape[0]}x{found.shape[1]}, expected {height}x{width}")
 
 
-def _decode_png(content: bytes, planes: Pixels) -> None:
-    count, height, width = planes.shape
+def _decode_png(content: bytes, packed_masks: Pixels) -> None:
+    count, height, width = packed_masks.shape
     stacked = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED) if content else None
     if stacked is None:
-        raise ValueError("masks.png can't be decoded")
+        raise ValueError("masks.png cannot be decoded")
     if stacked.shape != (count * height, width) or stacked.dtype != np.uint8:
         expected = (count * height, width)
         raise ValueError(f"masks.png of shape {stacked.shape} {stacked.dtype}, expected {expected} uint8")
-    planes[...] = stacked.reshape(planes.shape)
+    packed_masks[...] = stacked.reshape(packed_masks.shape)

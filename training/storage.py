@@ -1,4 +1,4 @@
-"""Reading files, local or remote (http(s)://, gs://, s3://), and writing local ones whole or not at all."""
+"""Reading files, local or remote (http(s)://, gs://, s3://), and writing local ones completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import IO
 from training.cli_common import DataError
 
 BUFFER = 1 << 20
-"""Bytes read at once: each small read would let another thread in, at a cost."""
+"""Bytes read at once: each read hands Python's global lock to another thread, which costs time."""
 
 
 def is_remote(path: str) -> bool:
-    """Tell whether a path is a URL."""
+    """Return whether a path is a URL."""
     return "://" in path
 
 
@@ -30,7 +30,7 @@ def open_read(path: str) -> IO[bytes]:
     Raises
     ------
     DataError
-        If it can't be opened.
+        If it cannot be opened.
     """
     try:
         if not is_remote(path):
@@ -41,7 +41,9 @@ def open_read(path: str) -> IO[bytes]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     except ImportError:
-        raise DataError(f"{path}: nothing is installed that reads it: pip install 'smart_open[gcs,http,s3]'") from None
+        raise DataError(
+            f"{path}: no library that reads it is installed: pip install 'smart_open[gcs,http,s3]'"
+        ) from None
     except Exception as error:  # each object store's client has exceptions of its own
         raise DataError(f"{path}: {_one_line(error)}") from None
     return stream
@@ -53,7 +55,7 @@ def read_bytes(path: str) -> bytes:
     Raises
     ------
     DataError
-        If it can't be read.
+        If it cannot be read.
     """
     with open_read(path) as stream:
         try:
@@ -64,7 +66,7 @@ def read_bytes(path: str) -> bytes:
 
 @contextlib.contextmanager
 def create(path: str) -> Iterator[IO[bytes]]:
-    """Write a local file under a temporary name; it takes its own when the block ends, safe on disk."""
+    """Write a local file under a temporary name; it is flushed to disk and renamed when the block ends."""
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
@@ -82,7 +84,7 @@ def create(path: str) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file completely or not at all."""
     with create(path) as stream:
         stream.write(text.encode())
 

@@ -1,4 +1,4 @@
-"""Batches made ready on the device: unpacked, normalized; in training flipped and cropped, image and masks alike."""
+"""Preparing batches on the device: unpacking and normalizing; in training also flips and crops."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from regions.label_file import UNKNOWN
 from training.loader import Batch
 
 
-class Prepared(NamedTuple):
-    """What the network and the loss take.
+class PreparedBatch(NamedTuple):
+    """Input of the network and of the loss.
 
     Attributes
     ----------
@@ -21,13 +22,16 @@ class Prepared(NamedTuple):
         RGB, -1 to 1, channels last in memory.
     masks : Tensor (batch, attributes, 96, 76) uint8 or None
         0 or 1.
-    labels : Tensor (batch, attributes) uint8
-        0 or 1.
+    labels : Tensor (batch, attributes) int8
+        0, 1, or -1 where unknown.
+    known : Tensor (batch, attributes) bool or None
+        Where labels are known; None if all are.
     """
 
     images: torch.Tensor
     masks: torch.Tensor | None
     labels: torch.Tensor
+    known: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,14 @@ class Augmentation:
     flip : bool
         Mirror half of the images; the ten regions join both sides, so masks are mirrored with it.
     smallest_crop : float
-        Crops have at least this share of height and width, 0 to 1; 1 leaves images whole.
+        Crops have at least this fraction of height and width, 0 to 1; 1 leaves images whole.
     """
 
     flip: bool = False
     smallest_crop: float = 1.0
 
 
-def prepare(batch: Batch, device: torch.device, *, label_repair: bool = False) -> Prepared:
+def prepare(batch: Batch, device: torch.device, *, label_repair: bool = False) -> PreparedBatch:
     """Move a batch to the device and unpack it there.
 
     Parameters
@@ -54,30 +58,33 @@ def prepare(batch: Batch, device: torch.device, *, label_repair: bool = False) -
     batch : Batch
     device : torch.device
     label_repair : bool
-        Set labels to 0 whose mask is empty, as AttParseNet's public code does.
+        Set labels to 0 where the mask is empty, as AttParseNet's public code does; unknown ones stay unknown.
     """
     images = normalize(batch.images.to(device, non_blocking=True))
+    has_unknown = bool((batch.labels == UNKNOWN).any())  # before the transfer, so that no GPU is waited for
     labels = batch.labels.to(device, non_blocking=True)
-    if batch.planes is None:
-        return Prepared(images, None, labels)
-    masks = unpack(batch.planes.to(device, non_blocking=True), labels.shape[1])
+    known = labels != UNKNOWN if has_unknown else None
+    if batch.packed_masks is None:
+        return PreparedBatch(images, None, labels, known)
+    masks = unpack(batch.packed_masks.to(device, non_blocking=True), labels.shape[1])
     if label_repair:
-        labels = labels * masks.flatten(2).amax(2)
-    return Prepared(images, masks, labels)
+        repaired = labels * masks.flatten(2).amax(2)
+        labels = repaired if known is None else torch.where(known, repaired, labels)
+    return PreparedBatch(images, masks, labels, known)
 
 
 def normalize(pixels: torch.Tensor) -> torch.Tensor:
-    """Turn pixels (batch, height, width, 3), 0 to 255, into images (batch, 3, height, width), -1 to 1."""
+    """Convert pixels (batch, height, width, 3), 0 to 255, to images (batch, 3, height, width), -1 to 1."""
     return (pixels.float() / 127.5 - 1).permute(0, 3, 1, 2)
 
 
-def unpack(planes: torch.Tensor, count: int) -> torch.Tensor:
+def unpack(packed_masks: torch.Tensor, count: int) -> torch.Tensor:
     """Unpack masks.
 
     Parameters
     ----------
-    planes : Tensor (batch, ceil(count / 8), height, width) uint8
-        Eight masks to a plane, the first in the highest bit.
+    packed_masks : Tensor (batch, ceil(count / 8), height, width) uint8
+        Eight masks to a byte, the first in the highest bit.
     count : int
 
     Returns
@@ -85,19 +92,19 @@ def unpack(planes: torch.Tensor, count: int) -> torch.Tensor:
     Tensor (batch, count, height, width) uint8
         0 or 1.
     """
-    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=planes.device)[:, None, None]
-    return planes[:, :, None].bitwise_right_shift(shifts).bitwise_and(1).flatten(1, 2)[:, :count]
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed_masks.device)[:, None, None]
+    return packed_masks[:, :, None].bitwise_right_shift(shifts).bitwise_and(1).flatten(1, 2)[:, :count]
 
 
-def augment(prepared: Prepared, augmentation: Augmentation, generator: torch.Generator) -> Prepared:
-    """Flip and crop images and their masks alike.
+def augment(prepared: PreparedBatch, augmentation: Augmentation, generator: torch.Generator) -> PreparedBatch:
+    """Flip and crop images together with their masks.
 
     Parameters
     ----------
-    prepared : Prepared
+    prepared : PreparedBatch
     augmentation : Augmentation
     generator : torch.Generator
-        Of the CPU, so that every device draws the same.
+        On the CPU, so that every device draws the same numbers.
     """
     if not augmentation.flip and augmentation.smallest_crop == 1:
         return prepared
@@ -111,7 +118,7 @@ def augment(prepared: Prepared, augmentation: Augmentation, generator: torch.Gen
     to_image[:, 0, 0], to_image[:, 1, 1] = side * scale, scale
     to_image[:, :, 2] = (2 * draws[2:].T - 1) * (1 - scale)[:, None]
     masks = None if prepared.masks is None else _sample(prepared.masks.float(), to_image, "nearest").to(torch.uint8)
-    return Prepared(_sample(prepared.images, to_image, "bilinear"), masks, prepared.labels)
+    return prepared._replace(images=_sample(prepared.images, to_image, "bilinear"), masks=masks)
 
 
 def _sample(images: torch.Tensor, to_image: torch.Tensor, mode: str) -> torch.Tensor:
@@ -121,6 +128,6 @@ def _sample(images: torch.Tensor, to_image: torch.Tensor, mode: str) -> torch.Te
 
 
 def generator_of(*numbers: int) -> torch.Generator:
-    """Return a generator that depends on these numbers alone, such as seed, epoch, step and rank."""
+    """Return a generator that depends on these numbers only, such as seed, epoch, step and rank."""
     (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from tests.training_data import ATTRIBUTES, face_of, labels_of, write_dataset
-from training import checkpoint, evaluate, export, predict
+from training import checkpoint, evaluate, export, onnx_export, predict
 from training.checkpoint import describe_model, load_model
 from training.loader import Loader
 from training.model import AttParseNet
+from training.transforms import normalize
 
 SHARDS = {"train-000000": 4, "test-000000": 9, "test-000001": 8}
 
@@ -50,8 +51,8 @@ def results(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-def run(network, to, *options):
-    return evaluate.main([f"--checkpoint={network}", f"--to={to}", "--workers=0", "--device=cpu", *options])
+def run(network, output, *options):
+    return evaluate.main([f"--checkpoint={network}", f"--output={output}", "--workers=0", "--device=cpu", *options])
 
 
 def test_a_network_that_finds_all_is_told_so(data, network, tmp_path, capsys):
@@ -64,7 +65,7 @@ def test_a_network_that_finds_all_is_told_so(data, network, tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [row["attribute"] for row in rows] == [*ATTRIBUTES, "mean"]
     assert all(float(row["accuracy"]) == 1 for row in rows)
-    for name in ("accuracy", "balanced_accuracy", "localisation_perfect"):
+    for name in ("accuracy", "balanced_accuracy", "localization_perfect"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 200
     assert "perfect: 17 samples; mean accuracy 1.0000" in capsys.readouterr().out
@@ -88,7 +89,7 @@ def test_two_runs_stand_side_by_side_each_with_its_own_data(data, network, tmp_p
     found = results(tmp_path / "to")
     assert {name: result["samples"] for name, result in found.items()} == {"perfect": 17, "blind": 5}
     assert found["blind"]["mean"]["accuracy"] < 1
-    assert (tmp_path / "to" / "localisation_blind.png").exists()
+    assert (tmp_path / "to" / "localization_blind.png").exists()
 
 
 def test_a_folder_of_images_with_a_label_file(network, tmp_path, capsys):
@@ -116,7 +117,7 @@ def test_a_folder_of_images_with_a_label_file(network, tmp_path, capsys):
         (["--images=x"], "expected either --data, or --images and --labels"),
         (["--data=x", "--images=x", "--labels=x"], "expected either"),
         (["--data=x", "--data=y"], "2 --data for 1 --checkpoint, expected one or as many"),
-        (["--images=x", "--labels=x", "--masks"], "--masks: --images have none"),
+        (["--images=x", "--labels=x", "--masks"], "--masks: --images come without masks"),
         (["--images=x", "--labels=nothing.csv"], "nothing.csv: No such file"),
         (["--data=nowhere"], "nowhere: no dataset.json"),
         (["--data=DATA", "--split=val"], "no samples in split 'val', expected one of: train, test"),
@@ -137,31 +138,31 @@ def test_attributes_that_have_nothing_in_common_are_refused(network, tmp_path, c
     (tmp_path / "labels.csv").write_text("image_id,Hat\na.png,1\n")
     Image.fromarray(face_of(1)).save(tmp_path / "a.png")
     assert run(network, tmp_path / "to", f"--images={tmp_path}", f"--labels={tmp_path / 'labels.csv'}") == 2
-    assert "has none of the attributes that the checkpoint knows" in capsys.readouterr().err
+    assert "has none of the checkpoint's attributes" in capsys.readouterr().err
 
 
 def test_prediction_prints_attributes_and_draws_where_they_are(network, tmp_path, capsys):
     for index in (1, 6):
         Image.fromarray(face_of(index)).save(tmp_path / f"face{index}.png")
     paths = [str(tmp_path / f"face{index}.png") for index in (1, 6)]
-    assert predict.main([*paths, f"--checkpoint={network}", f"--to={tmp_path / 'to'}", "--device=cpu"]) == 0
+    assert predict.main([*paths, f"--checkpoint={network}", f"--output={tmp_path / 'to'}", "--device=cpu"]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert [line.split()[0] for line in lines[: lines.index(paths[1])]][1:-1] == ["Red"]
     assert sorted(line.split()[0] for line in lines[lines.index(paths[1]) + 1 : -1]) == ["Blue", "Green"]
-    assert (tmp_path / "to" / "face1.localisation.png").stat().st_size > 1000
-    assert predict.main([paths[0], f"--checkpoint={network}", f"--to={tmp_path}", "--all"]) == 0
+    assert (tmp_path / "to" / "face1.localization.png").stat().st_size > 1000
+    assert predict.main([paths[0], f"--checkpoint={network}", f"--output={tmp_path}", "--all"]) == 0
     assert sum(line.startswith("  ") for line in capsys.readouterr().out.splitlines()) == 4
 
 
 def test_images_that_can_t_be_read_or_would_be_lost(network, tmp_path, capsys):
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     for images, what in (
-        (["bad.jpg"], "bad.jpg: not an image that can be read"),
-        (["none.jpg"], "none.jpg: no such file"),
+        (["bad.jpg"], "bad.jpg: found a file of 8 bytes that is not an image, expected JPEG, PNG"),
+        (["none.jpg"], "none.jpg: No such file"),
         (["bad.jpg", "sub/bad.png"], "another image has the same name"),
     ):
         paths = [str(tmp_path / image) for image in images]
-        assert predict.main([*paths, f"--checkpoint={network}", f"--to={tmp_path}"]) == 2
+        assert predict.main([*paths, f"--checkpoint={network}", f"--output={tmp_path}"]) == 2
         assert what in capsys.readouterr().err
 
 
@@ -170,7 +171,7 @@ def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path, capsys):
     path = tmp_path / "best.pt"
     checkpoint.save(str(path), describe_model(AttParseNet(3, (4, 4, 4, 4, 4)), ATTRIBUTES))
     target = tmp_path / "to" / "net.onnx"
-    assert export.main([f"--checkpoint={path}", f"--to={target}"]) == 0
+    assert export.main([f"--checkpoint={path}", f"--output={target}"]) == 0
     assert "onnxruntime differs from torch by at most" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     assert json.loads(session.get_modelmeta().custom_metadata_map["attributes"]) == list(ATTRIBUTES)
@@ -178,13 +179,13 @@ def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path, capsys):
     probabilities, maps = session.run(None, {"pixels": pixels})
     trained = load_model(str(path), torch.device("cpu"))
     with torch.inference_mode():
-        logits, ours = trained.model(predict.normalize(torch.from_numpy(pixels)))
+        logits, ours = trained.model(normalize(torch.from_numpy(pixels)))
     np.testing.assert_allclose(probabilities, logits.sigmoid(), atol=1e-4)
     np.testing.assert_allclose(maps, ours, atol=1e-4)
 
 
 def test_an_export_that_computes_something_else_is_not_written(network, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export, "TOLERANCE", 0)
-    assert export.main([f"--checkpoint={network}", f"--to={tmp_path / 'net.onnx'}"]) == 1
+    monkeypatch.setattr(onnx_export, "TOLERANCE", 0)
+    assert export.main([f"--checkpoint={network}", f"--output={tmp_path / 'net.onnx'}"]) == 1
     assert "onnxruntime differs from torch" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

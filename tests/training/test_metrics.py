@@ -7,7 +7,9 @@ import pytest
 import torch
 from sklearn import metrics as reference
 
-from training.metrics import UNKNOWN, ConfusionCounts, MapCounts, average_precision, describe, tell_means
+from regions.label_file import UNKNOWN
+from training.losses import losses
+from training.metrics import ConfusionCounts, EpochSums, MapCounts, average_precision, describe, format_means
 
 CPU = torch.device("cpu")
 
@@ -15,7 +17,7 @@ CPU = torch.device("cpu")
 def test_measures_are_those_of_scikit_learn_and_leave_out_unknown_labels():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(200, 5)).astype(np.float32)
-    labels = (scores + rng.normal(size=(200, 5)) > [0, 0.5, -0.5, 1, -1]).astype(np.uint8)
+    labels = (scores + rng.normal(size=(200, 5)) > [0, 0.5, -0.5, 1, -1]).astype(np.int8)
     labels[rng.random(labels.shape) < 0.3] = UNKNOWN
     confusion = ConfusionCounts(5, CPU)
     for rows in np.array_split(np.arange(200), 7):
@@ -39,7 +41,7 @@ def test_what_is_not_defined_is_none_and_does_not_count_in_the_mean():
     confusion = ConfusionCounts(3, CPU)
     scores, labels = (
         np.array([[1, -1, 1], [-1, -1, 1]], np.float32),
-        np.array([[1, 0, UNKNOWN], [0, 0, UNKNOWN]], np.uint8),
+        np.array([[1, 0, UNKNOWN], [0, 0, UNKNOWN]], np.int8),
     )
     confusion.add(torch.from_numpy(scores), torch.from_numpy(labels))
     result = describe(["both", "none", "unknown"], confusion.counts, average_precision(scores, labels), None)
@@ -48,7 +50,7 @@ def test_what_is_not_defined_is_none_and_does_not_count_in_the_mean():
     assert (none["accuracy"], none["balanced_accuracy"], none["f1"], none["average_precision"]) == (1, None, None, None)
     assert (unknown["known"], unknown["accuracy"]) == (0, None)
     assert result["mean"] == {"accuracy": 1, "balanced_accuracy": 1, "f1": 1, "average_precision": 1}
-    assert tell_means({"f1": None, "balanced_accuracy": 0.5}) == "f1 not defined, balanced accuracy 0.5000"
+    assert format_means({"f1": None, "balanced_accuracy": 0.5}) == "f1 not defined, balanced accuracy 0.5000"
 
 
 def test_iou_is_over_images_that_have_a_mask():
@@ -62,3 +64,23 @@ def test_iou_is_over_images_that_have_a_mask():
     iou = counts.iou()
     assert iou[0] == pytest.approx(50 / 150)
     assert np.isnan(iou[1])
+
+
+def test_an_epoch_counts_known_labels_only():
+    """Two batches, one with unknown labels: the means are those over all known labels."""
+    generator = torch.Generator().manual_seed(0)
+    logits, maps = torch.randn((6, 3), generator=generator), torch.rand((6, 3, 96, 76), generator=generator)
+    labels, masks = (logits + torch.randn((6, 3), generator=generator) > 0).to(torch.int8), torch.zeros_like(maps)
+    labels[4, 0] = labels[5, 0] = labels[5, 2] = UNKNOWN
+    known = labels != UNKNOWN
+    sums = EpochSums(3, CPU)
+    for rows in (slice(0, 2), slice(2, 6)):
+        of_batch = None if known[rows].all() else known[rows]
+        terms = losses(logits[rows], maps[rows], labels[rows], masks[rows], of_batch, mse_weight=1, bce_weight=1)
+        sums.add(torch.stack(terms), logits[rows], labels[rows], of_batch)
+    results = sums.results("val")
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known].float())
+    assert results["val_bce"] == pytest.approx(bce.item())
+    assert results["val_mse"] == pytest.approx(maps[known].square().mean().item())
+    right = [((logits[:, i] > 0) == labels[:, i])[known[:, i]].double().mean().item() for i in range(3)]
+    assert results["val_accuracy"] == pytest.approx(np.mean(right))

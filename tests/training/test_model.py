@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from regions.label_file import UNKNOWN
 from tests.training_data import masks_of
 from training.loader import Batch
 from training.losses import losses
 from training.model import CHANNELS, AttParseNet, with_padded_channels
-from training.transforms import Augmentation, Prepared, augment, generator_of, prepare, unpack
+from training.transforms import Augmentation, PreparedBatch, augment, generator_of, prepare, unpack
 
 FILTERS = (3, *CHANNELS, 40)
 KERNELS = (7, 3, 3, 3, 3, 3)
@@ -36,7 +37,7 @@ def test_the_paper_s_network_has_its_layers_and_parameters(batch_norm):
     assert kinds == ["Conv2d", *norm, "ReLU", "MaxPool2d", *["Conv2d", *norm, "ReLU"] * 4, "Conv2d", *norm]
 
 
-@pytest.mark.parametrize("channels", [CHANNELS, (2, 3, 4, 5, 6)])
+@pytest.mark.parametrize("channels", [pytest.param(CHANNELS, marks=pytest.mark.slow), (2, 3, 4, 5, 6)])
 def test_images_become_logits_and_maps(channels):
     model = AttParseNet(40, channels).eval()
     with torch.inference_mode():
@@ -62,7 +63,7 @@ def example(count=6):
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (count, 218, 178, 3), generator=generator, dtype=torch.uint8)
     masks = np.stack([masks_of([i & 1, i >> 1 & 1, i >> 2 & 1]) for i in range(count)])
-    labels = torch.from_numpy(masks.any(axis=(2, 3)).astype(np.uint8))
+    labels = torch.from_numpy(masks.any(axis=(2, 3)).astype(np.int8))
     return Batch(images, torch.from_numpy(np.packbits(masks, axis=1)), labels, [str(i) for i in range(count)]), masks
 
 
@@ -76,6 +77,60 @@ def test_stage_1_is_mse_alone_and_stage_2_both():
     assert second.total.item() == pytest.approx(7 * 0.25 + bce)
     baseline = losses(logits, maps, labels, None, mse_weight=1, bce_weight=1)
     assert baseline.total.item() == baseline.bce.item() == pytest.approx(bce)
+
+
+def random_outputs():
+    generator = torch.Generator().manual_seed(2)
+    logits, maps = torch.randn((4, 3), generator=generator), torch.randn((4, 3, 96, 76), generator=generator)
+    labels = torch.tensor([[0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=torch.int8)
+    masks = torch.randint(0, 2, (4, 3, 96, 76), generator=generator, dtype=torch.uint8)
+    return logits.requires_grad_(), maps.requires_grad_(), labels, masks
+
+
+def test_unknown_labels_count_in_no_term_of_the_loss():
+    logits, maps, labels, masks = random_outputs()
+    labels[0, 1] = labels[2, 0] = labels[2, 2] = UNKNOWN
+    known = labels != UNKNOWN
+    result = losses(logits, maps, labels, masks, known, mse_weight=2, bce_weight=1)
+    bce = nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known].float())
+    mse = nn.functional.mse_loss(maps[known], masks[known].float())
+    torch.testing.assert_close(result.bce, bce)
+    torch.testing.assert_close(result.mse, mse)
+    torch.testing.assert_close(result.total, 2 * mse + bce)
+    result.total.backward()
+    for gradient in (logits.grad, maps.grad.abs().amax((2, 3))):
+        assert torch.equal(gradient != 0, known)
+
+
+def test_where_no_label_is_known_nothing_is_learned():
+    logits, maps, labels, masks = random_outputs()
+    result = losses(logits, maps, labels, masks, torch.zeros((4, 3), dtype=torch.bool), mse_weight=1, bce_weight=1)
+    result.total.backward()
+    assert result.total.item() == 0
+    assert not logits.grad.any()
+    assert not maps.grad.any()
+
+
+def test_without_unknown_labels_the_loss_is_that_of_torch_to_the_bit():
+    logits, maps, labels, masks = random_outputs()
+    batch, _ = example()
+    assert prepare(batch, torch.device("cpu")).known is None
+    result = losses(logits, maps, labels, masks, mse_weight=1, bce_weight=1)
+    assert torch.equal(result.bce, nn.functional.binary_cross_entropy_with_logits(logits, labels.float()))
+    assert torch.equal(result.mse, nn.functional.mse_loss(maps, masks.float()))
+    assert torch.equal(result.total, result.mse + result.bce)
+
+
+def test_label_repair_leaves_unknown_labels_unknown():
+    batch, _ = example()
+    labels = torch.ones_like(batch.labels)
+    labels[0, 1] = labels[3, 2] = UNKNOWN
+    for repair in (False, True):
+        prepared = prepare(batch._replace(labels=labels), torch.device("cpu"), label_repair=repair)
+        assert torch.equal(prepared.labels == UNKNOWN, labels == UNKNOWN)
+        assert torch.equal(prepared.known, labels != UNKNOWN)
+        expected = batch.labels if repair else labels
+        assert torch.equal(prepared.labels[prepared.known], expected[prepared.known])
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 9, 40])
@@ -121,7 +176,7 @@ def test_crops_take_the_same_part_of_image_and_mask():
     masks = torch.zeros((64, 1, 96, 76), dtype=torch.uint8)
     masks[:, :, 40:56, 30:46] = 1
     images = nn.functional.interpolate(masks.float(), (218, 178)).expand(-1, 3, -1, -1)
-    prepared = Prepared(images, masks, torch.ones((64, 1), dtype=torch.uint8))
+    prepared = PreparedBatch(images, masks, torch.ones((64, 1), dtype=torch.uint8))
     cropped = augment(prepared, Augmentation(flip=True, smallest_crop=0.7), generator_of(3))
     assert not torch.equal(cropped.masks, masks)
     of_image = nn.functional.interpolate(cropped.images[:, :1], (96, 76), mode="area") > 0.5

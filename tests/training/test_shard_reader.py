@@ -40,7 +40,7 @@ def test_members_are_grouped_by_the_name_before_the_first_dot():
         {"__key__": "a", "jpg": MEMBERS[0][1], "json": b""},
         {"__key__": "b", "masks.png": MEMBERS[2][1], "json": b"{}"},
     ]
-    with pytest.raises(ValueError, match=r"'a\.jpg' stands there twice"):
+    with pytest.raises(ValueError, match=r"'a\.jpg' appears twice"):
         list(group_by_key([MEMBERS[0], MEMBERS[0]]))
 
 

@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from tests.training_data import THIN, write_dataset, write_dataset_file
-from training import checkpoint, train
+from training import checkpoint, loop, train
 from training.checkpoint import load_model
 from training.dataset_json import read_dataset
 from training.loader import Loader, LoaderSettings
 from training.metrics import MapCounts
+from training.model import AttParseNet
 from training.transforms import prepare
 
 SHARDS = {"train-000000": 8, "train-000001": 8, "val-000000": 6}
@@ -38,8 +39,8 @@ def _not_deterministic_afterwards():
     torch.use_deterministic_algorithms(False)
 
 
-def run(data, to, *options):
-    return train.main([f"--data={data}", f"--to={to}", *THIN, *options])
+def run(data, output, *options):
+    return train.main([f"--data={data}", f"--output={output}", *THIN, *options])
 
 
 def history(folder):
@@ -99,7 +100,7 @@ def test_two_stages_and_what_a_run_writes(uninterrupted):
 def test_stage_1_leaves_the_fully_connected_layer_alone(data, tmp_path):
     assert run(data, tmp_path / "run", "--stage1_epochs=1", "--stage2_epochs=0", "--batch_size=4") == 0
     torch.manual_seed(0)
-    start = train.AttParseNet(3, (4, 4, 4, 4, 4)).state_dict()
+    start = AttParseNet(3, (4, 4, 4, 4, 4)).state_dict()
     trained = weights(tmp_path / "run")
     for name, value in start.items():
         assert torch.equal(trained[name], value) == name.startswith("classifier"), name
@@ -128,7 +129,7 @@ def test_an_interrupted_training_resumes_to_the_bit(data, tmp_path, request, mon
     options = AUGMENTED if whole == "augmented" else ()
     whole = request.getfixturevalue(whole)
     steps = iter(range(1, 1000))
-    monkeypatch.setattr(train, "any_rank", lambda asked: asked or next(steps) == step)
+    monkeypatch.setattr(loop, "any_rank", lambda asked: asked or next(steps) == step)
     assert run(data, tmp_path / "run", *SHORT, *options) == 1
     assert "interrupted in epoch" in capsys.readouterr().err
     assert run(data, tmp_path / "run", *SHORT, *options) == 0
@@ -140,8 +141,18 @@ def test_an_interrupted_training_resumes_to_the_bit(data, tmp_path, request, mon
                 assert value == other[name], name
 
 
-def start(data, to):
-    command = [sys.executable, "-W", "ignore", "-m", "training.train", f"--data={data}", f"--to={to}", *THIN, *SHORT]
+def start(data, output):
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "training.train",
+        f"--data={data}",
+        f"--output={output}",
+        *THIN,
+        *SHORT,
+    ]
     return subprocess.Popen([*command, "--checkpoint_steps=1"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
@@ -176,7 +187,7 @@ def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(data, tmp_path, uninte
         error = process.communicate(timeout=60)[1].decode()
         assert process.returncode == 1
     assert "attparse-train: failed: interrupted in epoch" in error
-    assert "run the same command to go on" in error
+    assert "run the same command to continue" in error
     assert "Traceback" not in error
     assert run(data, tmp_path / "run", *SHORT) == 0
     assert_equal_weights(weights(tmp_path / "run"), weights(uninterrupted))
@@ -206,7 +217,7 @@ def test_other_options_are_refused_on_resume(data, uninterrupted, capsys, option
 def test_other_data_is_refused_on_resume(tmp_path, uninterrupted, capsys):
     other = write_dataset(tmp_path / "other", {"train-000000": 9, "train-000001": 8, "val-000000": 6})
     assert run(other, uninterrupted, *SHORT) == 2
-    assert "begun with another data (its shards); use another --to" in capsys.readouterr().err
+    assert "begun with another data (its shards); use another --output" in capsys.readouterr().err
 
 
 def test_the_baseline_reads_no_masks_and_has_no_first_stage(data, tmp_path, capsys):
@@ -227,7 +238,7 @@ def test_a_stage_ends_early_when_the_losses_part(data, tmp_path, monkeypatch, ca
         value = next(trained if prefix == "train" else validated)
         return {f"{prefix}_{name}": value for name in ("loss", "mse", "bce", "accuracy")}
 
-    monkeypatch.setattr(train.EpochSums, "results", results)
+    monkeypatch.setattr(loop.EpochSums, "results", results)
     options = ["--stage1_epochs=0", "--stage2_epochs=8", "--early_stop=2", "--batch_size=4"]
     assert run(data, tmp_path / "run", *options) == 0
     assert len(history(tmp_path / "run")) == 4
@@ -237,20 +248,20 @@ def test_a_stage_ends_early_when_the_losses_part(data, tmp_path, monkeypatch, ca
 def test_the_best_network_is_that_of_the_lowest_validation_loss(data, tmp_path, monkeypatch):
     bce = iter([0.5, 0.3, 0.4])
     states = []
-    results = train.EpochSums.results
+    results = loop.EpochSums.results
 
     def note(self, prefix):
         found = results(self, prefix)
         return {**found, "val_bce": next(bce)} if prefix == "val" else found
 
-    save_best = train.Training._save_best
+    save_last = checkpoint.RunCheckpoints.save_last
 
-    def note_best(self, stage):
-        states.append({name: value.clone() for name, value in self.model.state_dict().items()})
-        save_best(self, stage)
+    def note_last(self, model, *rest):
+        states.append({name: value.clone() for name, value in model.state_dict().items()})
+        save_last(self, model, *rest)
 
-    monkeypatch.setattr(train.EpochSums, "results", note)
-    monkeypatch.setattr(train.Training, "_save_best", note_best)
+    monkeypatch.setattr(loop.EpochSums, "results", note)
+    monkeypatch.setattr(checkpoint.RunCheckpoints, "save_last", note_last)
     assert run(data, tmp_path / "run", "--stage1_epochs=0", "--stage2_epochs=3", "--batch_size=4") == 0
     assert_equal_weights(checkpoint.load(str(tmp_path / "run" / "best.pt"))["model"], states[1])
 
@@ -269,7 +280,7 @@ def test_options_that_change_how_it_computes(data, tmp_path, monkeypatch, option
 
 def test_a_loss_that_is_no_number_ends_the_training(data, tmp_path, capsys):
     assert run(data, tmp_path / "run", "--lr=1e30", "--no_batch_norm", "--batch_size=4") == 1
-    assert "the loss is" in capsys.readouterr().err
+    assert "loss became" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -297,7 +308,7 @@ def test_what_can_t_be_used_is_told_in_one_line(data, tmp_path, capsys, options,
         "--batch_size=0",
         "--early_stop=-1",
         "--seed=x",
-        "--to=gs://bucket/run",
+        "--output=gs://bucket/run",
         "--pad_channels=0",
     ],
 )
@@ -347,7 +358,7 @@ def test_skipped_samples_are_counted_in_the_metrics(tmp_path, capsys):
     assert "train-000000.tar: sample 's0000': jpg" in capsys.readouterr().err
     assert run(data, tmp_path / "run", *options, "--skip_bad_samples") == 0
     assert [record["skipped_samples"] for record in history(tmp_path / "run")] == [1]
-    assert "skipped 1 samples: " in capsys.readouterr().err
+    assert "skipped 1 sample: " in capsys.readouterr().err
 
 
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path, data, capsys):
@@ -367,7 +378,7 @@ def test_two_processes_train_together_and_resume_to_the_bit(data, tmp_path):
     command = [*launch, "-m", "training.train", f"--data={data}", *THIN, *SHORT, "--batch_size=2"]
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    done = subprocess.run([*command, f"--to={whole}"], check=True, capture_output=True, text=True)
+    done = subprocess.run([*command, f"--output={whole}"], check=True, capture_output=True, text=True)
     assert done.stdout.count("16 training images, 4 steps of 2 x 2") == 1
     assert [record["stage"] for record in history(whole)] == [1, 1, 2, 2]
     trained = load_model(str(whole / "last.pt"), torch.device("cpu"))
@@ -377,13 +388,13 @@ def test_two_processes_train_together_and_resume_to_the_bit(data, tmp_path):
     assert history(whole)[-1]["val_bce"] == pytest.approx(float(bce), rel=1e-4)
 
     with subprocess.Popen(
-        [*command, f"--to={parts}", "--checkpoint_steps=1"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        [*command, f"--output={parts}", "--checkpoint_steps=1"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as process:
         wait_for_stage(parts, 1, process)
         process.terminate()
         process.communicate(timeout=60)
         assert process.returncode != 0
     assert len(history(parts)) < 4
-    done = subprocess.run([*command, f"--to={parts}"], check=True, capture_output=True, text=True)
+    done = subprocess.run([*command, f"--output={parts}"], check=True, capture_output=True, text=True)
     assert "resumed from" in done.stdout
     assert_equal_weights(weights(parts), weights(whole))
