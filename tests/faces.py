@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,7 +32,7 @@ def turned(points: Points, angle: float) -> Points:
     return points @ np.array([[cos, sin], [-sin, cos]])
 
 
-def head_turned(angle: float, **placed: float) -> Points:
+def head_turned(angle: float, **placed: Any) -> Points:
     """Return a face turned sideways by `angle` degrees, its points on an upright cylinder."""
     points = face(**placed)
     middle, radius = points[27, 0], 1.15 * np.abs(points[:, 0] - points[27, 0]).max()

@@ -1,4 +1,4 @@
-"""The built-in photograph, whole and parts of it, and how well two finds of its face agree."""
+"""The built-in photograph, whole and parts of it, and how well two detections of its face agree."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def shift_when_enlarged(detector: Detector) -> Points:
     for side in (120, 135, 150, 165):
         small = cv2.resize(portrait(), (side, round(side * 270 / 240)), interpolation=cv2.INTER_AREA)
         for cut in (0, 1, 2):
-            part = np.ascontiguousarray(small[cut:, cut:])
-            large = cv2.resize(part, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+            part: Pixels = np.ascontiguousarray(small[cut:, cut:], dtype=np.uint8)
+            large: Pixels = np.asarray(
+                cv2.resize(part, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC), dtype=np.uint8
+            )
             shifts.append((detector.find(large)[0] / 4 - detector.find(part)[0]).mean(axis=0))
     return np.mean(shifts, axis=0)
