@@ -15,10 +15,10 @@ from PIL import Image
 from pipeline import storage
 from pipeline.building.annotate import encode_jpeg, encode_packed_masks
 from pipeline.building.complete import describe_run
-from pipeline.building.shard import SampleWriter
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import build_dataset_file, write_dataset_file
 from pipeline.formats.run_folder import RunFolder
+from pipeline.formats.samples import SampleWriter
 from pipeline.records import (
     BuildSettings,
     DetectorSettings,

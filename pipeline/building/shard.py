@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
-import tarfile
 from collections import Counter
-from collections.abc import Mapping
-from typing import BinaryIO
 
 from pipeline import storage
 from pipeline.building import progress
@@ -17,7 +12,7 @@ from pipeline.building.kept_crops import KeptCrops
 from pipeline.building.plan import load_plan
 from pipeline.formats import manifest
 from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.samples import JPEG, JSON, MASKS
+from pipeline.formats.samples import SampleWriter
 from pipeline.records import BuildSettings, ShardSummary, WrittenSample
 from pipeline.vocabulary import Split
 
@@ -79,54 +74,3 @@ def summarize(
         landmark_sources=dict(sorted(landmark_sources.items())),
         reasons=dict(sorted(reasons.items())),
     )
-
-
-class SampleWriter:
-    """Writes samples to a tar file whose bytes depend on nothing but the samples.
-
-    Parameters
-    ----------
-    stream : binary stream
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = storage.HashingWriter(stream)
-        self._tar = tarfile.TarFile(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[arg-type]
-
-    def add(self, sample: WrittenSample, split: Split, attributes: list[str]) -> None:
-        """Append the three members of a sample."""
-        description = {
-            "image_id": sample.row.image_id,
-            "split": split,
-            "labels": dict(zip(attributes, sample.row.labels.astype(int).tolist(), strict=True)),
-            "landmarks": sample.landmarks.tolist(),
-            "crop": list(sample.crop),
-            "landmark_source": sample.landmark_source,
-        }
-        text = json.dumps(description, separators=(",", ":")).encode()
-        self.add_members(sample.row.key, {JPEG: sample.jpeg, MASKS: sample.png, JSON: text})
-
-    def add_members(self, key: str, members: Mapping[str, bytes]) -> None:
-        """Append the members of a sample, given by their endings."""
-        for ending, content in members.items():
-            self._member(f"{key}.{ending}", content)
-
-    def _member(self, name: str, content: bytes) -> None:
-        info = tarfile.TarInfo(name)
-        info.size = len(content)
-        info.mode = 0o644
-        self._tar.addfile(info, io.BytesIO(content))
-
-    def close(self) -> None:
-        """Write the end of the tar file."""
-        self._tar.close()
-
-    @property
-    def bytes(self) -> int:
-        """Size of the tar file."""
-        return self._stream.bytes
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the tar file."""
-        return self._stream.sha256

@@ -1,12 +1,13 @@
-"""Reading samples back from the tar file of a shard."""
+"""The samples of a shard: the tar file that holds them is written and read here."""
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -14,6 +15,8 @@ import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.errors import ShardError
+from pipeline.records import WrittenSample
+from pipeline.vocabulary import Split
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 JPEG, MASKS, JSON = "jpg", "masks.png", "json"
@@ -128,3 +131,54 @@ def decode_packed_masks(png: bytes, size: tuple[int, int] = (MASK_HEIGHT, MASK_W
     if stacked.ndim != 2 or stacked.dtype != np.uint8 or stacked.shape[1] != width or stacked.shape[0] % height:
         raise ValueError(f"masks have shape {stacked.shape}, expected (n * {height}, {width}) gray")
     return np.asarray(stacked, dtype=np.uint8).reshape(-1, height, width)
+
+
+class SampleWriter:
+    """Writes samples to a tar file whose bytes depend on nothing but the samples.
+
+    Parameters
+    ----------
+    stream : binary stream
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = storage.HashingWriter(stream)
+        self._tar = tarfile.TarFile(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[arg-type]
+
+    def add(self, sample: WrittenSample, split: Split, attributes: list[str]) -> None:
+        """Append the three members of a sample."""
+        description = {
+            "image_id": sample.row.image_id,
+            "split": split,
+            "labels": dict(zip(attributes, sample.row.labels.astype(int).tolist(), strict=True)),
+            "landmarks": sample.landmarks.tolist(),
+            "crop": list(sample.crop),
+            "landmark_source": sample.landmark_source,
+        }
+        text = json.dumps(description, separators=(",", ":")).encode()
+        self.add_members(sample.row.key, {JPEG: sample.jpeg, MASKS: sample.png, JSON: text})
+
+    def add_members(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Append the members of a sample, given by their endings."""
+        for ending, content in members.items():
+            self._member(f"{key}.{ending}", content)
+
+    def _member(self, name: str, content: bytes) -> None:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        info.mode = 0o644
+        self._tar.addfile(info, io.BytesIO(content))
+
+    def close(self) -> None:
+        """Write the end of the tar file."""
+        self._tar.close()
+
+    @property
+    def bytes(self) -> int:
+        """Size of the tar file."""
+        return self._stream.bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the tar file."""
+        return self._stream.sha256

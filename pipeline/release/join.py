@@ -24,12 +24,12 @@ from pipeline.building.annotate import SampleMaker, Stopwatch
 from pipeline.building.complete import finish
 from pipeline.building.plan import versions
 from pipeline.building.run import check_former_shards, prepared_output
-from pipeline.building.shard import SampleWriter, summarize
+from pipeline.building.shard import summarize
 from pipeline.errors import ImageError, InputError, ShardError
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
+from pipeline.formats.samples import JSON, MASKS, SampleWriter, parse_description, read_members
 from pipeline.inputs.dataset import is_unsafe, read_labels
 from pipeline.records import BuildSettings, DetectorSettings, FloatRows, ImageRow, RejectedImage, WrittenSample
 from pipeline.release.geoparquet import COLUMNS

@@ -20,12 +20,11 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.building.annotate import SampleMaker, Stopwatch, encode_packed_masks
-from pipeline.building.shard import SampleWriter
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.manifest import landmark_rows, read_manifest
 from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.samples import JSON, MASKS, StoredSample, read_samples
+from pipeline.formats.samples import JSON, MASKS, SampleWriter, StoredSample, read_samples
 from pipeline.records import Crop, FloatRows
 from pipeline.release.croissant import describe_croissant
 from pipeline.release.dataset_card import dataset_card, license_text, packaged

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -14,17 +13,17 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
 
 from pipeline.cli import main
-from pipeline.formats.samples import decode_packed_masks, read_members, read_samples
+from pipeline.formats.samples import decode_packed_masks, read_members
 from pipeline.release import release as release_module
 from pipeline.release.release_json import mask_size
 from regions.attributes import load_packaged_table
 from regions.masks import nearest_centers, unpack_masks
+from tests.releases import error_line, files_of, join, samples_of, sign_again
 
 pytest.importorskip("skimage")
 
@@ -53,23 +52,6 @@ def sheet(monkeypatch):
     monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"an image")
 
 
-def files_of(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def shards_of(folder):
-    return {path.name: path.read_bytes() for path in sorted((folder / "shards").iterdir())}
-
-
-def join(released, sample, output, *options):
-    return main(["join", str(released), f"--images={sample.images}", f"--output={output}", *options])
-
-
-def samples_of(run):
-    document = json.loads((run / "dataset.json").read_text())
-    return [sample for shard in document["shards"] for sample in read_samples(f"{run}/shards/{shard['name']}.tar")]
-
-
 def test_what_a_release_holds(released, run):
     shards = [f"masks/{path.stem}.tar" for path in (run / "shards").iterdir()]
     expected = ["LICENSE.md", "README.md", "SHA256SUMS", "attribute_table.toml", "contact_sheet.png", "croissant.json"]
@@ -84,32 +66,6 @@ def test_what_a_release_holds(released, run):
     assert str(run) not in "".join(
         (released / name).read_text() for name in ("README.md", "release.json", "croissant.json")
     )
-
-
-def test_joined_shards_are_the_publisher_s(released, run, sample, tmp_path, capsys):
-    assert join(released, sample, tmp_path / "joined") == 0
-    assert "shards are the publisher's, byte for byte" in capsys.readouterr().out
-    assert shards_of(tmp_path / "joined") == shards_of(run)
-    assert main(["verify", str(tmp_path / "joined")]) == 0
-
-
-@pytest.mark.parametrize("options", [["--resolution=218x178"], ["--resolution=source"], ["--without_labels"]])
-def test_other_releases_join_to_the_same_shards(run, sample, tmp_path, sheet, options):
-    assert main(["release", str(run), f"--to={tmp_path / 'rel'}", *options]) == 0
-    assert main(["verify", str(tmp_path / "rel")]) == 0
-    labels = [f"--labels={sample.labels}"] if options == ["--without_labels"] else []
-    assert join(tmp_path / "rel", sample, tmp_path / "joined", *labels) == 0
-    assert shards_of(tmp_path / "joined") == shards_of(run)
-
-
-def test_a_refined_run_without_a_crop_is_joined_to_the_same_shards(sample, tmp_path, sheet):
-    options = ["--refine=segmentation", "--attribute_table=refined", "--crop=none", "--min_coverage=0.5", "--limit=10"]
-    run = tmp_path / "out"
-    assert main(["run", f"--images={sample.images}", f"--labels={sample.labels}", f"--output={run}", *options]) == 0
-    assert main(["release", str(run), f"--to={tmp_path / 'rel'}", "--resolution=218x178"]) == 0
-    assert join(tmp_path / "rel", sample, tmp_path / "joined") == 0
-    assert shards_of(tmp_path / "joined") == shards_of(run)
-    assert "under_eyes" in pq.read_schema(tmp_path / "rel" / "landmarks.parquet").names
 
 
 def test_larger_masks_are_those_that_the_shards_have_smaller(run, tmp_path, sheet):
@@ -139,22 +95,6 @@ def test_without_labels_neither_labels_nor_masks_are_told(run, sample, tmp_path,
     assert join(rel, sample, tmp_path / "joined") == 2
     assert "the release holds no labels, expected --labels FILE" in capsys.readouterr().err
     assert not (tmp_path / "joined").exists()
-
-
-def test_the_reader_s_labels_count_where_they_are_given(released, sample, tmp_path):
-    lines = Path(sample.labels).read_text().splitlines()
-    names = lines[1].split()
-    rows = {cells[0]: cells[1:] for cells in (line.rsplit(None, 40) for line in lines[2:])}
-    flipped = [" ".join([name, *("-1" if v == "1" else "1" for v in values)]) for name, values in rows.items()]
-    (tmp_path / "labels.txt").write_text("\n".join([str(len(flipped) - 1), " ".join(names), *flipped[1:]]) + "\n")
-    code = join(released, sample, tmp_path / "joined", f"--labels={tmp_path / 'labels.txt'}", "--min_coverage=0.5")
-    assert code == 0
-    document = json.loads((tmp_path / "joined" / "dataset.json").read_text())
-    assert document["rejects"] == {"unlabelled": 1}
-    assert main(["verify", str(tmp_path / "joined")]) == 0
-    for joined in samples_of(tmp_path / "joined"):
-        values = rows[joined.description["image_id"]]
-        assert list(joined.description["labels"].values()) == [int(value == "-1") for value in values]
 
 
 def test_no_byte_of_an_image_is_in_a_release(released, run, sample):
@@ -224,89 +164,9 @@ def test_masks_that_do_not_fit_are_named_though_all_hashes_are_right(released, t
     assert "labels are not those of release.json" in told
 
 
-def sign_again(folder):
-    """Make the hashes in release.json and SHA256SUMS those of the files as they are."""
-    document = json.loads((folder / "release.json").read_text())
-    for name, entry in document["files"].items():
-        content = (folder / name).read_bytes()
-        entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    (folder / "release.json").write_text(json.dumps(document))
-    names = [name for name in files_of(folder) if name != "SHA256SUMS"]
-    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
-    (folder / "SHA256SUMS").write_text("".join(lines))
-
-
-@pytest.fixture
-def images(sample, tmp_path):
-    """A copy of the sample's images, to be changed."""
-    shutil.copytree(sample.images, tmp_path / "images")
-    return tmp_path / "images"
-
-
-def test_images_that_differ_or_are_missing_are_named_and_counted(released, run, images, tmp_path, capsys):
-    written = [sample.description["image_id"] for sample in samples_of(run)]
-    (images / written[0]).unlink()
-    (images / written[1]).write_bytes((images / written[2]).read_bytes())
-    command = ["join", str(released), f"--images={images}", f"--output={tmp_path / 'joined'}"]
-    assert main(command) == 3
-    printed = capsys.readouterr().out
-    assert f"1 images are missing: {written[0]}" in printed
-    assert f"1 images differ from the publisher's: {written[1]}" in printed
-    document = json.loads((tmp_path / "joined" / "dataset.json").read_text())
-    assert (document["samples"], document["rejects"]) == (len(written) - 2, {"missing": 1, "differs": 1})
-    assert main(["verify", str(tmp_path / "joined")]) == 0
-
-
-def test_a_join_builds_only_what_is_not_done(released, run, images, tmp_path, capsys):
-    command = ["join", str(released), f"--images={images}", f"--output={tmp_path / 'joined'}"]
-    assert main(command) == 0
-    count = len(shards_of(run))
-    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "joined" / "shards").iterdir()}
-    (tmp_path / "joined" / "shards" / "train-000000.tar").unlink()
-    capsys.readouterr()
-    assert main(command) == 0
-    assert f"{count - 1} of {count} shards are done already" in capsys.readouterr().err
-    assert shards_of(tmp_path / "joined") == shards_of(run)
-    again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "joined" / "shards").iterdir()}
-    assert {name for name in times if again[name] != times[name]} == {"train-000000.tar"}
-
-
-def test_an_id_that_leads_out_of_the_folder_is_never_opened(released, images, tmp_path):
-    copy = tmp_path / "rel"
-    shutil.copytree(released, copy)
-    table = pq.read_table(copy / "landmarks.parquet")
-    secret = tmp_path / "secret.jpg"
-    secret.write_bytes((images / table["image_id"][0].as_py()).read_bytes())
-    ids = ["../secret.jpg", *table["image_id"].to_pylist()[1:]]
-    changed = table.set_column(0, "image_id", pa.array(ids)).cast(table.schema)
-    document = json.loads((copy / "release.json").read_text())
-    with pq.ParquetWriter(copy / "landmarks.parquet", changed.schema) as writer:
-        start = 0
-        for shard in document["dataset"]["shards"]:
-            if shard["samples"]:
-                writer.write_table(changed.slice(start, shard["samples"]))
-            start += shard["samples"]
-    sign_again(copy)
-    assert main(["join", str(copy), f"--images={images}", f"--output={tmp_path / 'joined'}", "--min_coverage=0.5"]) == 0
-    assert json.loads((tmp_path / "joined" / "dataset.json").read_text())["rejects"] == {"unsafe_id": 1}
-
-
-def test_other_versions_are_told(released, sample, tmp_path, capsys):
-    copy = tmp_path / "rel"
-    shutil.copytree(released, copy)
-    document = json.loads((copy / "release.json").read_text())
-    document["dataset"]["versions"]["pillow"] = "1.0"
-    (copy / "release.json").write_text(json.dumps(document))
-    assert join(copy, sample, tmp_path / "joined") == 0
-    assert "made with other versions, so shards may differ in their bytes: pillow 1.0 there" in capsys.readouterr().err
-
-
-def test_what_can_t_be_released_or_joined_is_told_in_one_line(released, run, sample, tmp_path, capsys):
+def test_what_can_t_be_released_is_told_in_one_line(run, tmp_path, capsys):
     def told(*arguments):
-        capsys.readouterr()
-        assert main([str(argument) for argument in arguments]) == 2
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if re.match("attparse: [^ ]", line)]
-        return line
+        return error_line(capsys, *arguments)
 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("x")
@@ -317,19 +177,6 @@ def test_what_can_t_be_released_or_joined_is_told_in_one_line(released, run, sam
     shutil.copytree(run, faulty)
     (faulty / "shards" / "train-000000.tar").write_bytes(b"x")
     assert "problems (attparse verify tells them), the first: " in told("release", faulty, "--to", tmp_path / "rel")
-    options = [f"--images={sample.images}", f"--output={tmp_path / 'joined'}"]
-    assert "no release.json, expected what attparse release wrote" in told("join", run, *options)
-    assert "no such folder" in told("join", released, "--images=nowhere", f"--output={tmp_path / 'joined'}")
-    assert not (tmp_path / "joined").exists()
-    copy = tmp_path / "copy"
-    shutil.copytree(released, copy)
-    (copy / "masks" / "train-000000.tar").write_bytes(b"x")
-    assert "train-000000.tar: damaged, its sha256 differs" in told("join", copy, *options)
-    (copy / "landmarks.parquet").unlink()
-    assert "landmarks.parquet: missing, though the release lists it" in told("join", copy, *options)
-    document = json.loads((copy / "release.json").read_text())
-    (copy / "release.json").write_text(json.dumps({**document, "release_version": 9}))
-    assert "release_version is 9" in told("join", copy, *options)
 
 
 def test_a_release_that_fails_leaves_nothing(run, tmp_path, monkeypatch, sheet):
