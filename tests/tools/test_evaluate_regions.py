@@ -40,7 +40,7 @@ def label_map(masks):
 
 
 def write_data_set(folder, landmarks, numbers=(0, 1)):
-    """Write gray images, and as annotated parts the regions that our rules draw from the landmarks; return both folders."""
+    """Write gray images, and the regions of our own rules as annotated parts; return both folders."""
     images, masks = folder / "images", folder / "masks"
     images.mkdir()
     masks.mkdir()
