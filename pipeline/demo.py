@@ -159,7 +159,9 @@ def load_photograph() -> Image.Image:
     try:
         from skimage import data  # noqa: PLC0415 - an extra
     except ImportError:
-        raise InputError("the built-in sample needs scikit-image: pip install 'attparse[demo]'") from None
+        raise InputError(
+            "the built-in sample needs scikit-image, expected the extra demo: pip install -c constraints.txt -e '.[demo]'"
+        ) from None
     return Image.fromarray(data.astronaut())
 
 

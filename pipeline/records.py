@@ -6,29 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.config import SourceDataset
 from pipeline.vocabulary import LandmarkSource, RejectReason, Split
 from regions.attributes import AttributeTable
 from regions.boxes import Box
 
 FloatRows = npt.NDArray[np.float32]
-
-
-class SourceDataset(msgspec.Struct, frozen=True, kw_only=True):
-    """The data set that a run is made from, as the user names it; parts that the user does not name are None.
-
-    Attributes
-    ----------
-    name, url, license, citation : str or None
-    """
-
-    name: str | None = None
-    url: str | None = None
-    license: str | None = None
-    citation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Files, local or remote (gs://, s3://), through Beam's FileSystems."""
+"""Files, local or remote (gs://, s3://), through Beam's _filesystems()."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
 from pipeline.errors import InputError
 
 TEMPORARY_SUFFIX = ".tmp"
 CHUNK = 1 << 20
+UNCOMPRESSED = "uncompressed"
+"""The bytes as they are, whatever the suffix of the name."""
+
+
+def _filesystems() -> Any:
+    """Return Beam's file systems, which are imported only for remote paths: Beam takes seconds to load."""
+    from apache_beam.io.filesystems import FileSystems  # noqa: PLC0415
+
+    return FileSystems
 
 
 def is_remote(path: str) -> bool:
@@ -51,9 +57,9 @@ def open_read(path: str) -> IO[bytes]:
     if not is_remote(path):
         return open(path, "rb")
     try:
-        stream: IO[bytes] = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        stream: IO[bytes] = _filesystems().open(path, compression_type=UNCOMPRESSED)
     except Exception:
-        if FileSystems.exists(path):
+        if _filesystems().exists(path):
             raise
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     return stream
@@ -89,7 +95,7 @@ def explained(path: str, expected: str = "") -> Iterator[None]:
 
 def exists(path: str) -> bool:
     """Tell whether there is a file or folder of this name."""
-    return bool(FileSystems.exists(path)) if is_remote(path) else os.path.lexists(path)
+    return bool(_filesystems().exists(path)) if is_remote(path) else os.path.lexists(path)
 
 
 def size_of(path: str) -> int:
@@ -97,7 +103,7 @@ def size_of(path: str) -> int:
     if not exists(path):
         return -1
     if is_remote(path):
-        return int(FileSystems.match([path])[0].metadata_list[0].size_in_bytes)
+        return int(_filesystems().match([path])[0].metadata_list[0].size_in_bytes)
     return os.path.getsize(path)
 
 
@@ -142,7 +148,7 @@ def list_files(folder: str) -> dict[str, int]:
 def _list_remote(folder: str) -> dict[str, int]:
     prefix = folder.rstrip("/") + "/"
     try:
-        found = FileSystems.match([prefix + "**"])[0].metadata_list
+        found = _filesystems().match([prefix + "**"])[0].metadata_list
     except Exception as error:
         raise InputError(f"{folder}: can't be listed: {error}") from None
     return {file.path[len(prefix) :]: int(file.size_in_bytes) for file in found}
@@ -158,7 +164,7 @@ def make_folder(path: str) -> None:
     """
     if is_remote(path):
         try:
-            FileSystems.get_filesystem(path)
+            _filesystems().get_filesystem(path)
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
         return
@@ -173,8 +179,8 @@ def make_folder(path: str) -> None:
 def delete(path: str) -> None:
     """Delete a file if it is there."""
     if is_remote(path):
-        if FileSystems.exists(path):
-            FileSystems.delete([path])
+        if _filesystems().exists(path):
+            _filesystems().delete([path])
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -203,7 +209,7 @@ def create(path: str) -> Iterator[BinaryIO]:
         with tempfile.TemporaryFile() as spool:
             yield spool
             spool.seek(0)
-            with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as target:
+            with _filesystems().create(path, compression_type=UNCOMPRESSED) as target:
                 shutil.copyfileobj(spool, target, CHUNK)
         return
     folder, name = os.path.split(path)

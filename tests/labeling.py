@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import images
-from pipeline.handlabel.handlabel import export_rejects
+from pipeline.handlabel.export import export_rejects
 from pipeline.inputs.image_ids import sample_keys
 from pipeline.records import RejectedImage
 from tests.faces import face

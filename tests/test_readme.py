@@ -13,7 +13,8 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from torch.distributed.run import get_args_parser
 
-from pipeline import cli
+from pipeline.cli import main
+from pipeline.parser import make_parser
 from training import config, evaluate, export, predict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +43,7 @@ def beam_options() -> set[str]:
 def options_by_command() -> dict[str, set[str]]:
     """Return the options of each of our commands, such as ``attparse handlabel export``."""
     parsers: dict[str, argparse.ArgumentParser] = {
-        "attparse": cli.make_parser(),
+        "attparse": make_parser(),
         "attparse-train": config.make_parser(),
         "attparse-evaluate": evaluate.make_parser(),
         "attparse-predict": predict.make_parser(),
@@ -92,7 +93,7 @@ def command_name(name: str, arguments: str) -> str:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_the_snippet_reads_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("skimage")
-    assert cli.main(["demo", f"--output={tmp_path / 'demo'}"]) == 0
+    assert main(["demo", f"--output={tmp_path / 'demo'}"]) == 0
     (snippet,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

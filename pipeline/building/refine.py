@@ -5,8 +5,6 @@ from __future__ import annotations
 from pipeline import images
 from regions.masks import RegionMap, clear_background
 
-SEGMENTATION = "segmentation"
-
 
 class Refiner:
     """Holds the model that tells people from the background."""

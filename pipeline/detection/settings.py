@@ -92,7 +92,7 @@ def _warn_of_unknown_landmarker(path: str, digest: str) -> None:
 
 def _dlib_version() -> str:
     if importlib.util.find_spec("dlib") is None:
-        raise InputError("--detectors dlib needs the extra dlib: pip install -c constraints.txt '.[dlib]'")
+        raise InputError("--detectors dlib needs the extra dlib: pip install -c constraints.txt -e '.[dlib]'")
     for distribution in ("dlib", "dlib-bin"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(distribution)

@@ -19,8 +19,8 @@ from pipeline.drawing.selection import (
     select_images,
     with_attribute,
 )
-from pipeline.drawing.text import display_name, plural
-from pipeline.errors import InputError
+from pipeline.drawing.text import display_name
+from pipeline.errors import InputError, counted
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.samples import StoredSample
 from pipeline.vocabulary import WEAK_SOURCES, WRITTEN
@@ -53,12 +53,12 @@ def write_preview(output: str, path: str, count: int, attribute: str | None = No
     if not path.lower().endswith(".png"):
         raise InputError(f"{path}: expected a file name that ends in .png")
     if not 1 <= count <= MAX_SAMPLES:
-        raise InputError(f"{plural(count, 'sample')}, expected 1 to {MAX_SAMPLES}")
+        raise InputError(f"{counted(count, 'sample')}, expected 1 to {MAX_SAMPLES}")
     dataset = read_dataset_file(output)
     _check_name("attribute", attribute, dataset.attributes)
     _check_name("region", region, dataset.regions)
     if not dataset.samples:
-        raise InputError(f"{output}: the run has no samples, only {plural(dataset.rejected, 'rejected image')}")
+        raise InputError(f"{output}: the run has no samples, only {counted(dataset.rejected, 'rejected image')}")
     with damage_reported(output):
         tiles = _tiles(output, dataset, count, attribute, region)
     if not tiles:
@@ -102,11 +102,11 @@ def _tile(image: SelectedImage, sample: StoredSample, pixels: Pixels) -> Tile:
 def _sheet(tiles: Sequence[Tile], dataset: DatasetFile, attribute: str | None, region: str | None) -> Image.Image:
     if attribute is not None:
         entry = f"mask of {attribute}: {', '.join(dataset.attribute_table.attributes[attribute])}"
-        title = f"Mask of {attribute} over {plural(len(tiles), 'sample')} with this attribute"
+        title = f"Mask of {attribute} over {counted(len(tiles), 'sample')} with this attribute"
         return contact_sheet(tiles, title, {entry: MASK_COLOR})
     colors = region_colors(dataset.regions)
-    drawn = plural(len(colors), "region") if region is None else display_name(region)
-    title = f"{drawn} and 68 landmarks, {len(tiles):,} of {plural(dataset.samples, 'sample')}"
+    drawn = counted(len(colors), "region") if region is None else display_name(region)
+    title = f"{drawn} and 68 landmarks, {len(tiles):,} of {counted(dataset.samples, 'sample')}"
     if dataset.refine:
         title += f"; outlines before --refine {dataset.refine}"
     return contact_sheet(tiles, title, colors if region is None else {region: colors[region]})

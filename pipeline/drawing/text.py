@@ -10,12 +10,3 @@ def display_name(name: str) -> str:
     'top of head'
     """
     return name.replace("_", " ")
-
-
-def plural(count: int, singular: str) -> str:
-    """Return a count with its noun.
-
-    >>> plural(1, "sample"), plural(2000, "sample")
-    ('1 sample', '2,000 samples')
-    """
-    return f"{count:,} {singular if count == 1 else singular + 's'}"

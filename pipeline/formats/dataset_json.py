@@ -11,9 +11,10 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from pipeline import storage
+from pipeline.config import SourceDataset
 from pipeline.errors import InputError
 from pipeline.formats.run_folder import DATASET_FILE, RunFolder
-from pipeline.records import ShardSummary, SourceDataset
+from pipeline.records import ShardSummary
 from pipeline.vocabulary import FORMAT_VERSION, SPLITS, LandmarkSource, RejectReason, Split
 from regions.attributes import AttributeTable, TableError, parse_table_document
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH

@@ -89,7 +89,7 @@ def labelme_file(image: str, landmarks: FloatArray, size: tuple[int, int]) -> by
     return json.dumps(document, indent=2).encode()
 
 
-def labelled_landmarks(content: bytes, image: str, size: tuple[int, int]) -> FloatArray:
+def annotated_landmarks(content: bytes, image: str, size: tuple[int, int]) -> FloatArray:
     """Return the landmarks of a file that labelme has saved.
 
     Parameters

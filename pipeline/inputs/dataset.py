@@ -59,7 +59,7 @@ def read_dataset(config: RunConfig) -> Dataset:
         raise InputError(f"{config.images}: no image files, expected names ending in {', '.join(IMAGE_SUFFIXES)}")
     rows = _selected_rows(labels, files, skip_missing=config.skip_missing)
     skipped = len(labels.image_ids) - len(rows)
-    unlabelled = _unlabelled_images(labels, files)
+    unlabelled = [] if config.skip_unlabelled else _unlabelled_images(labels, files)
     if config.limit is not None:
         rows, unlabelled = rows[: config.limit], []
     labelled = [labels.image_ids[row] for row in rows]

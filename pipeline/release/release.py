@@ -7,7 +7,6 @@ import csv
 import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import msgspec
@@ -19,7 +18,8 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.building.annotate import SampleMaker, Stopwatch, encode_packed_masks
-from pipeline.errors import InputError
+from pipeline.config import RESOLUTIONS, ReleaseConfig
+from pipeline.errors import InputError, counted
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.manifest import landmark_rows, read_manifest
 from pipeline.formats.run_folder import RunFolder
@@ -36,7 +36,6 @@ from pipeline.release.release_json import (
     LICENSE,
     REJECTS,
     RELEASE_FILE,
-    RESOLUTIONS,
     SUMS,
     TABLE,
     FileEntry,
@@ -55,18 +54,6 @@ ROWS_PER_GROUP = 1000
 REJECT_COLUMNS = ("image_id", "split", "shard", "reason", "detail", "sha256")
 
 log = logging.getLogger("attparse")
-
-
-@dataclass(frozen=True)
-class ReleaseConfig:
-    """What ``attparse release`` was asked to do; see its ``--help`` for each option."""
-
-    output: str
-    to: str
-    resolution: str = RESOLUTIONS[0]
-    without_labels: bool = False
-    url: str | None = None
-    creator: str | None = None
 
 
 class _Files:
@@ -109,14 +96,14 @@ def release(config: ReleaseConfig) -> dict[str, FileEntry]:
     InputError
         If the run has faults, or the folder is not empty or cannot be written.
     """
-    dataset = read_dataset_file(config.output)
+    dataset = read_dataset_file(config.run)
     _check_folder(config)
-    _check_run(config.output, dataset)
+    _check_run(config.run, dataset)
     table = dataset.table()
-    files = _Files(config.to)
+    files = _Files(config.output)
     try:
         row_groups = _write_samples(config, dataset, table, files)
-        _write_rejects(config.output, dataset, files)
+        _write_rejects(config.run, dataset, files)
         files.write(TABLE, table_toml(table).encode())
         files.write(CONTACT_SHEET, packaged(CONTACT_SHEET))
         files.write(LICENSE, license_text(dataset))
@@ -140,21 +127,23 @@ def release(config: ReleaseConfig) -> dict[str, FileEntry]:
 
 
 def _check_folder(config: ReleaseConfig) -> None:
-    if storage.is_below(config.to, config.output) or storage.is_below(config.output, config.to):
-        raise InputError(f"--to {config.to}: expected a folder apart from that of the run, {config.output}")
-    storage.make_folder(config.to)
-    found = sorted(storage.list_files(config.to))
+    if storage.is_below(config.output, config.run) or storage.is_below(config.run, config.output):
+        raise InputError(f"--output {config.output}: expected a folder apart from that of the run, {config.run}")
+    storage.make_folder(config.output)
+    found = sorted(storage.list_files(config.output))
     if found:
-        raise InputError(f"{config.to}: not empty, {found[0]} is there; choose another --to")
+        raise InputError(f"{config.output}: not empty, {found[0]} is there; choose another --output")
     if not config.without_labels:
-        storage.make_folder(storage.join(config.to, "masks"))
+        storage.make_folder(storage.join(config.output, "masks"))
 
 
 def _check_run(output: str, dataset: DatasetFile) -> None:
     """Refuse a run with faults, or without samples."""
     problems = list(verify(output))
     if problems:
-        raise InputError(f"{output}: {len(problems)} problems (attparse verify tells them), the first: {problems[0]}")
+        raise InputError(
+            f"{output}: {counted(len(problems), 'problem')}, the first: {problems[0]} (attparse verify lists all)"
+        )
     if not dataset.samples:
         raise InputError(f"{output}: the run has no samples, all {dataset.rejected} images were rejected")
 
@@ -171,7 +160,7 @@ def _write_samples(
         writer = stack.enter_context(pq.ParquetWriter(stream, landmark_schema(table.region_names), compression="zstd"))
         for shard in dataset.shards:
             name, first = shard.name, groups
-            rows = _written_rows(config.output, name)
+            rows = _written_rows(config.run, name)
             for start in range(0, len(rows), ROWS_PER_GROUP):
                 writer.write_table(landmark_table(rows.slice(start, ROWS_PER_GROUP), table))
                 groups += 1
@@ -198,7 +187,7 @@ def _write_masks(
     with files.create(mask_shard(name)) as stream, contextlib.closing(maker):
         tar = SampleWriter(stream)
         for sample, (height, width, landmarks) in zip(
-            read_samples(RunFolder(config.output).shard(name)), sizes, strict=True
+            read_samples(RunFolder(config.run).shard(name)), sizes, strict=True
         ):
             png = sample.png
             if config.resolution != RESOLUTIONS[0]:

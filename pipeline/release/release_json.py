@@ -11,8 +11,6 @@ from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile
 from pipeline.vocabulary import FORMAT_VERSION, RELEASE_VERSION
 
-RESOLUTIONS = ("96x76", "218x178", "source")
-"""Height and width of the masks: as in the shards, as the crops in them, as the crop in the source image."""
 RELEASE_FILE, SUMS = "release.json", "SHA256SUMS"
 LANDMARKS, REJECTS, TABLE = "landmarks.parquet", "rejects.csv", "attribute_table.toml"
 CARD, LICENSE, CROISSANT, CONTACT_SHEET = "README.md", "LICENSE.md", "croissant.json", "contact_sheet.png"
@@ -29,7 +27,7 @@ def mask_size(resolution: str, crop: Sequence[int]) -> tuple[int, int]:
     Parameters
     ----------
     resolution : str
-        One of `RESOLUTIONS`.
+        One of `pipeline.config.RESOLUTIONS`.
     crop : sequence of int
         x0, y0, x1, y1 in pixels of the source image.
     """
@@ -65,7 +63,7 @@ class ReleaseFile(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     release_version : int
     resolution : str
-        Of the masks: one of `RESOLUTIONS`.
+        Of the masks: one of `pipeline.config.RESOLUTIONS`.
     labels : bool
         Whether the release holds labels and masks.
     dataset : DatasetFile

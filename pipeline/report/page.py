@@ -11,7 +11,8 @@ from typing import NamedTuple
 import jinja2
 
 from pipeline.drawing.overlays import LANDMARK_COLOR, POINT_COLOR, Color, region_colors
-from pipeline.drawing.text import display_name, plural
+from pipeline.drawing.text import display_name
+from pipeline.errors import counted
 from pipeline.formats.dataset_json import DatasetFile
 from pipeline.report.agreement import Agreement, error_histogram
 from pipeline.vocabulary import (
@@ -153,7 +154,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         display=display_name,
-        plural=plural,
+        counted=counted,
         percent=percent,
         of_total=fraction_of,
         shown_of=shown_of,

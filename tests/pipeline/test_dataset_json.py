@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from pipeline.cli import main
+from pipeline.config import SourceDataset
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, ShardEntry, SplitCounts, TableEntry, read_dataset_file
-from pipeline.records import SourceDataset
 from tests.synthetic import annotated, rejected, write_output
 
 FIELDS = DatasetFile.__struct_fields__

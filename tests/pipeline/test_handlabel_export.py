@@ -11,8 +11,9 @@ from PIL import Image
 from pipeline.cli import main
 from pipeline.errors import InputError
 from pipeline.formats.manifest import read_manifest
-from pipeline.handlabel import handlabel
-from pipeline.handlabel.handlabel import export_rejects, import_labels
+from pipeline.handlabel import export
+from pipeline.handlabel.collect import import_labels
+from pipeline.handlabel.export import export_rejects
 from pipeline.handlabel.labelme_file import start_landmarks
 from pipeline.inputs.landmark_csv import read_landmark_csv
 from tests.faces import face
@@ -74,7 +75,7 @@ def test_a_turned_image_is_labelled_as_it_is_shown(tmp_path):
     import_labels(str(tmp_path / "todo"), str(tmp_path / "l.csv"))
     np.testing.assert_allclose(read_landmark_csv(str(tmp_path / "l.csv"))["turned.jpg"], face(y=330), atol=1e-3)
     label(path, imageHeight=WIDTH, imageWidth=HEIGHT)
-    assert main(["handlabel", "import", str(tmp_path / "todo"), "--to", str(tmp_path / "l.csv")]) == 2
+    assert main(["handlabel", "import", str(tmp_path / "todo"), "--output", str(tmp_path / "l.csv")]) == 2
 
 
 def test_names_are_the_keys_with_the_ending_of_the_image(tmp_path):
@@ -101,7 +102,7 @@ def test_names_are_the_keys_with_the_ending_of_the_image(tmp_path):
 def test_what_can_be_labelled_and_what_not_is_told(tmp_path, capsys):
     others = [rejected(image_id=f"m{i}.jpg", reason="missing") for i in range(2)] + [rejected(reason="corrupt")]
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file()}, *others, reason="wrong_face")
-    assert main(["handlabel", "export", output, "--to", str(tmp_path / "to do")]) == 0
+    assert main(["handlabel", "export", output, "--output", str(tmp_path / "to do")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"2 images to label in {tmp_path / 'to do'}: 2 wrong_face"
     assert lines[1] == "3 other rejects have no image that could be labeled: 2 missing, 1 corrupt"
@@ -112,7 +113,7 @@ def test_what_can_be_labelled_and_what_not_is_told(tmp_path, capsys):
 @pytest.mark.parametrize("others", [[], [rejected(reason="corrupt")]])
 def test_nothing_to_label_writes_nothing(tmp_path, capsys, others):
     settings, _ = write_output(tmp_path, {"train-000000": [annotated(), *others]})
-    assert main(["handlabel", "export", settings.output, "--to", str(tmp_path / "todo")]) == 0
+    assert main(["handlabel", "export", settings.output, "--output", str(tmp_path / "todo")]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("nothing to label")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
 
@@ -120,7 +121,7 @@ def test_nothing_to_label_writes_nothing(tmp_path, capsys, others):
 def test_work_in_the_folder_is_never_overwritten(tmp_path, exported, capsys):
     label(exported / "a.json", face())
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
-    assert main(["handlabel", "export", str(tmp_path / "out"), f"--to={exported}/"]) == 2
+    assert main(["handlabel", "export", str(tmp_path / "out"), f"--output={exported}/"]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith(f"attparse: {exported}/: is there already") and errors.count("\n") == 1
     assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
@@ -166,7 +167,7 @@ def test_folders_that_can_not_be_made(tmp_path, to, message):
 def test_a_image_that_is_not_the_one_of_the_run_is_named(tmp_path, capsys, spoil, message):
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file(seed=1)})
     spoil(tmp_path / "images" / "b.jpg")
-    assert main(["handlabel", "export", output, "--to", str(tmp_path / "todo")]) == 2
+    assert main(["handlabel", "export", output, "--output", str(tmp_path / "todo")]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert errors[-1].startswith("attparse: ") and message in errors[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
@@ -174,7 +175,7 @@ def test_a_image_that_is_not_the_one_of_the_run_is_named(tmp_path, capsys, spoil
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file()})
-    real, calls = handlabel.labelme_file, []
+    real, calls = export.labelme_file, []
 
     def full(*arguments):
         calls.append(arguments)
@@ -182,8 +183,8 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
             raise OSError(28, "No space left on device")
         return real(*arguments)
 
-    monkeypatch.setattr(handlabel, "labelme_file", full)
-    assert main(["handlabel", "export", output, "--to", str(tmp_path / "todo")]) == 1
+    monkeypatch.setattr(export, "labelme_file", full)
+    assert main(["handlabel", "export", output, "--output", str(tmp_path / "todo")]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
 
@@ -255,6 +256,6 @@ def test_a_run_that_does_not_name_its_images_needs_images(tmp_path):
 def test_only_the_manifests_of_shards_with_rejects_are_read(tmp_path, monkeypatch):
     output = make_run(tmp_path, {"a.jpg": jpeg_file()})
     read = []
-    monkeypatch.setattr(handlabel, "read_manifest", lambda *args: (read.append(args[1]), read_manifest(*args))[1])
+    monkeypatch.setattr(export, "read_manifest", lambda *args: (read.append(args[1]), read_manifest(*args))[1])
     export_rejects(output, str(tmp_path / "todo"))
     assert read == ["train-000000"]

@@ -12,7 +12,8 @@ import pytest
 from pipeline.cli import main
 from pipeline.errors import InputError
 from pipeline.formats.manifest import read_manifest
-from pipeline.handlabel.handlabel import export_rejects, import_labels
+from pipeline.handlabel.collect import import_labels
+from pipeline.handlabel.export import export_rejects
 from pipeline.inputs.landmark_csv import read_landmark_csv
 from tests.faces import face
 from tests.labeling import export_three, index_of, label, labels_of, make_run
@@ -38,7 +39,7 @@ def test_what_was_labelled_comes_back_in_the_order_of_the_index(tmp_path, capsys
         points[row["image_id"]] = face(x=190 + 5 * number, jitter=0.02, seed=number)
         label((folder / row["file"]).with_suffix(".json"), points[row["image_id"]])
     to = tmp_path / "it's landmarks.csv"
-    assert main(["handlabel", "import", str(folder), "--to", str(to)]) == 0
+    assert main(["handlabel", "import", str(folder), "--output", str(to)]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[-2] == "4 images labeled, 1 not yet"
     assert out[-1].startswith(f"next: attparse run ... --landmarks {shlex.quote(str(to))}, ")
@@ -73,7 +74,7 @@ def test_a_file_counts_once_it_is_saved_even_if_no_point_was_moved(tmp_path, exp
 def test_deleted_files_are_counted(tmp_path, exported, capsys):
     (exported / "a.json").unlink()
     label(exported / "b.json")
-    assert main(["handlabel", "import", str(exported), "--to", str(tmp_path / "l.csv")]) == 0
+    assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 0
     assert "1 images labeled, 1 not yet, 1 no longer there" in capsys.readouterr().out
 
 
@@ -81,7 +82,7 @@ def test_deleted_files_are_counted(tmp_path, exported, capsys):
 def test_nothing_labelled_yet(tmp_path, exported, capsys, delete, message):
     for name in delete:
         (exported / f"{name}.json").unlink()
-    assert main(["handlabel", "import", str(exported), "--to", str(tmp_path / "l.csv")]) == 2
+    assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert errors[-1].startswith(f"attparse: {exported}: nothing labeled yet: ") and message in errors[-1]
     assert not (tmp_path / "l.csv").exists()
@@ -92,7 +93,7 @@ def test_every_bad_file_is_named(tmp_path, exported, capsys):
     label(exported / "b.json", face())
     label(exported / "c.json", shapes=json.loads((exported / "c.json").read_bytes())["shapes"][1:])
     (tmp_path / "l.csv").write_text("former")
-    assert main(["handlabel", "import", str(exported), "--to", str(tmp_path / "l.csv")]) == 2
+    assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 2
     first, second, summary = capsys.readouterr().err.splitlines()[-3:]
     assert first.startswith(f"{exported / 'a.json'}: not valid JSON")
     assert second.startswith(f"{exported / 'c.json'}: landmark 0 is missing")
@@ -112,14 +113,14 @@ def test_every_bad_file_is_named(tmp_path, exported, capsys):
 def test_a_spoilt_image_is_told(tmp_path, exported, capsys, spoil, message):
     label(exported / "a.json")
     spoil(exported / "a.jpg")
-    assert main(["handlabel", "import", str(exported), "--to", str(tmp_path / "l.csv")]) == 2
+    assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 2
     assert re.search(message, capsys.readouterr().err)
 
 
 def test_a_labels_file_that_can_not_be_read_is_told(tmp_path, exported, capsys):
     (exported / "a.json").unlink()
     (exported / "a.json").mkdir()
-    assert main(["handlabel", "import", str(exported), "--to", str(tmp_path / "l.csv")]) == 2
+    assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 2
     assert f"{exported / 'a.json'}: Is a directory" in capsys.readouterr().err
 
 
@@ -152,7 +153,7 @@ def test_a_hostile_or_damaged_index_is_refused(tmp_path, exported, content, mess
 
 @pytest.mark.parametrize("folder", ["absent", "images"])
 def test_a_folder_that_export_did_not_make_is_refused(tmp_path, exported, capsys, folder):
-    assert main(["handlabel", "import", str(tmp_path / folder), "--to", str(tmp_path / "l.csv")]) == 2
+    assert main(["handlabel", "import", str(tmp_path / folder), "--output", str(tmp_path / "l.csv")]) == 2
     errors = capsys.readouterr().err.splitlines()[-1]
     assert errors.startswith(f"attparse: {tmp_path / folder / 'images.csv'}: No such file")
     assert "expected a folder made by attparse handlabel export" in errors
@@ -216,13 +217,13 @@ def test_labels_made_by_hand_rebuild_only_the_shard_concerned(tmp_path):
     run += ["--samples_per_shard=4", "--min_coverage=0.8"]
     assert main(run) == 0
     before, rows = hashes(output), manifest_rows(output)
-    assert main(["handlabel", "export", str(output), f"--to={tmp_path / 'todo'}"]) == 0
+    assert main(["handlabel", "export", str(output), f"--output={tmp_path / 'todo'}"]) == 0
     index = {row["image_id"]: row for row in index_of(tmp_path / "todo")}
     assert index.keys() == {name for name, row in rows.items() if row["reason"] in ("no_face", "wrong_face")}
     path = (tmp_path / "todo" / index["no_face.jpg"]["file"]).with_suffix(".json")
     points = labels_of(path) + (3, -2)
     label(path, points)
-    assert main(["handlabel", "import", str(tmp_path / "todo"), f"--to={tmp_path / 'hand.csv'}"]) == 0
+    assert main(["handlabel", "import", str(tmp_path / "todo"), f"--output={tmp_path / 'hand.csv'}"]) == 0
     assert main([*run, f"--landmarks={tmp_path / 'hand.csv'}"]) == 0
     after = hashes(output)
     shard = rows["no_face.jpg"]["shard"]

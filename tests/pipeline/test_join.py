@@ -28,7 +28,7 @@ def run(sample, tmp_path_factory):
 @pytest.fixture(scope="module")
 def released(run):
     """A release of that run."""
-    assert main(["release", str(run), f"--to={run.parent / 'rel'}"]) == 0
+    assert main(["release", str(run), f"--output={run.parent / 'rel'}"]) == 0
     return run.parent / "rel"
 
 
@@ -41,7 +41,7 @@ def test_joined_shards_are_the_publisher_s(released, run, sample, tmp_path, caps
 
 @pytest.mark.parametrize("options", [["--resolution=218x178"], ["--resolution=source"], ["--without_labels"]])
 def test_other_releases_join_to_the_same_shards(run, sample, tmp_path, options):
-    assert main(["release", str(run), f"--to={tmp_path / 'rel'}", *options]) == 0
+    assert main(["release", str(run), f"--output={tmp_path / 'rel'}", *options]) == 0
     assert main(["verify", str(tmp_path / "rel")]) == 0
     labels = [f"--labels={sample.labels}"] if options == ["--without_labels"] else []
     assert join(tmp_path / "rel", sample, tmp_path / "joined", *labels) == 0
@@ -52,7 +52,7 @@ def test_a_refined_run_without_a_crop_is_joined_to_the_same_shards(sample, tmp_p
     options = ["--refine=segmentation", "--attribute_table=refined", "--crop=none", "--min_coverage=0.5", "--limit=10"]
     run = tmp_path / "out"
     assert main(["run", f"--images={sample.images}", f"--labels={sample.labels}", f"--output={run}", *options]) == 0
-    assert main(["release", str(run), f"--to={tmp_path / 'rel'}", "--resolution=218x178"]) == 0
+    assert main(["release", str(run), f"--output={tmp_path / 'rel'}", "--resolution=218x178"]) == 0
     assert join(tmp_path / "rel", sample, tmp_path / "joined") == 0
     assert shards_of(tmp_path / "joined") == shards_of(run)
     assert "under_eyes" in pq.read_schema(tmp_path / "rel" / "landmarks.parquet").names

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.handlabel.labelme_file import EDGE, LabelError, labelled_landmarks, labelme_file, start_landmarks
+from pipeline.handlabel.labelme_file import EDGE, LabelError, annotated_landmarks, labelme_file, start_landmarks
 from regions.landmarks import mean_shape
 from regions.quality import plausibility_problem
 from tests.faces import ODD_FACES, face
@@ -91,7 +91,7 @@ def shapes_with(*changes: tuple[int, dict]) -> list[dict]:
 )
 def test_labels_that_can_not_be_used_are_told(shapes, message):
     with pytest.raises(LabelError) as caught:
-        labelled_landmarks(saved(shapes=shapes), "a.jpg", SIZE)
+        annotated_landmarks(saved(shapes=shapes), "a.jpg", SIZE)
     assert str(caught.value).startswith(message)
 
 
@@ -99,7 +99,7 @@ def test_labels_that_can_not_be_used_are_told(shapes, message):
 def test_points_that_are_no_face_are_told(name):
     content = labelme_file("a.jpg", ODD_FACES[name], SIZE)
     with pytest.raises(LabelError) as caught:
-        labelled_landmarks(content, "a.jpg", SIZE)
+        annotated_landmarks(content, "a.jpg", SIZE)
     assert str(caught.value) == plausibility_problem(np.round(ODD_FACES[name], 3), WIDTH, HEIGHT)
 
 
@@ -114,7 +114,7 @@ def test_points_that_are_no_face_are_told(name):
 )
 def test_labels_of_another_image_are_told(change, message):
     with pytest.raises(LabelError, match=message):
-        labelled_landmarks(saved(**change), "a.jpg", SIZE)
+        annotated_landmarks(saved(**change), "a.jpg", SIZE)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_labels_of_another_image_are_told(change, message):
 )
 def test_files_that_are_not_labelme_s_are_told(content):
     with pytest.raises(LabelError, match=r"not valid JSON|no list of shapes") as caught:
-        labelled_landmarks(content, "a.jpg", SIZE)
+        annotated_landmarks(content, "a.jpg", SIZE)
     assert "\n" not in str(caught.value)
 
 
@@ -130,4 +130,4 @@ def test_points_on_the_very_edge_are_in_the_image():
     points = np.round(face() - face().min(axis=0))
     width, height = points.max(axis=0).astype(int).tolist()
     content = labelme_file("a.jpg", points, (height, width))
-    np.testing.assert_array_equal(labelled_landmarks(content, "a.jpg", (height, width)), points)
+    np.testing.assert_array_equal(annotated_landmarks(content, "a.jpg", (height, width)), points)

@@ -42,7 +42,7 @@ def run(sample, tmp_path_factory):
 @pytest.fixture(scope="module")
 def released(run):
     """A release of that run."""
-    assert main(["release", str(run), f"--to={run.parent / 'rel'}", "--url=https://example.org/rel"]) == 0
+    assert main(["release", str(run), f"--output={run.parent / 'rel'}", "--url=https://example.org/rel"]) == 0
     return run.parent / "rel"
 
 
@@ -72,7 +72,7 @@ def test_larger_masks_are_those_that_the_shards_have_smaller(run, tmp_path, shee
     smaller = {sample.key: unpack_masks(decode_packed_masks(sample.png), 40) for sample in samples_of(run)}
     for resolution in ("218x178", "source"):
         to = tmp_path / resolution
-        assert main(["release", str(run), f"--to={to}", f"--resolution={resolution}"]) == 0
+        assert main(["release", str(run), f"--output={to}", f"--resolution={resolution}"]) == 0
         for path in (to / "masks").iterdir():
             for key, members in read_members(str(path), ("masks.png", "json")):
                 size = mask_size(resolution, json.loads(members["json"])["crop"])
@@ -87,7 +87,7 @@ def test_larger_masks_are_those_that_the_shards_have_smaller(run, tmp_path, shee
 
 def test_without_labels_neither_labels_nor_masks_are_told(run, sample, tmp_path, sheet, capsys):
     rel = tmp_path / "rel"
-    assert main(["release", str(run), f"--to={rel}", "--without_labels"]) == 0
+    assert main(["release", str(run), f"--output={rel}", "--without_labels"]) == 0
     assert not [name for name in files_of(rel) if name.endswith(".tar")]
     names = pq.read_schema(rel / "landmarks.parquet").names
     assert not set(names) & set(load_packaged_table("celeba").attributes)
@@ -170,13 +170,13 @@ def test_what_can_t_be_released_is_told_in_one_line(run, tmp_path, capsys):
 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("x")
-    assert "not empty, x is there" in told("release", run, "--to", tmp_path / "full")
-    assert "expected a folder apart from that of the run" in told("release", run, "--to", run / "rel")
-    assert "no dataset.json" in told("release", tmp_path / "full", "--to", tmp_path / "rel")
+    assert "not empty, x is there" in told("release", run, "--output", tmp_path / "full")
+    assert "expected a folder apart from that of the run" in told("release", run, "--output", run / "rel")
+    assert "no dataset.json" in told("release", tmp_path / "full", "--output", tmp_path / "rel")
     faulty = tmp_path / "faulty"
     shutil.copytree(run, faulty)
     (faulty / "shards" / "train-000000.tar").write_bytes(b"x")
-    assert "problems (attparse verify tells them), the first: " in told("release", faulty, "--to", tmp_path / "rel")
+    assert "problems (attparse verify tells them), the first: " in told("release", faulty, "--output", tmp_path / "rel")
 
 
 def test_a_release_that_fails_leaves_nothing(run, tmp_path, monkeypatch, sheet):
@@ -184,11 +184,11 @@ def test_a_release_that_fails_leaves_nothing(run, tmp_path, monkeypatch, sheet):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(release_module, "write_card", fail)
-    assert main(["release", str(run), f"--to={tmp_path / 'rel'}"]) == 1
+    assert main(["release", str(run), f"--output={tmp_path / 'rel'}"]) == 1
     assert files_of(tmp_path / "rel") == []
     monkeypatch.undo()
     monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"an image")
-    assert main(["release", str(run), f"--to={tmp_path / 'rel'}"]) == 0
+    assert main(["release", str(run), f"--output={tmp_path / 'rel'}"]) == 0
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.cli import make_parser
+from pipeline.config import SourceDataset
 from pipeline.drawing import overlays
 from pipeline.errors import InputError
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import decode_packed_masks
-from pipeline.records import SourceDataset
+from pipeline.parser import make_parser
 from pipeline.report import content
 from pipeline.report.content import redraw_report, write_report
 from pipeline.report.page import LABEL_BY_HAND, LIST_REJECTS

@@ -369,7 +369,7 @@ def test_demo_command(tmp_path, capsys):
     assert main(["demo", f"--output={tmp_path / 'demo'}"]) == 0
     assert "report.html" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "demo")]) == 0
-    assert main(["preview", str(tmp_path / "demo"), f"--to={tmp_path / 'sheet.png'}"]) == 0
+    assert main(["preview", str(tmp_path / "demo"), f"--output={tmp_path / 'sheet.png'}"]) == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert min(sheet.size) > 300
 

@@ -105,7 +105,7 @@ def test_crops_and_masks_are_the_same_whether_a_label_is_unknown_or_no(sample, r
 @pytest.fixture(scope="module")
 def released(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("released") / "rel"
-    assert main(["release", str(run), f"--to={folder}"]) == 0
+    assert main(["release", str(run), f"--output={folder}"]) == 0
     return folder
 
 
@@ -118,7 +118,7 @@ def test_a_release_keeps_unknown_labels_and_joins_to_the_same_shards(sample, run
 
 
 def test_larger_masks_of_unknown_labels_are_empty(run, tmp_path):
-    assert main(["release", str(run), f"--to={tmp_path / 'rel'}", "--resolution=218x178"]) == 0
+    assert main(["release", str(run), f"--output={tmp_path / 'rel'}", "--resolution=218x178"]) == 0
     assert main(["verify", str(tmp_path / "rel")]) == 0
 
 
