@@ -31,3 +31,7 @@ class ImageError(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class ReadError(Exception):
+    """An image that could not be read for a reason that may pass: it is no reject, its shard stays unbuilt."""
