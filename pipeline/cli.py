@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.handlabel.collect import ImportCounts
     from pipeline.handlabel.export import ExportCounts
 
+TAKES_BEAM_OPTIONS = ("run", "join")
 DONE, FAILED, UNUSABLE, LOW_COVERAGE = 0, 1, 2, 3
 
 

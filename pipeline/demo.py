@@ -160,7 +160,7 @@ def load_photograph() -> Image.Image:
         from skimage import data  # noqa: PLC0415 - an extra
     except ImportError:
         raise InputError(
-            "the built-in sample needs scikit-image, expected the extra demo: pip install -c constraints.txt -e '.[demo]'"
+            "the built-in sample needs the extra demo: pip install -c constraints.txt -e '.[demo]'"
         ) from None
     return Image.fromarray(data.astronaut())
 

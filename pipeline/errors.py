@@ -37,6 +37,10 @@ def counted(number: int, noun: str) -> str:
     """Return a number and its noun.
 
     >>> counted(1, "file"), counted(2000, "file")
-    ('1 file', '2000 files')
+    ('1 file', '2,000 files')
     """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+class ReadError(Exception):
+    """An image that could not be read for a reason that may pass: it is no reject, its shard stays unbuilt."""

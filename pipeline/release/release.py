@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.building.annotate import SampleMaker, Stopwatch, encode_packed_masks
+from pipeline.building.sample_maker import SampleMaker, encode_packed_masks
+from pipeline.building.stopwatch import Stopwatch
 from pipeline.config import RESOLUTIONS, ReleaseConfig
 from pipeline.errors import InputError, counted
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file

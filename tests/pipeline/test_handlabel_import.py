@@ -68,7 +68,7 @@ def test_the_order_of_the_shapes_and_what_else_a_tool_saves_do_not_matter(tmp_pa
 
 def test_a_file_counts_once_it_is_saved_even_if_no_point_was_moved(tmp_path, exported):
     label(exported / "a.json")
-    assert import_labels(str(exported), str(tmp_path / "l.csv")).labeled == 1
+    assert import_labels(str(exported), str(tmp_path / "l.csv")).annotated == 1
 
 
 def test_deleted_files_are_counted(tmp_path, exported, capsys):

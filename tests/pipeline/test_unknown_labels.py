@@ -20,7 +20,7 @@ from tests.synthetic import annotated, write_output
 TABLE = '[attributes]\nBald = ["top_of_head"]\nBig_Nose = ["nose"]\nYoung = ["all"]\n'
 MAAD_FACE = {"portrait.jpg": (1, 0, -1), "webp.webp": (-1, 1, 0), "whole photograph.jpg": (0, 0, 0)}
 """Cells as MAAD-Face has them: 1 yes, -1 no, 0 unknown."""
-EXPECTED = {
+EXPECTED: dict[str, dict[str, int | None]] = {
     "portrait.jpg": {"Bald": 1, "Big_Nose": None, "Young": 0},
     "webp.webp": {"Bald": 0, "Big_Nose": 1, "Young": None},
     "whole photograph.jpg": {"Bald": None, "Big_Nose": None, "Young": None},
