@@ -40,7 +40,7 @@ def label_map(masks):
 
 
 def write_data_set(folder, landmarks, numbers=(0, 1)):
-    """Write gray images, and the regions of our own rules as annotated parts; return both folders."""
+    """Write gray images, and our own regions as their annotated parts; return both folders."""
     images, masks = folder / "images", folder / "masks"
     images.mkdir()
     masks.mkdir()
@@ -179,7 +179,7 @@ def test_face_is_found_in_a_photograph(tmp_path, capsys):
         ({}, "masks: no label maps, expected files such as 0.png or 0/00000_hair.png"),
         ({"7.png": 1}, "images: no image has a label map in {masks}, expected files such as 7.jpg"),
         ({"0.png": 200}, "0.png: values up to 200, expected labels 0 to 18"),
-        ({"0.png": None}, "0.png: no image"),
+        ({"0.png": None}, "0.png: not an image"),
     ],
     ids=["no folder", "empty", "of other images", "other values", "no image"],
 )
@@ -220,7 +220,7 @@ def test_unknown_rules_are_told(name, capsys):
 
 def test_rules_of_other_regions_are_told():
     rules = RuleSet("chins", lambda landmarks: our_polygons(landmarks)[:2])
-    with pytest.raises(region_agreement.InputError, match="chins gives 2 regions, expected 10"):
+    with pytest.raises(region_agreement.InputError, match="chins returns 2 regions, expected 10"):
         masks_of(rules, face())
 
 
