@@ -1,10 +1,15 @@
-"""Settings of all tests."""
+"""Settings of all tests, and what several of them share."""
+
+from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from pipeline import cli
+from pipeline.config import RunConfig
 from pipeline.demo import make_sample
 
 settings.register_profile("here", deadline=None)
@@ -13,7 +18,16 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @pytest.fixture(scope="session")
-def sample(tmp_path_factory):
+def sample(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     """The built-in sample, made once; it must not be changed."""
     folder = tmp_path_factory.mktemp("sample")
     return make_sample(str(folder), str(folder / "unused"))
+
+
+@pytest.fixture(scope="session")
+def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of ``attparse demo``, made once; it must not be changed."""
+    pytest.importorskip("skimage")
+    folder = tmp_path_factory.mktemp("finished") / "demo"
+    assert cli.main(["demo", f"--output={folder}"]) == 0
+    return folder

@@ -8,18 +8,13 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from pipeline import cli
-
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-
-pytest.importorskip("skimage")
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client", "ignore::ResourceWarning")
-def test_from_a_shard_to_masks_on_a_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cli.main(["demo", f"--output={tmp_path / 'demo'}"]) == 0
-    monkeypatch.setenv("ATTPARSE_RUN", str(tmp_path / "demo"))
+def test_from_a_shard_to_masks_on_a_face(finished_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTPARSE_RUN", str(finished_demo))
     notebook = nbformat.read(EXAMPLES / "read_shards.ipynb", as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in cells), "commit notebooks without outputs"

@@ -13,7 +13,6 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from torch.distributed.run import get_args_parser
 
-from pipeline.cli import main
 from pipeline.parser import make_parser
 from training import config, evaluate, export, predict
 
@@ -91,11 +90,9 @@ def command_name(name: str, arguments: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_the_snippet_reads_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("skimage")
-    assert main(["demo", f"--output={tmp_path / 'demo'}"]) == 0
+def test_the_snippet_reads_a_shard(finished_demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(finished_demo.parent)
     names: dict[str, Any] = {}
     exec(snippet, names)  # noqa: S102
     assert names["image"].shape == (218, 178, 3)

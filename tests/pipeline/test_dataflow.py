@@ -39,6 +39,7 @@ from google.auth.credentials import AnonymousCredentials  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "europe-docker.pkg.dev/my-project/attparse/pipeline:0.1.0"
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

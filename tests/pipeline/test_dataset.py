@@ -429,6 +429,7 @@ ids = (
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(ids, unique=True, max_size=30))
 def test_keys_are_unique_plain_and_short(image_ids):
@@ -483,6 +484,7 @@ print(labels.values.shape[0], labels.values.shape[1], seconds, int(peak[1]) / 10
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of memory from /proc")
 def test_celebas_label_file_is_read_in_seconds_and_little_memory(folder):
     values = np.where(np.random.default_rng(0).random((1000, 40)) < 0.5, " 1", "-1")

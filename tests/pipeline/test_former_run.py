@@ -23,6 +23,8 @@ from pipeline.formats.samples import read_samples
 from pipeline.inputs.openface import LANDMARK_COLUMNS
 from tests.pipeline.test_storage import OBJECTS
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("skimage")
 
 TRIED_AGAIN = {"corrupt.jpg", "no_face.jpg", "noise_with_points.jpg", "hidden_eyes.jpg"}

@@ -69,6 +69,7 @@ def test_an_image_without_a_face(landmarker):
     assert landmarker.find(np.full((60, 80, 3), 130, dtype=np.uint8)) == []
 
 
+@pytest.mark.slow
 @needs_model
 def test_a_run_with_a_model_file(sample, tmp_path, capsys):
     content = LANDMARKER_FILE.read_bytes()

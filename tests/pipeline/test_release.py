@@ -25,6 +25,8 @@ from regions.attributes import load_packaged_table
 from regions.masks import nearest_centers, unpack_masks
 from tests.releases import error_line, files_of, join, samples_of, sign_again
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("skimage")
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,6 +24,8 @@ from pipeline.cli import main
 from pipeline.demo import demo_images
 from pipeline.formats import samples
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("skimage")
 
 
