@@ -29,9 +29,9 @@ from training.config import TrainConfig
 from training.dataset_json import Dataset, read_dataset
 from training.distributed import SINGLE_PROCESS
 from training.loader import Batch, Loader, LoaderSettings
+from training.loop import StopRequest, Training
 from training.model import CHANNELS, AttParseNet
 from training.shard_reader import read_shard
-from training.loop import StopRequest, Training
 
 SAMPLES = 16000
 """Minimum number read in one measurement; smaller splits are read repeatedly."""
