@@ -1,4 +1,4 @@
-"""What training costs: samples per second of the loader beside bare decoding, images per second of a training step.
+"""The cost of training: samples per second of the loader beside bare decoding, images per second of a training step.
 
 Without options the data is made by a run over the built-in sample, repeated. On a CPU the network is thin unless
 --channels says otherwise; on a GPU it is the paper's, in several batch sizes, with and without channels_last, padded
@@ -27,14 +27,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.config import TrainConfig
 from training.dataset_json import Dataset, read_dataset
-from training.distributed import World
+from training.distributed import SINGLE_PROCESS
 from training.loader import Batch, Loader, LoaderSettings
+from training.loop import StopRequest, Training
 from training.model import CHANNELS, AttParseNet
 from training.shard_reader import read_shard
-from training.train import Stop, Training
 
 SAMPLES = 16000
-"""At least so many are read in one measurement; smaller splits are read several times over."""
+"""Minimum number read in one measurement; smaller splits are read repeatedly."""
 ROUNDS = 5
 THIN = (8, 16, 16, 16, 16)
 WARM_UP = 3
@@ -87,16 +87,16 @@ def bench_loader(dataset: Dataset) -> None:
     pairs = [(sample["jpg"], sample["masks.png"]) for sample in raw[:SAMPLES]]
     settings = LoaderSettings("train", 64, training=True)
     batch = next(Loader(dataset, settings).batches(0))
-    moved = sum(part.nbytes for part in (batch.images, batch.planes, batch.labels) if part is not None)
+    moved = sum(part.nbytes for part in (batch.images, batch.packed_masks, batch.labels) if part is not None)
     print(f"{len(raw)} samples; to the device: {moved / len(batch.keys):,.0f} bytes per sample")
     floors: dict[int, Callable[[], float]] = {0: lambda: decoding_rate(pairs), 2: lambda: rate_of_two(pairs)}
     for workers, floor in floors.items():
         loader = Loader(dataset, replace(settings, workers=workers))
         rounds = [(floor(), loading_rate(loader, epoch)) for epoch in range(ROUNDS)]
         bare, loaded = (statistics.median(rates) for rates in zip(*rounds, strict=True))
-        share = statistics.median(rate / bare for bare, rate in rounds)
+        ratio = statistics.median(rate / bare for bare, rate in rounds)
         where = f"{workers} workers" if workers else "this process"
-        print(f"loader, {where}: {loaded:,.0f} samples/s; bare decoding {bare:,.0f}; share {share:.0%}")
+        print(f"loader, {where}: {loaded:,.0f} samples/s; bare decoding {bare:,.0f}; ratio {ratio:.0%}")
 
 
 def decoding_rate(pairs: list[tuple[bytes, bytes]]) -> float:
@@ -130,7 +130,10 @@ def rate_of_two(pairs: list[tuple[bytes, bytes]]) -> float:
 def loading_rate(loader: Loader, epoch: int) -> float:
     """Return samples per second of an epoch of the loader, the start of its workers included."""
     start = time.perf_counter()
-    count = sum(len(batch.keys) for batch in loader.batches(epoch))
+    count = 0
+    for batch in loader.batches(epoch):
+        count += len(batch.keys)
+        loader.release(batch)
     return count / (time.perf_counter() - start)
 
 
@@ -160,14 +163,16 @@ def bench_steps(dataset: Dataset, device: torch.device, config: TrainConfig, siz
     for size in sizes:
         for name, variant in VARIANTS.items() if device.type == "cuda" else [("as attparse-train does", Variant())]:
             options = replace(config, batch_size=size, pad_channels=variant.pad_channels, compile=variant.compiled)
-            training = Training(options, dataset, World(), device, Stop())
+            training = Training(options, dataset, SINGLE_PROCESS, device, StopRequest())
             if not variant.channels_last:
                 training.model.to(memory_format=torch.contiguous_format)
-            print(f"batch {size}, {name}: {tell_step(training, steps, flop / peak)}")
-    compare_with_loader(Training(replace(config, batch_size=sizes[0]), dataset, World(), device, Stop()), steps)
+            print(f"batch {size}, {name}: {describe_step(training, steps, flop / peak)}")
+    compare_with_loader(
+        Training(replace(config, batch_size=sizes[0]), dataset, SINGLE_PROCESS, device, StopRequest()), steps
+    )
 
 
-def tell_step(training: Training, steps: int, seconds_of_peak: float) -> str:
+def describe_step(training: Training, steps: int, seconds_of_peak: float) -> str:
     """Return images per second and peak memory of steps on one batch."""
     gpu = training.device.type == "cuda"
     if gpu:
@@ -188,10 +193,12 @@ def compare_with_loader(training: Training, steps: int) -> None:
 
 
 def first_batch(training: Training) -> Batch:
-    """Return a batch on the device."""
+    """Return a batch whose images and masks are on the device."""
     batch = next(training.loader.batches(0))
-    assert batch.planes is not None  # noqa: S101 # training has masks
-    return Batch(*(part.to(training.device) for part in (batch.images, batch.planes, batch.labels)), batch.keys)
+    assert batch.packed_masks is not None  # noqa: S101 # training has masks
+    # Labels stay on the CPU, as in training, where unknown ones are looked for.
+    images, packed_masks = batch.images.to(training.device), batch.packed_masks.to(training.device)
+    return Batch(images, packed_masks, batch.labels, batch.keys)
 
 
 def stepping_rate(training: Training, batches: Iterator[Batch], steps: int) -> float:
@@ -200,15 +207,16 @@ def stepping_rate(training: Training, batches: Iterator[Batch], steps: int) -> f
     start = 0.0
     for step, batch in zip(range(WARM_UP + steps), batches, strict=False):
         if step == WARM_UP:
-            synchronise(training.device)
+            synchronize(training.device)
             start = time.perf_counter()
         training.take_step(network, batch, 2, step)
-    synchronise(training.device)
+        training.loader.release(batch)
+    synchronize(training.device)
     return steps * training.config.batch_size / (time.perf_counter() - start)
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given."""
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -228,11 +236,11 @@ def matrix_product_rate(device: torch.device) -> float:
     side, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (2048, torch.float32)
     left, right = (torch.randn((side, side), device=device).to(dtype) for _ in range(2))
     for times in (3, 10):
-        synchronise(device)
+        synchronize(device)
         start = time.perf_counter()
         for _ in range(times):
             left @ right
-        synchronise(device)
+        synchronize(device)
         seconds = (time.perf_counter() - start) / times
     return 2 * side**3 / seconds
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image
 
-from pipeline import cli
+from pipeline import cli, images
+from pipeline.errors import ImageError
+from pipeline.formats.dataset_json import read_dataset_file
+from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import decode_packed_masks, read_samples
 from regions.masks import unpack_masks
 from tests.training_data import THIN
@@ -33,13 +40,31 @@ def test_every_sample_arrives_as_it_was_written(demo):
         dataset_json.check_shards(shards, checksums=True)
         written = {s.key: s for shard in shards for s in read_samples(shard.url)}
         for batch in Loader(dataset, LoaderSettings(split, 4)).batches(0):
-            images, masks, labels, _ = prepare(batch, torch.device("cpu"))
-            assert images.shape[1:] == (3, 218, 178)
+            pixels, masks, labels, _ = prepare(batch, torch.device("cpu"))
+            assert pixels.shape[1:] == (3, 218, 178)
             for key, found, label in zip(batch.keys, masks, labels, strict=True):
                 sample = written.pop(key)
                 assert label.tolist() == list(sample.description.labels.values())
                 np.testing.assert_array_equal(found.numpy(), unpack_masks(decode_packed_masks(sample.png), 40))
         assert not written
+
+
+def test_both_readers_of_dataset_json_find_the_same(demo):
+    written = read_dataset_file(RunFolder(demo).dataset_json)
+    read = dataset_json.read_dataset(demo)
+    assert read.attributes == written.attributes
+    assert read.crop == written.crop
+    found = [
+        (RunFolder(demo).shard(entry.name), entry.samples, entry.bytes, entry.sha256, entry.split)
+        for entry in written.shards
+    ]
+    of_training = [(s.url, s.samples, s.bytes, s.sha256, split) for split, own in read.shards.items() for s in own]
+    assert sorted(of_training) == sorted(found)
+    assert (written.format_version, *written.image_size, *written.mask_size) == (
+        dataset_json.FORMAT_VERSION,
+        *dataset_json.IMAGE_SIZE,
+        *dataset_json.MASK_SIZE,
+    )
 
 
 def test_sizes_and_version_are_those_of_the_pipeline(demo):
@@ -74,3 +99,92 @@ def test_an_image_is_resized_as_the_pipeline_does_without_a_crop(sample, tmp_pat
     for key, image in zip(batch.keys, batch.images.numpy(), strict=True):
         difference = np.abs(face_images.read_face(str(names[key])).astype(int) - image)
         assert difference.mean() < 3  # what JPEG of quality 95 loses
+
+
+def encoded(image, kind, **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    return exif
+
+
+def image_files():
+    """Return image files of all kinds, by what is special about them."""
+    rng = np.random.default_rng(0)
+    rgb = Image.fromarray(rng.integers(0, 256, (60, 44, 3), dtype=np.uint8))
+    gray16 = Image.fromarray(rng.integers(0, 1 << 16, (60, 44), dtype=np.uint16))
+    palette = rgb.quantize(16)
+    with_alpha = rgb.copy()
+    with_alpha.putalpha(Image.fromarray(rng.integers(0, 256, (60, 44), dtype=np.uint8)))
+    files = {
+        "RGB JPEG": encoded(rgb, "JPEG"),
+        "gray JPEG": encoded(rgb.convert("L"), "JPEG"),
+        "CMYK JPEG": encoded(rgb.convert("CMYK"), "JPEG"),
+        "16-bit gray PNG": encoded(gray16, "PNG"),
+        "16-bit gray TIFF": encoded(gray16, "TIFF"),
+        "palette": encoded(palette, "PNG"),
+        "palette with transparency": encoded(palette, "PNG", transparency=3),
+        "1-bit": encoded(rgb.convert("1"), "PNG"),
+        "gray and alpha": encoded(with_alpha.convert("LA"), "PNG"),
+        "RGBA": encoded(with_alpha, "PNG"),
+        "RGBA WebP": encoded(with_alpha, "WEBP", lossless=True),
+        "BMP": encoded(rgb, "BMP"),
+        "float TIFF": encoded(Image.fromarray(rng.normal(100, 90, (60, 44)).astype(np.float32)), "TIFF"),
+        "orientation out of range": encoded(rgb, "JPEG", exif=exif_of(9)),
+        "large JPEG": encoded(rgb.resize((3600, 2500)), "JPEG", exif=exif_of(6)),
+        "large PNG": encoded(rgb.resize((3600, 2500), Image.Resampling.NEAREST), "PNG", compress_level=1),
+    }
+    for orientation in range(1, 9):
+        files[f"orientation {orientation}"] = encoded(rgb, "JPEG", exif=exif_of(orientation))
+        files[f"TIFF of orientation {orientation}"] = encoded(rgb, "TIFF", exif=exif_of(orientation))
+    return files
+
+
+IMAGE_FILES = image_files()
+
+
+@pytest.mark.parametrize("kind", IMAGE_FILES)
+def test_both_packages_decode_an_image_alike(kind):
+    of_pipeline = images.decode(IMAGE_FILES[kind]).pixels
+    of_training = face_images.decode(IMAGE_FILES[kind])
+    assert of_training.dtype == np.uint8
+    assert np.ptp(of_training) > 50
+    np.testing.assert_array_equal(of_training, of_pipeline)
+
+
+def png_of_size(width, height):
+    """Return a PNG file whose header announces a size."""
+    content = bytearray(encoded(Image.new("L", (1, 1)), "PNG"))
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "0 bytes that is not an image"),
+        (b"no image", "8 bytes that is not an image"),
+        (encoded(Image.new("RGB", (40, 40)), "GIF"), "not an image, expected JPEG, PNG, WebP, BMP or TIFF"),
+        (encoded(Image.new("RGB", (40, 40)), "PPM"), "not an image, expected JPEG, PNG, WebP, BMP or TIFF"),
+        (IMAGE_FILES["RGB JPEG"][:-400], "damaged JPEG"),
+        (IMAGE_FILES["RGBA"][:-400], "damaged PNG"),
+        (png_of_size(8000, 8000), "PNG of 8000x8000 pixels, expected at most 34 million"),
+    ],
+)
+def test_both_packages_refuse_the_same_files(content, what):
+    with pytest.raises(ImageError):
+        images.decode(content)
+    with pytest.raises(ValueError, match=what):
+        face_images.decode(content)
+
+
+def test_both_packages_have_the_same_limits():
+    names = ("MAX_DECODED_PIXELS", "MAX_JPEG_PIXELS", "MAX_OTHER_PIXELS", "REDUCTIONS", "REDUCIBLE_MODES")
+    for name in (*names, "EXIF_TRANSPOSES"):
+        assert getattr(face_images, name) == getattr(images, name), name

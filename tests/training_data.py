@@ -42,13 +42,14 @@ def face_of(index: int) -> npt.NDArray[np.uint8]:
     return np.maximum(noise, np.asarray(Image.fromarray(masks).resize((178, 218), Image.Resampling.NEAREST)))
 
 
-def members_of(index: int) -> dict[str, bytes]:
-    """Return the members of a sample by their endings."""
-    labels = labels_of(index)
+def members_of(index: int, unknown: Sequence[str] = ()) -> dict[str, bytes]:
+    """Return the members of a sample by their suffixes; the labels of some attributes can be unknown."""
+    labels = [0 if name in unknown else label for name, label in zip(ATTRIBUTES, labels_of(index), strict=True)]
+    written = [None if name in unknown else label for name, label in zip(ATTRIBUTES, labels, strict=True)]
     jpg, png = io.BytesIO(), io.BytesIO()
     Image.fromarray(face_of(index)).save(jpg, "JPEG", quality=95)
     Image.fromarray(np.packbits(masks_of(labels), axis=0)[0]).save(png, "PNG")
-    text = json.dumps({"image_id": f"{index}.jpg", "labels": dict(zip(ATTRIBUTES, labels, strict=True))})
+    text = json.dumps({"image_id": f"{index}.jpg", "labels": dict(zip(ATTRIBUTES, written, strict=True))})
     return {"jpg": jpg.getvalue(), "masks.png": png.getvalue(), "json": text.encode()}
 
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.training_data import ATTRIBUTES, face_of, labels_of, write_dataset
+from tests.training_data import ATTRIBUTES, face_of, labels_of, members_of, write_dataset, write_dataset_file, write_tar
 from training import checkpoint, evaluate, export, onnx_export, predict
 from training.checkpoint import describe_model, load_model
+from training.face_images import read_face
 from training.loader import Loader
 from training.model import AttParseNet
 from training.transforms import normalize
@@ -69,6 +70,26 @@ def test_a_network_that_finds_all_is_told_so(data, network, tmp_path, capsys):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 200
     assert "perfect: 17 samples; mean accuracy 1.0000" in capsys.readouterr().out
+
+
+def test_unknown_labels_of_shards_are_not_counted(network, tmp_path):
+    (tmp_path / "data" / "shards").mkdir(parents=True)
+    samples = {f"s{index}": members_of(index, ("Green",) if index < 3 else ()) for index in range(8)}
+    write_tar(tmp_path / "data" / "shards" / "test-000000.tar", samples)
+    write_dataset_file(tmp_path / "data", {"test-000000": 8})
+    assert run(network, tmp_path / "to", f"--data={tmp_path / 'data'}", "--masks") == 0
+    (result,) = results(tmp_path / "to").values()
+    assert (result["samples"], result["unknown_labels"]) == (8, 3)
+    assert {name: values["known"] for name, values in result["attributes"].items()} == {"Red": 8, "Green": 5, "Blue": 8}
+    assert result["attributes"]["Green"]["positive"] == sum(labels_of(index)[1] for index in range(3, 8))
+    assert result["mean"]["accuracy"] == 1
+
+
+def test_a_16_bit_image_is_read_as_the_pipeline_reads_it(network, tmp_path):
+    gray = face_of(1)[:, :, 0]
+    Image.fromarray(gray.astype(np.uint16) << 8).save(tmp_path / "16.png")
+    Image.fromarray(gray).save(tmp_path / "8.png")
+    np.testing.assert_array_equal(read_face(str(tmp_path / "16.png")), read_face(str(tmp_path / "8.png")))
 
 
 def test_masks_are_not_read_unless_asked_for(data, network, tmp_path, monkeypatch):
@@ -166,6 +187,7 @@ def test_images_that_can_t_be_read_or_would_be_lost(network, tmp_path, capsys):
         assert what in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path, capsys):
     torch.manual_seed(0)
     path = tmp_path / "best.pt"
@@ -184,6 +206,7 @@ def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path, capsys):
     np.testing.assert_allclose(maps, ours, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_export_that_computes_something_else_is_not_written(network, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(onnx_export, "TOLERANCE", 0)
     assert export.main([f"--checkpoint={network}", f"--output={tmp_path / 'net.onnx'}"]) == 1

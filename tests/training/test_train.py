@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -13,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.backends.debugging import aot_eager
 
-from tests.training_data import THIN, write_dataset, write_dataset_file
+from tests.training_data import ATTRIBUTES, THIN, members_of, write_dataset, write_dataset_file, write_tar
 from training import checkpoint, loop, train
 from training.checkpoint import load_model
 from training.dataset_json import read_dataset
@@ -106,6 +108,7 @@ def test_stage_1_leaves_the_fully_connected_layer_alone(data, tmp_path):
         assert torch.equal(trained[name], value) == name.startswith("classifier"), name
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_weights_and_another_seed_others(data, tmp_path, uninterrupted):
     assert run(data, tmp_path / "again", *SHORT) == 0
     assert_equal_weights(weights(tmp_path / "again"), weights(uninterrupted))
@@ -123,6 +126,7 @@ def augmented(data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", ["uninterrupted", "augmented"])
 @pytest.mark.parametrize("step", [2, 4, 11, 16])
 def test_an_interrupted_training_resumes_to_the_bit(data, tmp_path, request, monkeypatch, capsys, step, whole):
@@ -167,6 +171,7 @@ def wait_for_stage(folder, stage, process):
     raise AssertionError(f"stage {stage} did not come: {process.communicate()[1].decode()}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2])
 def test_a_killed_training_resumes_to_the_bit(data, tmp_path, uninterrupted, stage):
     with start(data, tmp_path / "run") as process:
@@ -180,6 +185,7 @@ def test_a_killed_training_resumes_to_the_bit(data, tmp_path, uninterrupted, sta
     assert_equal_weights(weights(tmp_path / "run"), weights(uninterrupted))
 
 
+@pytest.mark.slow
 def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(data, tmp_path, uninterrupted):
     with start(data, tmp_path / "run") as process:
         wait_for_stage(tmp_path / "run", 1, process)
@@ -266,16 +272,60 @@ def test_the_best_network_is_that_of_the_lowest_validation_loss(data, tmp_path, 
     assert_equal_weights(checkpoint.load(str(tmp_path / "run" / "best.pt"))["model"], states[1])
 
 
-@pytest.mark.parametrize("options", [("--compile",), ("--no_batch_norm",), ("--precision=bf16",), ("--mse_weight=7",)])
-def test_options_that_change_how_it_computes(data, tmp_path, monkeypatch, options):
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+@pytest.mark.parametrize("options", [("--no_batch_norm",), ("--precision=bf16",), ("--mse_weight=7",)])
+def test_options_that_change_how_it_computes(data, tmp_path, options):
     assert run(data, tmp_path / "run", "--stage1_epochs=1", "--stage2_epochs=1", "--batch_size=8", *options) == 0
     records = history(tmp_path / "run")
     assert all(np.isfinite(record["train_loss"]) for record in records)
-    assert len(compiled) == (2 if options == ("--compile",) else 0)
     if options == ("--mse_weight=7",):
         assert records[0]["train_loss"] == pytest.approx(7 * records[0]["train_mse"])
+
+
+@pytest.mark.slow
+def test_a_compiled_network_learns_the_same(data, tmp_path, monkeypatch):
+    """torch.compile really traces the network and its gradients; only the code generator is left out."""
+    short = ("--stage1_epochs=1", "--stage2_epochs=1", "--batch_size=8")
+    traced = []
+
+    def backend(graph, inputs):
+        traced.append(graph)
+        return aot_eager(graph, inputs)
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    try:
+        assert run(data, tmp_path / "compiled", *short, "--compile") == 0
+    finally:
+        torch._dynamo.reset()
+    assert len(traced) >= 2
+    calls = [str(node.target) for graph in traced for node in graph.graph.nodes]
+    assert any("conv2d" in call for call in calls)
+    assert run(data, tmp_path / "plain", *short) == 0
+    for one, other in zip(history(tmp_path / "compiled"), history(tmp_path / "plain"), strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+
+
+def test_unknown_labels_change_nothing_but_what_is_known_of_them(tmp_path):
+    """Where all labels of an attribute are unknown, the network never learns its map or its row of the classifier."""
+    data = write_dataset(tmp_path / "data", {"train-000000": 8, "val-000000": 4})
+    for name, first, count in (("train-000000", 0, 8), ("val-000000", 8, 4)):
+        samples = {f"s{index:04}": members_of(index, unknown=("Blue",)) for index in range(first, first + count)}
+        write_tar(tmp_path / "data" / "shards" / f"{name}.tar", samples)
+    write_dataset_file(tmp_path / "data", {"train-000000": 8, "val-000000": 4})
+    options = ["--stage1_epochs=1", "--stage2_epochs=1", "--batch_size=4", "--no_batch_norm", "--label_repair"]
+    assert run(data, tmp_path / "run", *options) == 0
+    for record in history(tmp_path / "run"):
+        assert all(np.isfinite(value) for value in record.values())
+    torch.manual_seed(0)
+    start = AttParseNet(3, (4, 4, 4, 4, 4), batch_norm=False).state_dict()
+    trained = weights(tmp_path / "run")
+    for learned, name in ((True, "Red"), (False, "Blue")):
+        row = ATTRIBUTES.index(name)
+        assert torch.equal(trained["classifier.weight"][row], start["classifier.weight"][row]) != learned
+        assert torch.equal(trained["classifier.bias"][row], start["classifier.bias"][row]) != learned
+    assert torch.equal(
+        load_model(str(tmp_path / "run" / "best.pt"), torch.device("cpu")).model.classifier.weight[2],
+        start["classifier.weight"][2],
+    )
 
 
 def test_a_loss_that_is_no_number_ends_the_training(data, tmp_path, capsys):
@@ -325,6 +375,7 @@ def test_a_training_of_no_epochs_is_refused(data, tmp_path, capsys):
     assert "no epochs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_padded_channels_learn_the_same(data, tmp_path, uninterrupted):
     assert run(data, tmp_path / "padded", *SHORT, "--pad_channels=8") == 0
     padded = checkpoint.load(str(tmp_path / "padded" / "last.pt"))
@@ -373,6 +424,7 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path, data, capsys):
     assert not (tmp_path / "evil").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_train_together_and_resume_to_the_bit(data, tmp_path):
     launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*launch, "-m", "training.train", f"--data={data}", *THIN, *SHORT, "--batch_size=2"]
