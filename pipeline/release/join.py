@@ -146,7 +146,7 @@ def _open(folder: str, images_folder: str, output: str, label_file: str | None) 
             table = table.for_attributes(read.names)
         except TableError as error:
             raise InputError(str(error)) from None
-        labels = dict(zip(read.image_ids, read.values == 1, strict=True))
+        labels = dict(zip(read.image_ids, read.values, strict=True))
     known = versions(DetectorSettings(()))
     detectors = DetectorSettings(
         tuple(str(dataset.versions["detectors"]).split(",")),
