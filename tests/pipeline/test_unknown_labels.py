@@ -20,25 +20,22 @@ from tests.synthetic import annotated, write_output
 TABLE = '[attributes]\nBald = ["top_of_head"]\nBig_Nose = ["nose"]\nYoung = ["all"]\n'
 MAAD_FACE = {"portrait.jpg": (1, 0, -1), "webp.webp": (-1, 1, 0), "whole photograph.jpg": (0, 0, 0)}
 """Cells as MAAD-Face has them: 1 yes, -1 no, 0 unknown."""
-EXPECTED = {
+EXPECTED: dict[str, dict[str, int | None]] = {
     "portrait.jpg": {"Bald": 1, "Big_Nose": None, "Young": 0},
     "webp.webp": {"Bald": 0, "Big_Nose": 1, "Young": None},
     "whole photograph.jpg": {"Bald": None, "Big_Nose": None, "Young": None},
 }
 
 
-def label_file(folder, kind):
+def label_file(folder: Path, kind: str) -> Path:
     """Write the labels of `EXPECTED` in one of the forms that data sets have."""
     empty = {1: "1", -1: "0", 0: ""}
-    cells = {
-        "MAAD-Face": {name: map(str, values) for name, values in MAAD_FACE.items()},
-        "empty cells": {name: (empty[value] for value in values) for name, values in MAAD_FACE.items()},
-    }[kind]
+    lines = ["filename,Bald,Big_Nose,Young"]
+    for name, values in MAAD_FACE.items():
+        cells = [str(value) if kind == "MAAD-Face" else empty[value] for value in values]
+        lines.append(",".join([name, *cells]))
     path = folder / "labels.csv"
-    path.write_text(
-        "\n".join(["filename,Bald,Big_Nose,Young", *(",".join([name, *values]) for name, values in cells.items())])
-        + "\n"
-    )
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 
