@@ -14,13 +14,20 @@ import torch
 from PIL import ExifTags, Image
 
 from pipeline import cli, images
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, InputError
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import decode_packed_masks, read_samples
+from pipeline.inputs import dataset as pipeline_labels
+from pipeline.vocabulary import SPLITS
+from regions.label_file import UNKNOWN
 from regions.masks import unpack_masks
+from tests.label_file_cases import LABEL_FILE_CASES
+from tests.synthetic import annotated, rejected, write_output
 from tests.training_data import THIN
 from training import dataset_json, evaluate, face_images, train
+from training import label_file as training_labels
+from training.cli_common import DataError
 from training.loader import Loader, LoaderSettings
 from training.transforms import prepare
 
@@ -44,7 +51,7 @@ def test_every_sample_arrives_as_it_was_written(demo):
             assert pixels.shape[1:] == (3, 218, 178)
             for key, found, label in zip(batch.keys, masks, labels, strict=True):
                 sample = written.pop(key)
-                assert label.tolist() == list(sample.description.labels.values())
+                assert label.tolist() == sample.description.label_values().tolist()
                 np.testing.assert_array_equal(found.numpy(), unpack_masks(decode_packed_masks(sample.png), 40))
         assert not written
 
@@ -188,3 +195,113 @@ def test_both_packages_have_the_same_limits():
     names = ("MAX_DECODED_PIXELS", "MAX_JPEG_PIXELS", "MAX_OTHER_PIXELS", "REDUCTIONS", "REDUCIBLE_MODES")
     for name in (*names, "EXIF_TRANSPOSES"):
         assert getattr(face_images, name) == getattr(images, name), name
+
+
+@pytest.mark.parametrize("case", LABEL_FILE_CASES, ids=lambda case: case.name)
+def test_both_readers_of_label_files_agree(tmp_path, case):
+    path = tmp_path / "labels"
+    path.write_bytes(case.content)
+    if case.error:
+        with pytest.raises(InputError) as of_pipeline:
+            pipeline_labels.read_labels(str(path))
+        with pytest.raises(DataError) as of_training:
+            training_labels.read_labels(str(path))
+        assert str(of_pipeline.value) == str(of_training.value) == f"{path}{case.error}"
+        return
+    for table in (pipeline_labels.read_labels(str(path)), training_labels.read_labels(str(path))):
+        assert table.names == case.attributes
+        assert table.image_ids == list(case.image_ids)
+        assert table.values.tolist() == [list(row) for row in case.values]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose labels are known and unknown, in three splits, one of them without samples."""
+    labels = {"a.jpg": (1, -1, 0), "b.jpg": (-1, -1, -1), "c.jpg": (0, 1, 1)}
+    samples = [annotated(image_id=name, labels=values) for name, values in labels.items()]
+    write_output(
+        tmp_path,
+        {
+            "train-000000": samples[:2],
+            "train-000001": [*samples[2:], rejected(image_id="d.jpg")],
+            "val-000000": [annotated(image_id="e.jpg")],
+            "test-000000": [rejected(image_id="f.jpg")],
+        },
+    )
+    return tmp_path / "out"
+
+
+def test_both_readers_of_dataset_json_agree(run):
+    ours, theirs = read_dataset_file(str(run)), dataset_json.read_dataset(str(run))
+    assert theirs.folder == str(run)
+    assert theirs.attributes == ours.attributes
+    assert theirs.crop == ours.crop
+    assert ours.image_size == dataset_json.IMAGE_SIZE
+    assert ours.mask_size == dataset_json.MASK_SIZE
+    assert ours.format_version == dataset_json.FORMAT_VERSION
+    assert tuple(theirs.shards) == tuple(ours.splits) == SPLITS == dataset_json.SPLITS
+    for split, shards in theirs.shards.items():
+        assert [(shard.url, shard.samples, shard.bytes, shard.sha256) for shard in shards] == [
+            (RunFolder(str(run)).shard(shard.name), shard.samples, shard.bytes, shard.sha256)
+            for shard in ours.shards
+            if shard.split == split
+        ]
+
+
+SHARED_FIELDS = ["format_version", "attributes", "image_size", "mask_size", "crop", "shards"]
+SHARED_SHARD_FIELDS = ["name", "split", "samples", "bytes", "sha256"]
+HOSTILE_NAMES = ["../../x", "/etc/passwd", "gs://bucket/x", "a/b", "train-000000\n", ""]
+WRONG = [
+    *(([name], value) for name in SHARED_FIELDS for value in (None, True)),
+    *((["shards", 1, name], value) for name in SHARED_SHARD_FIELDS for value in (None, True)),
+    (["attributes"], []),
+    (["attributes"], ["Bald", "Bald", "Young"]),
+    (["attributes", 1], 7),
+    (["image_size"], [178, 218, 3]),
+    (["shards", 1, "samples"], -1),
+    (["shards", 1, "bytes"], -1),
+    (["shards", 1, "bytes"], 0.5),
+    (["shards", 1, "split"], "dev"),
+    (["shards", 1, "sha256"], "0" * 63),
+    *(
+        (["shards", 1, "name"], name)
+        for name in ("../../x", "/etc/passwd", "gs://bucket/x", "a/b", "train-000000\n", "")
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), WRONG, ids=str)
+def test_both_readers_of_dataset_json_name_the_same_wrong_field(run, place, value):
+    path = run / "dataset.json"
+    document = json.loads(path.read_text())
+    fields = document
+    for step in place[:-1]:
+        fields = fields[step]
+    if value is None:
+        del fields[place[-1]]
+    else:
+        fields[place[-1]] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError) as of_pipeline:
+        read_dataset_file(str(run))
+    with pytest.raises(DataError) as of_training:
+        dataset_json.read_dataset(str(run))
+    name = [step for step in place if isinstance(step, str)][-1]
+    for message in (str(of_pipeline.value), str(of_training.value)):
+        assert message.startswith(f"{path}: ")
+        assert name in message.removeprefix(f"{path}: ")
+        assert "\n" not in message
+
+
+def test_unknown_labels_arrive_as_unknown(run):
+    dataset = dataset_json.read_dataset(str(run))
+    written = {sample.key: sample for shard in dataset.shards["train"] for sample in read_samples(shard.url)}
+    (batch,) = Loader(dataset, LoaderSettings("train", 8)).batches(0)
+    prepared = prepare(batch, torch.device("cpu"))
+    assert sorted(batch.keys) == sorted(written) == ["a", "b", "c"]
+    assert prepared.known is not None and prepared.masks is not None
+    for key, labels, known, masks in zip(batch.keys, prepared.labels, prepared.known, prepared.masks, strict=True):
+        values = written[key].description.label_values()
+        assert labels.tolist() == values.tolist()
+        assert known.tolist() == (values != UNKNOWN).tolist()
+        assert not masks.numpy()[values != 1].any()

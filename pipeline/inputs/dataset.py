@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.config import RunConfig
-from pipeline.errors import InputError
+from pipeline.errors import InputError, counted
 from pipeline.inputs import text_tables
 from pipeline.inputs.image_ids import IMAGE_SUFFIXES, as_text, is_image_name, is_unsafe, sample_keys
 from pipeline.inputs.landmark_files import read_landmarks
@@ -55,8 +55,7 @@ def read_dataset(config: RunConfig) -> Dataset:
     """
     labels = read_labels(config.labels)
     files = storage.list_files(config.images)
-    if not any(map(is_image_name, files)):
-        raise InputError(f"{config.images}: no image files, expected names ending in {', '.join(IMAGE_SUFFIXES)}")
+    _check_match(config, labels, files)
     rows = _selected_rows(labels, files, skip_missing=config.skip_missing)
     skipped = len(labels.image_ids) - len(rows)
     unlabelled = [] if config.skip_unlabelled else _unlabelled_images(labels, files)
@@ -78,6 +77,19 @@ def read_dataset(config: RunConfig) -> Dataset:
         landmarks=read_landmarks(config.landmarks, image_ids, bboxes, points, labels.image_ids),
     )
     return Dataset(labels.names, images, skipped)
+
+
+def _check_match(config: RunConfig, labels: LabelTable, files: Mapping[str, int]) -> None:
+    """Refuse a folder without images, and one whose images are not those of the label file."""
+    names = filter(is_image_name, files)
+    first = as_text(min(names, default=""))
+    if not first:
+        raise InputError(f"{config.images}: no image files, expected names ending in {', '.join(IMAGE_SUFFIXES)}")
+    if not any(image_id in files for image_id in labels.image_ids):
+        raise InputError(
+            f"{config.labels}: none of {counted(len(labels.image_ids), 'image id')} is a file in {config.images}:"
+            f" found {labels.image_ids[0]!r}, expected names such as {first!r}"
+        )
 
 
 def _selected_rows(labels: LabelTable, files: Mapping[str, int], *, skip_missing: bool) -> list[int]:

@@ -314,11 +314,23 @@ def test_skip_missing(folder):
     assert dataset.skipped == 2
 
 
-def test_skip_missing_where_all_are_missing(folder):
-    add_images(folder, "b.jpg")
-    dataset = read(folder, labels_of(folder, ["a.jpg"]), skip_missing=True)
-    assert reasons(dataset) == {"b.jpg": "unlabelled"}
-    assert dataset.images.labels.shape == (1, 2)
+@pytest.mark.parametrize("options", [{}, {"skip_missing": True}, {"limit": 1}])
+def test_a_label_file_of_other_images_is_refused(folder, options):
+    add_images(folder, "inner/000001.jpg", "inner/000002.jpg", "notes.txt")
+    labels = labels_of(folder, ["000001.jpg", "000002.jpg", "../inner/000001.jpg", "notes.tx"])
+    with pytest.raises(InputError) as caught:
+        read(folder, labels, **options)
+    assert str(caught.value) == (
+        f"{labels}: none of 4 image ids is a file in {folder / 'images'}:"
+        " found '000001.jpg', expected names such as 'inner/000001.jpg'"
+    )
+
+
+def test_skip_missing_where_no_row_is_left(folder):
+    add_images(folder, "b.jpg", "c.jpg")
+    dataset = read(folder, labels_of(folder, ["b.jpg", "a.jpg"]), skip_missing=True, limit=0)
+    assert dataset.images.labels.shape == (0, 2)
+    assert dataset.skipped == 1
 
 
 @pytest.mark.parametrize(

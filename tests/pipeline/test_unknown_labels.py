@@ -27,18 +27,15 @@ EXPECTED: dict[str, dict[str, int | None]] = {
 }
 
 
-def label_file(folder, kind):
+def label_file(folder: Path, kind: str) -> Path:
     """Write the labels of `EXPECTED` in one of the forms that data sets have."""
     empty = {1: "1", -1: "0", 0: ""}
-    cells = {
-        "MAAD-Face": {name: map(str, values) for name, values in MAAD_FACE.items()},
-        "empty cells": {name: (empty[value] for value in values) for name, values in MAAD_FACE.items()},
-    }[kind]
+    lines = ["filename,Bald,Big_Nose,Young"]
+    for name, values in MAAD_FACE.items():
+        cells = [str(value) if kind == "MAAD-Face" else empty[value] for value in values]
+        lines.append(",".join([name, *cells]))
     path = folder / "labels.csv"
-    path.write_text(
-        "\n".join(["filename,Bald,Big_Nose,Young", *(",".join([name, *values]) for name, values in cells.items())])
-        + "\n"
-    )
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 
