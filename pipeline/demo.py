@@ -166,12 +166,12 @@ def load_photograph() -> Image.Image:
 
 
 def _tilted(portrait: Image.Image, points: Points, angle: int) -> DemoImage:
-    """Turn the portrait by `angle` degrees counter-clockwise; one way with points, the other without."""
+    """Rotate the portrait by `angle` degrees counter-clockwise; one way with points, the other without."""
     middle = np.array(portrait.size) / 2
-    turned = portrait.rotate(angle, Image.Resampling.BICUBIC, fillcolor=(150, 140, 130))
+    rotated = portrait.rotate(angle, Image.Resampling.BICUBIC, fillcolor=(150, 140, 130))
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     moved = (points - middle) @ np.array([[cos, -sin], [sin, cos]]) + middle
-    return DemoImage(f"tilted_{angle:+d}.jpg", _jpeg(turned), moved if angle > 0 else None)
+    return DemoImage(f"tilted_{angle:+d}.jpg", _jpeg(rotated), moved if angle > 0 else None)
 
 
 def _placed(name: str, image: Image.Image, place: tuple[int, int]) -> DemoImage:

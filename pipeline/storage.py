@@ -1,4 +1,4 @@
-"""Files, local or remote (gs://, s3://), through Beam's _filesystems()."""
+"""Files, local or remote (gs://, s3://), through Beam's FileSystems."""
 
 from __future__ import annotations
 

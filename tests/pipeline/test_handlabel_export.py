@@ -106,7 +106,7 @@ def test_what_can_be_labelled_and_what_not_is_told(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"2 images to label in {tmp_path / 'to do'}: 2 wrong_face"
     assert lines[1] == "3 other rejects have no image that could be labeled: 2 missing, 1 corrupt"
-    assert f"attparse handlabel import '{tmp_path / 'to do'}' --to" in lines[2]
+    assert f"attparse handlabel import '{tmp_path / 'to do'}' --output" in lines[2]
     assert {row["reason"] for row in index_of(tmp_path / "to do")} == {"wrong_face"}
 
 

@@ -193,7 +193,7 @@ def test_permission_denied_is_a_reject(monkeypatch, image_file):
 
 
 def test_a_join_with_an_error_that_stays_builds_all_others(sample, finished, tmp_path, monkeypatch, quick, capsys):
-    assert main(["release", str(finished), f"--to={tmp_path / 'rel'}"]) == 0
+    assert main(["release", str(finished), f"--output={tmp_path / 'rel'}"]) == 0
     affected = shards_of(finished, "portrait.jpg")
     output = tmp_path / "joined"
     command = ["join", str(tmp_path / "rel"), f"--images={sample.images}", f"--output={output}"]
