@@ -35,7 +35,7 @@ from pipeline.detection.settings import detector_settings
 from pipeline.formats.manifest import completed_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import read_samples
-from pipeline.inputs.dataset import Dataset, read_dataset, read_labels
+from pipeline.inputs.dataset import read_dataset, read_labels
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 PAID_ANYHOW = ("decode", "detect")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.vocabulary import RejectReason
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.vocabulary import RejectReason
 
 
 class InputError(Exception):

@@ -106,6 +106,25 @@ def _given(values: FloatRows) -> FloatRows | None:
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """A data set as its files list it, before any image is read.
+
+    Attributes
+    ----------
+    attribute_names : tuple of str
+        In the order of the label file.
+    images : ImageTable
+        In the order of the label file; then images without a label row, by name.
+    skipped : int
+        Number of label rows left out because their image is missing.
+    """
+
+    attribute_names: tuple[str, ...]
+    images: ImageTable
+    skipped: int
+
+
+@dataclass(frozen=True)
 class ShardPlan:
     """Which images go into a shard: the unit of work.
 
@@ -256,3 +275,18 @@ class ShardSummary:
     sha256: str
     landmark_sources: dict[LandmarkSource, int] = field(default_factory=dict)
     reasons: dict[RejectReason, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UnbuiltShard:
+    """A shard that was not built because an image could not be read for a reason that may pass.
+
+    Attributes
+    ----------
+    name : str
+    problem : str
+        The image and the error, in one line.
+    """
+
+    name: str
+    problem: str

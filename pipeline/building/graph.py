@@ -10,9 +10,9 @@ from apache_beam.metrics import Metrics
 from pipeline.building.annotate import open_annotator
 from pipeline.building.complete import complete_run
 from pipeline.building.settings import BuildSettings
-from pipeline.building.shard import UnbuiltShard, build_shard
+from pipeline.building.shard import build_shard
 from pipeline.building.stopwatch import STAGES, Stopwatch
-from pipeline.records import ShardSummary
+from pipeline.records import ShardSummary, UnbuiltShard
 
 METRICS = "attparse"
 

@@ -4,52 +4,17 @@ from __future__ import annotations
 
 import itertools
 import logging
-import posixpath
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline import storage
-from pipeline.building.versions import CROP_STAGES, names_of
-from pipeline.errors import InputError
-from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import read_manifest, read_summary
-from pipeline.formats.run_folder import MANIFEST, RunFolder
+from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import read_samples
 from pipeline.records import Crop
 from pipeline.vocabulary import WRITTEN
 from regions.boxes import Box
 
-CROP_VERSIONS = names_of(CROP_STAGES)
-"""Crops made with equal ones of these, from the same file and box, are byte-identical."""
-
 log = logging.getLogger("attparse")
-
-
-def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, str | int]) -> str | None:
-    """Return the last run among the paths if its crops are those that the new run would make.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        Runs or their manifest folders, and other sources of landmarks.
-    crop : str
-        ``face`` or ``none``.
-    versions : mapping
-        Of the new run.
-    """
-    for path in reversed(paths):
-        parent, name = posixpath.split(path.rstrip("/"))
-        folder = parent if name == MANIFEST else path
-        if not storage.exists(RunFolder(folder).dataset_json):
-            continue
-        try:
-            former = read_dataset_file(folder)
-        except InputError:  # another format: its landmarks are usable all the same
-            return None
-        equal = all(former.versions.get(name) == versions[name] for name in CROP_VERSIONS)
-        same = former.crop == crop and equal
-        return folder if same else None
-    return None
 
 
 class KeptCrops:

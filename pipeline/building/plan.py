@@ -14,8 +14,7 @@ import numpy.typing as npt
 from pipeline import storage
 from pipeline.building.settings import BuildSettings
 from pipeline.formats.run_folder import RunFolder
-from pipeline.inputs.dataset import Dataset
-from pipeline.records import DetectorSettings, ImageTable, ShardPlan
+from pipeline.records import Dataset, DetectorSettings, ImageTable, ShardPlan
 from pipeline.vocabulary import SPLITS, Split
 
 

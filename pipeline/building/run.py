@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline import storage
-from pipeline.building.kept_crops import run_with_same_crops
+from pipeline.building.graph import BuildShards
 from pipeline.building.output_folder import prepared_output, save_pending_plans
 from pipeline.building.plan import plan_shards
 from pipeline.building.runner import Runner
 from pipeline.building.settings import BuildSettings
-from pipeline.building.versions import versions
+from pipeline.building.versions import CROP_STAGES, names_of, versions
 from pipeline.config import RunConfig
 from pipeline.detection.settings import detector_settings
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
-from pipeline.inputs.dataset import Dataset, read_dataset
-from pipeline.records import ShardPlan
+from pipeline.formats.run_folder import MANIFEST, RunFolder
+from pipeline.inputs.dataset import read_dataset
+from pipeline.records import Dataset, ShardPlan
 from pipeline.vocabulary import MISSING
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
 
 log = logging.getLogger("attparse")
+
+CROP_VERSIONS = names_of(CROP_STAGES)
+"""Crops made with equal ones of these, from the same file and box, are byte-identical."""
 
 
 def run(config: RunConfig) -> DatasetFile | None:
@@ -35,7 +40,7 @@ def run(config: RunConfig) -> DatasetFile | None:
     Raises
     ------
     InputError
-        If the arguments or the input can't be used.
+        If the arguments or the input cannot be used.
     RunError
         If the pipeline failed.
     """
@@ -78,12 +83,13 @@ def build_planned(runner: Runner, settings: BuildSettings, plans: Iterable[Shard
     """
     if runner.is_dry:
         images_of_shard = {plan.name: len(plan.images) for plan in plans}
-        runner.check(settings, list(images_of_shard))
+        names = list(images_of_shard)
+        runner.check(names, BuildShards(settings, names))
         log.info("%d images, %d shards", sum(images_of_shard.values()), len(images_of_shard))
         return None
     with prepared_output(settings.output):
         pending, names = save_pending_plans(settings.output, plans)
-        runner.build(settings, pending, names)
+        runner.build(settings.output, pending, BuildShards(settings, names))
         return read_dataset_file(settings.output)
 
 
@@ -93,7 +99,7 @@ def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTa
     Raises
     ------
     InputError
-        If the table can't be used.
+        If the table cannot be used.
     """
     try:
         if name_or_path in PACKAGED_TABLES:
@@ -119,9 +125,36 @@ def _log_missing(config: RunConfig, dataset: Dataset) -> None:
     missing = [i for i, reason in zip(images.image_ids, images.reasons, strict=True) if reason == MISSING]
     if missing:
         log.warning(
-            "%d of %d label rows have no image in %s (the first: %s): they will be rejected as missing;"
+            "%d of %d label rows have no image in %s (the first: %s) and will be rejected as missing;"
             " --skip_missing leaves them out",
             len(missing), len(images), config.images, missing[0],
         )  # fmt: skip
     if dataset.skipped:
         log.info("%d label rows have no image in %s and are left out", dataset.skipped, config.images)
+
+
+def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, str | int]) -> str | None:
+    """Return the last run among the paths if its crops are those that the new run would make.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Runs or their manifest folders, and other sources of landmarks.
+    crop : str
+        ``face`` or ``none``.
+    versions : mapping
+        Of the new run.
+    """
+    for path in reversed(paths):
+        parent, name = posixpath.split(path.rstrip("/"))
+        folder = parent if name == MANIFEST else path
+        if not storage.exists(RunFolder(folder).dataset_json):
+            continue
+        try:
+            former = read_dataset_file(folder)
+        except InputError:  # another format: its landmarks are usable all the same
+            return None
+        equal = all(former.versions.get(name) == versions[name] for name in CROP_VERSIONS)
+        same = former.crop == crop and equal
+        return folder if same else None
+    return None

@@ -17,8 +17,6 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 from pipeline import storage
 from pipeline.building import progress
-from pipeline.building.graph import BuildShards
-from pipeline.building.settings import BuildSettings
 from pipeline.errors import InputError, RunError
 
 LOCAL_RUNNER = "FnApiRunner"
@@ -82,27 +80,28 @@ class Runner:
         FileSystems.set_options(options)
         self._on_dataflow = "dataflow" in str(options.view_as(StandardOptions).runner).lower()
         self.is_dry: bool = options.view_as(TestOptions).dry_run
-        """Whether nothing shall be written or sent."""
+        """Whether to write and submit nothing."""
         for folder in folders if self._on_dataflow else ():
             if not storage.is_remote(folder):
-                raise InputError(f"{folder}: workers on Dataflow can't reach a local folder, expected gs://...")
+                raise InputError(f"{folder}: workers on Dataflow cannot reach a local folder, expected gs://...")
 
-    def check(self, settings: BuildSettings, names: Sequence[str]) -> None:
-        """Make the graph and, for Dataflow, the job of a dry run; write and send nothing."""
-        add_graph(self._pipeline, settings, names, names)
+    def check(self, names: Sequence[str], build: beam.PTransform) -> None:
+        """Make the graph and, for Dataflow, the job of a dry run; write and submit nothing."""
+        self._add_graph(names, build)
         if self._on_dataflow:
             self._pipeline.run()
 
-    def build(self, settings: BuildSettings, pending: Mapping[str, int], names: Sequence[str]) -> None:
+    def build(self, output: str, pending: Mapping[str, int], build: beam.PTransform) -> None:
         """Build shards and wait until they are complete.
 
         Parameters
         ----------
-        settings : BuildSettings
+        output : str
+            Folder of the run.
         pending : mapping of str to int
             Shards to build, and how many images each has.
-        names : sequence of str
-            All shards of the data set.
+        build : beam.PTransform
+            From the names of shards to build to the completed run.
 
         Raises
         ------
@@ -114,8 +113,8 @@ class Runner:
         flags = self._pipeline.options.get_all_options()
         in_process = flags["runner"] == LOCAL_RUNNER and flags["direct_running_mode"] != "multi_processing"
         start = time.perf_counter()
-        add_graph(self._pipeline, settings, list(pending), names)
-        with progress.show(pending, settings.output, in_process=in_process), _stderr_of_beam() as printed:
+        self._add_graph(list(pending), build)
+        with progress.show(pending, output, in_process=in_process), _stderr_of_beam() as printed:
             try:
                 result = self._pipeline.run()
                 self._log_job(result)
@@ -126,15 +125,13 @@ class Runner:
             raise RunError(f"the pipeline ended as {state}")
         _log_times(result, time.perf_counter() - start)
 
+    def _add_graph(self, names: Sequence[str], build: beam.PTransform) -> None:
+        _ = self._pipeline | "ShardNames" >> beam.Create(list(names)) | build
+
     def _log_job(self, result: Any) -> None:
         if self._on_dataflow:
             cloud = self._pipeline.options.view_as(GoogleCloudOptions)
             log.info("%s/%s/%s?project=%s", CONSOLE, cloud.region, result.job_id(), cloud.project)
-
-
-def add_graph(pipeline: beam.Pipeline, settings: BuildSettings, names: Sequence[str], all_names: Sequence[str]) -> None:
-    """Add the steps that build the named shards and complete the data set."""
-    _ = pipeline | "ShardNames" >> beam.Create(list(names)) | BuildShards(settings, all_names)
 
 
 @contextlib.contextmanager

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from pipeline.building.stopwatch import Stopwatch
-from pipeline.building.versions import Stage
 from pipeline.config import SourceDataset
 from pipeline.records import DetectorSettings, ImageRow, RejectedImage, WrittenSample
 from regions.attributes import AttributeTable
+
+Stage: TypeAlias = Literal["decode", "detect", "crop", "masks", "refine", "encode"]
+"""A step of the work on an image whose result depends on versions."""
 
 Annotate: TypeAlias = Callable[[ImageRow], WrittenSample | RejectedImage]
 """Makes the sample of an image, or returns why there is none."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,22 +17,7 @@ from pipeline.errors import InputError, ReadError
 from pipeline.formats import manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import SampleWriter
-from pipeline.records import RejectedImage, ShardPlan, ShardSummary, WrittenSample
-
-
-@dataclass(frozen=True)
-class UnbuiltShard:
-    """A shard that was not built because an image could not be read for a reason that may pass.
-
-    Attributes
-    ----------
-    name : str
-    problem : str
-        The image and the error, in one line.
-    """
-
-    name: str
-    problem: str
+from pipeline.records import RejectedImage, ShardPlan, ShardSummary, UnbuiltShard, WrittenSample
 
 
 def build_shard(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 from pipeline.building.sample_maker import ENCODING_VERSION
+from pipeline.building.settings import Stage
 from pipeline.detection.fallback_chain import DETECTION_VERSION
 from pipeline.detection.landmark_map import MAP_VERSION
 from pipeline.errors import RunError
@@ -19,7 +20,6 @@ from regions.masks import MASK_VERSION
 from regions.polygons import RULES_VERSION
 from regions.quality import QUALITY_VERSION
 
-Stage: TypeAlias = Literal["decode", "detect", "crop", "masks", "refine", "encode"]
 ALL_STAGES: frozenset[Stage] = frozenset(get_args(Stage))
 CROP_STAGES: frozenset[Stage] = frozenset({"decode", "crop", "encode"})
 """What decides the bytes of a crop whose landmarks are known."""

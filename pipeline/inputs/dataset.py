@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from pipeline.errors import InputError, counted
 from pipeline.inputs import text_tables
 from pipeline.inputs.image_ids import IMAGE_SUFFIXES, as_text, is_image_name, is_unsafe, sample_keys
 from pipeline.inputs.landmark_files import read_landmarks
-from pipeline.records import FloatRows, ImageTable
+from pipeline.records import Dataset, FloatRows, ImageTable
 from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, UNSAFE_ID, RejectReason
 from regions.label_file import UNKNOWN, LabelTable, parse_labels
 
@@ -24,25 +23,6 @@ SPLIT_NAMES: dict[str, int] = {
     "valid": SPLITS.index("val"),
     "validation": SPLITS.index("val"),
 }
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set as its files list it, before any image is read.
-
-    Attributes
-    ----------
-    attribute_names : tuple of str
-        In the order of the label file.
-    images : ImageTable
-        In the order of the label file; then images without a label row, by name.
-    skipped : int
-        Number of label rows left out because their image is missing.
-    """
-
-    attribute_names: tuple[str, ...]
-    images: ImageTable
-    skipped: int
 
 
 def read_dataset(config: RunConfig) -> Dataset:

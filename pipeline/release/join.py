@@ -26,9 +26,9 @@ from pipeline.building.read_image import read_image_bytes
 from pipeline.building.run import build_planned
 from pipeline.building.runner import Runner
 from pipeline.building.sample_maker import SampleMaker
-from pipeline.building.settings import Annotate, BuildSettings
+from pipeline.building.settings import Annotate, BuildSettings, Stage
 from pipeline.building.stopwatch import Stopwatch
-from pipeline.building.versions import CROP_STAGES, SAMPLE_STAGES, Stage, installed_version, names_of
+from pipeline.building.versions import CROP_STAGES, SAMPLE_STAGES, installed_version, names_of
 from pipeline.config import RESOLUTIONS, JoinConfig
 from pipeline.errors import ImageError, InputError, ShardError
 from pipeline.formats import manifest

@@ -102,6 +102,11 @@ class Agreement:
         return np.concatenate(kept) if kept else np.zeros(0, dtype=np.float32)
 
     @property
+    def histogram(self) -> list[HistogramBar]:
+        """The histogram of the informative errors, of which there must be at least one."""
+        return error_histogram(self.informative)
+
+    @property
     def overall(self) -> ErrorFigures | None:
         """The figures of `informative`, None where that is empty."""
         return error_figures(self.informative) if len(self.informative) else None

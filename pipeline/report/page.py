@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jinja2
 
@@ -14,7 +14,6 @@ from pipeline.drawing.overlays import LANDMARK_COLOR, POINT_COLOR, Color, region
 from pipeline.drawing.text import display_name
 from pipeline.errors import counted
 from pipeline.formats.dataset_json import DatasetFile
-from pipeline.report.agreement import Agreement, error_histogram
 from pipeline.vocabulary import (
     HAND_LABEL_REASONS,
     LANDMARK_SOURCES,
@@ -26,6 +25,9 @@ from pipeline.vocabulary import (
 )
 from regions.polygons import REGION_NAMES
 from regions.quality import MAX_POINTS_ERROR
+
+if TYPE_CHECKING:
+    from pipeline.report.agreement import Agreement
 
 LIST_REJECTS = """import pyarrow.parquet as pq
 table = pq.read_table("manifest", columns=["image_id", "reason", "detail"], filters=[("status", "=", "rejected")])
@@ -123,7 +125,7 @@ def render_page(content: ReportContent) -> str:
         content=content,
         dataset=content.dataset,
         agreement=agreement,
-        histogram=error_histogram(agreement.informative) if agreement is not None and informative else [],
+        histogram=agreement.histogram if agreement is not None and informative else [],
         colors=region_colors(content.dataset.regions),
         landmark_color=LANDMARK_COLOR,
         point_color=POINT_COLOR,

@@ -17,7 +17,8 @@ from typing import Any
 import apache_beam as beam
 import pytest
 
-from pipeline.building.runner import add_graph, beam_options
+from pipeline.building.graph import BuildShards
+from pipeline.building.runner import beam_options
 from pipeline.building.settings import BuildSettings
 from pipeline.building.versions import versions
 from pipeline.cli import main
@@ -326,7 +327,7 @@ def submit(google: Google, names: list[str], *options: str) -> None:
         versions=versions(DetectorSettings()),
     )
     pipeline = beam.Pipeline(options=beam_options(dataflow_options(*options)))
-    add_graph(pipeline, settings, names, names)
+    _ = pipeline | "ShardNames" >> beam.Create(names) | BuildShards(settings, names)
     pipeline.run()
 
 

@@ -16,7 +16,8 @@ from PIL import Image, ImageEnhance
 
 from pipeline import images
 from pipeline.building import annotate
-from pipeline.building.kept_crops import CROP_VERSIONS, KeptCrops, run_with_same_crops
+from pipeline.building.kept_crops import KeptCrops
+from pipeline.building.run import CROP_VERSIONS, run_with_same_crops
 from pipeline.cli import main
 from pipeline.formats.manifest import read_manifest_file
 from pipeline.formats.samples import read_samples

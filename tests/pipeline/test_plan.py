@@ -14,9 +14,8 @@ from pipeline.building import plan
 from pipeline.building import versions as versions_module
 from pipeline.building.settings import BuildSettings
 from pipeline.building.versions import LIBRARIES, versions
-from pipeline.inputs.dataset import Dataset
 from pipeline.inputs.image_ids import sample_keys
-from pipeline.records import DetectorSettings, ImageTable
+from pipeline.records import Dataset, DetectorSettings, ImageTable
 from pipeline.vocabulary import SPLITS
 from regions.attributes import AttributeTable
 
