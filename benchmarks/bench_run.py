@@ -36,6 +36,7 @@ from pipeline.formats.manifest import completed_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import read_samples
 from pipeline.inputs.dataset import read_dataset, read_labels
+from pipeline.records import Dataset
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 PAID_ANYHOW = ("decode", "detect")

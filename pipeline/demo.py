@@ -15,10 +15,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageFilter
 
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, SourceDataset
 from pipeline.errors import InputError
 from regions.attributes import load_packaged_table
 
+SOURCE = SourceDataset(
+    name="attparse's built-in sample: variations of one portrait of the astronaut Eileen Collins",
+    url="https://scikit-image.org/docs/stable/api/skimage.data.html#skimage.data.astronaut",
+    license="Public domain: the portrait is by NASA.",
+)
 HEAD = (110, 0, 350, 270)
 """Head and shoulders in the photograph: x0, y0, x1, y1."""
 FIVE_POINTS = ((203, 101), (247, 104), (222, 125), (205, 143), (243, 145))
@@ -106,6 +111,7 @@ def make_sample(folder: str, output: str) -> RunConfig:
         points=points_file,
         samples_per_shard=8,
         min_coverage=0.8,
+        source=SOURCE,
     )
 
 

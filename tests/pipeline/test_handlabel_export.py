@@ -104,8 +104,8 @@ def test_what_can_be_labelled_and_what_not_is_told(tmp_path, capsys):
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file()}, *others, reason="wrong_face")
     assert main(["handlabel", "export", output, "--output", str(tmp_path / "to do")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"2 images to label in {tmp_path / 'to do'}: 2 wrong_face"
-    assert lines[1] == "3 other rejects have no image that could be labeled: 2 missing, 1 corrupt"
+    assert lines[0] == f"2 images to annotate in {tmp_path / 'to do'}: 2 wrong_face"
+    assert lines[1] == "3 other rejects cannot be recovered by annotation: 2 missing, 1 corrupt"
     assert f"attparse handlabel import '{tmp_path / 'to do'}' --output" in lines[2]
     assert {row["reason"] for row in index_of(tmp_path / "to do")} == {"wrong_face"}
 
@@ -114,7 +114,7 @@ def test_what_can_be_labelled_and_what_not_is_told(tmp_path, capsys):
 def test_nothing_to_label_writes_nothing(tmp_path, capsys, others):
     settings, _ = write_output(tmp_path, {"train-000000": [annotated(), *others]})
     assert main(["handlabel", "export", settings.output, "--output", str(tmp_path / "todo")]) == 0
-    assert capsys.readouterr().out.splitlines()[0].startswith("nothing to label")
+    assert capsys.readouterr().out.splitlines()[0].startswith("nothing to annotate")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
 
 
@@ -123,7 +123,9 @@ def test_work_in_the_folder_is_never_overwritten(tmp_path, exported, capsys):
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
     assert main(["handlabel", "export", str(tmp_path / "out"), f"--output={exported}/"]) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith(f"attparse: {exported}/: is there already") and errors.count("\n") == 1
+    assert (
+        errors.startswith(f"attparse: {exported}/: exists, expected a new or empty folder") and errors.count("\n") == 1
+    )
     assert {path.name: path.read_bytes() for path in exported.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out", "todo"]
 
@@ -137,11 +139,11 @@ def test_an_empty_folder_may_be_there(tmp_path):
 @pytest.mark.parametrize(
     ("to", "message"),
     [
-        ("file", "is there already"),
-        ("link", "is there already"),
-        ("images/todo", "lies in the image folder"),
-        ("link2/todo", "lies in the image folder"),
-        ("absent/todo", "can't write here: No such file"),
+        ("file", "exists, expected a new or empty folder"),
+        ("link", "exists, expected a new or empty folder"),
+        ("images/todo", "expected a folder outside the image folder"),
+        ("link2/todo", "expected a folder outside the image folder"),
+        ("absent/todo", "cannot write here: No such file"),
         ("gs://bucket/todo", "expected a local folder"),
     ],
 )
@@ -161,7 +163,7 @@ def test_folders_that_can_not_be_made(tmp_path, to, message):
     ("spoil", "message"),
     [
         (lambda path: path.unlink(), "b.jpg: No such file"),
-        (lambda path: path.write_bytes(jpeg_file(seed=9)), "b.jpg: not the image that the run saw"),
+        (lambda path: path.write_bytes(jpeg_file(seed=9)), "b.jpg: not the image that the run read"),
     ],
 )
 def test_a_image_that_is_not_the_one_of_the_run_is_named(tmp_path, capsys, spoil, message):
@@ -192,7 +194,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
 def test_moved_images_are_found_where_images_says(tmp_path):
     output = make_run(tmp_path, {"a b/c.jpg": jpeg_file()})
     (tmp_path / "images").rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="--images names it"):
+    with pytest.raises(InputError, match="if the image folder has moved, pass --images"):
         export_rejects(output, str(tmp_path / "todo"))
     export_rejects(output, str(tmp_path / "todo"), str(tmp_path / "elsewhere"))
     assert (tmp_path / "todo" / "a_b_c.jpg").read_bytes() == jpeg_file()
@@ -220,7 +222,7 @@ def test_a_key_can_not_leave_the_folder(tmp_path):
         (lambda path: path.unlink(), "manifest of train-000000: damaged"),
         (
             lambda path: path.write_bytes(path.with_name("val-000000.parquet").read_bytes()),
-            "image 'b.jpg': another one's image is named 'b.jpg', too",
+            "image 'b.jpg': another image has the file name 'b.jpg' too",
         ),
     ],
 )
@@ -237,7 +239,7 @@ def test_counts_that_differ_from_the_manifests_are_told(tmp_path):
     output = make_run(tmp_path, {"a.jpg": jpeg_file()})
     path = tmp_path / "out" / "dataset.json"
     path.write_text(path.read_text().replace('"no_face": 1', '"no_face": 2'))
-    with pytest.raises(InputError, match=r"manifests have 1 images rejected as .* dataset\.json says 2"):
+    with pytest.raises(InputError, match=r"manifests have 1 image rejected as .* dataset\.json has 2"):
         export_rejects(output, str(tmp_path / "todo"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
 
@@ -246,9 +248,9 @@ def test_a_run_that_does_not_name_its_images_needs_images(tmp_path):
     output = make_run(tmp_path, {"a.jpg": jpeg_file()})
     path = tmp_path / "out" / "dataset.json"
     document = json.loads(path.read_text())
-    del document["images"]
+    document["images"] = ""
     path.write_text(json.dumps(document))
-    with pytest.raises(InputError, match="--images does"):
+    with pytest.raises(InputError, match="does not name the image folder, expected --images DIR"):
         export_rejects(output, str(tmp_path / "todo"))
     assert export_rejects(output, str(tmp_path / "todo"), str(tmp_path / "images")).copied == {"no_face": 1}
 

@@ -41,7 +41,7 @@ def test_what_was_labelled_comes_back_in_the_order_of_the_index(tmp_path, capsys
     to = tmp_path / "it's landmarks.csv"
     assert main(["handlabel", "import", str(folder), "--output", str(to)]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[-2] == "4 images labeled, 1 not yet"
+    assert out[-2] == "4 images annotated, 1 not yet"
     assert out[-1].startswith(f"next: attparse run ... --landmarks {shlex.quote(str(to))}, ")
     found = read_landmark_csv(str(to))
     assert list(found) == ids[:4]
@@ -75,16 +75,16 @@ def test_deleted_files_are_counted(tmp_path, exported, capsys):
     (exported / "a.json").unlink()
     label(exported / "b.json")
     assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 0
-    assert "1 images labeled, 1 not yet, 1 no longer there" in capsys.readouterr().out
+    assert "1 image annotated, 1 not yet, 1 no longer there" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("delete", "message"), [([], "3 files are as they were"), (["a", "b"], "2 are not there")])
+@pytest.mark.parametrize(("delete", "message"), [([], "3 files unchanged"), (["a", "b"], "2 missing")])
 def test_nothing_labelled_yet(tmp_path, exported, capsys, delete, message):
     for name in delete:
         (exported / f"{name}.json").unlink()
     assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert errors[-1].startswith(f"attparse: {exported}: nothing labeled yet: ") and message in errors[-1]
+    assert errors[-1].startswith(f"attparse: {exported}: nothing annotated yet: ") and message in errors[-1]
     assert not (tmp_path / "l.csv").exists()
 
 
@@ -97,7 +97,7 @@ def test_every_bad_file_is_named(tmp_path, exported, capsys):
     first, second, summary = capsys.readouterr().err.splitlines()[-3:]
     assert first.startswith(f"{exported / 'a.json'}: not valid JSON")
     assert second.startswith(f"{exported / 'c.json'}: landmark 0 is missing")
-    assert summary == f"attparse: {exported}: 2 of 3 labeled files can't be used, nothing was written"
+    assert summary == f"attparse: {exported}: 2 of 3 annotated files cannot be used, nothing was written"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "l.csv", "out", "todo"]
     assert (tmp_path / "l.csv").read_text() == "former"
 
@@ -156,16 +156,16 @@ def test_a_folder_that_export_did_not_make_is_refused(tmp_path, exported, capsys
     assert main(["handlabel", "import", str(tmp_path / folder), "--output", str(tmp_path / "l.csv")]) == 2
     errors = capsys.readouterr().err.splitlines()[-1]
     assert errors.startswith(f"attparse: {tmp_path / folder / 'images.csv'}: No such file")
-    assert "expected a folder made by attparse handlabel export" in errors
+    assert "expected a folder created by attparse handlabel export" in errors
 
 
 @pytest.mark.parametrize(
     ("to", "message"),
     [
-        ("absent/l.csv", "absent/l.csv: can't write: No such file"),
-        ("folder.csv", "folder.csv: can't write: Is a directory"),
-        ("l.txt", r"l\.txt: expected the name of a file ending in \.csv"),
-        ("todo/a.json", r"a\.json: expected the name of a file ending in \.csv"),
+        ("absent/l.csv", "absent/l.csv: cannot write: No such file"),
+        ("folder.csv", "folder.csv: cannot write: Is a directory"),
+        ("l.txt", r"l\.txt: expected a file name ending in \.csv"),
+        ("todo/a.json", r"a\.json: expected a file name ending in \.csv"),
         ("todo/../todo/images.csv", r"other than the folder's images\.csv"),
     ],
 )
