@@ -166,7 +166,7 @@ def test_a_folder_that_export_did_not_make_is_refused(tmp_path, exported, capsys
         ("folder.csv", "folder.csv: cannot write: Is a directory"),
         ("l.txt", r"l\.txt: expected a file name ending in \.csv"),
         ("todo/a.json", r"a\.json: expected a file name ending in \.csv"),
-        ("todo/../todo/images.csv", r"other than the folder's images\.csv"),
+        ("todo/../todo/images.csv", r"other than images\.csv of the folder"),
     ],
 )
 def test_files_that_can_not_be_written(tmp_path, exported, to, message):
