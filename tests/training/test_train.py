@@ -67,6 +67,7 @@ def uninterrupted(data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_thin_network_overfits_sixteen_samples(tmp_path):
     data = write_dataset(tmp_path / "data", {"train-000000": 16})
     run_folder = tmp_path / "run"
