@@ -69,6 +69,7 @@ def test_a_mirrored_image_has_mirrored_landmarks(detector):
     assert distance(mirrored[MIRROR] * (-1, 1) + (240, 0), found) < 0.03
 
 
+@pytest.mark.slow
 def test_points_count_from_the_corner_of_the_first_pixel(detector):
     assert np.abs(shift_when_enlarged(detector)).max() < 0.15
 
@@ -95,6 +96,7 @@ def test_a_large_image_is_not_enlarged():
     assert spy.asked == [1, 0]
 
 
+@pytest.mark.slow
 def test_a_run_with_dlib_alone(sample, detector, tmp_path):
     points = detector.find(portrait())[0] + 3
     header = ",".join(["image_name", *LANDMARK_COLUMNS])
@@ -115,6 +117,7 @@ def test_a_run_with_dlib_alone(sample, detector, tmp_path):
     assert main(["verify", str(output)]) == 0
 
 
+@pytest.mark.slow
 def test_dlib_takes_what_mediapipe_leaves(sample, tmp_path, monkeypatch):
     class Blind:
         def find(self, pixels):

@@ -206,6 +206,7 @@ def manifest_rows(output: Path) -> dict[str, dict]:
     return {row["image_id"]: row for name in names for row in read_manifest(str(output), name).to_pylist()}
 
 
+@pytest.mark.slow
 def test_labels_made_by_hand_rebuild_only_the_shard_concerned(tmp_path):
     pytest.importorskip("skimage")
     from pipeline.demo import make_sample

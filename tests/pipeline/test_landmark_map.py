@@ -62,6 +62,7 @@ def test_the_map_is_one_affine_product_in_the_eye_frame() -> None:
     np.testing.assert_allclose(landmarks(points) @ (1, 1j), expected, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 99),
     shift=st.tuples(st.floats(-500, 500), st.floats(-500, 500)),
