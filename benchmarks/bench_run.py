@@ -21,11 +21,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.building.annotate import STAGES, Annotator, Stopwatch
+from pipeline.building.annotate import open_annotator
 from pipeline.building.plan import plan_shards, save_plan
 from pipeline.building.refine import Refiner
 from pipeline.building.run import load_table
+from pipeline.building.settings import Annotator, BuildSettings
 from pipeline.building.shard import build_shard
+from pipeline.building.stopwatch import STAGES, Stopwatch
+from pipeline.building.versions import versions
 from pipeline.config import RunConfig
 from pipeline.demo import make_sample
 from pipeline.detection.settings import detector_settings
@@ -33,7 +36,6 @@ from pipeline.formats.manifest import completed_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import read_samples
 from pipeline.inputs.dataset import Dataset, read_dataset, read_labels
-from pipeline.records import BuildSettings
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 PAID_ANYHOW = ("decode", "detect")
@@ -81,11 +83,12 @@ def bench_stages(config: RunConfig, output: str) -> None:
     """Print milliseconds per image of each stage, in one thread, and bytes per sample."""
     dataset = read_dataset(config)
     table = load_table(config.attribute_table, dataset.attribute_names)
-    settings = BuildSettings(config.images, output, table, config.crop, config.seed, 0, detector_settings(config))
+    detectors = detector_settings(config)
+    settings = BuildSettings(config.images, output, table, config.crop, config.seed, 0, detectors, versions(detectors))
     for folder in ("plan", "shards", "manifest"):
         os.makedirs(os.path.join(output, folder))
     stopwatch = Stopwatch()
-    annotator = Annotator(settings, stopwatch)
+    annotator = open_annotator(settings, stopwatch)
     plans = list(plan_shards(dataset, settings, config.samples_per_shard))
     warm_up(annotator, dataset)
     stopwatch.seconds.clear()
@@ -132,7 +135,7 @@ def bench_former_run(config: RunConfig, settings: BuildSettings, seconds: float)
         os.makedirs(os.path.join(again.output, folder))
     dataset = read_dataset(replace(config, landmarks=(former,)))
     stopwatch = Stopwatch()
-    annotator = Annotator(again, stopwatch)
+    annotator = open_annotator(again, stopwatch)
     start = time.perf_counter()
     for plan in plan_shards(dataset, again, config.samples_per_shard):
         save_plan(again.output, plan)
@@ -145,8 +148,9 @@ def bench_former_run(config: RunConfig, settings: BuildSettings, seconds: float)
 
 def warm_up(annotator: Annotator, dataset: Dataset) -> None:
     """Annotate a few images, so that what is done once is not counted."""
-    for row, _ in zip(dataset.images.rows(), range(5), strict=False):
-        annotator.annotate(row)
+    with annotator.of_shard("train-000000") as annotate:
+        for row, _ in zip(dataset.images.rows(), range(5), strict=False):
+            annotate(row)
 
 
 def bench_workers(config: RunConfig, scratch: Path) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pipeline.building.refine import SEGMENTATION
 from pipeline.building.run import run
-from pipeline.config import RunConfig
+from pipeline.config import JoinConfig, RunConfig
 from pipeline.demo import make_sample
 from pipeline.detection.detectors import MEDIAPIPE
 from pipeline.drawing.preview import write_preview
@@ -30,6 +30,7 @@ from pipeline.verify import verify
 
 REJECTED_AS = {"missing": "are missing", "differs": "differ from the publisher's", "unlabelled": "have no labels"}
 
+TAKES_BEAM_OPTIONS = ("run", "join")
 DONE, FAILED, UNUSABLE, LOW_COVERAGE = 0, 1, 2, 3
 
 EPILOG = """exit codes: 0 done; 1 failed; 2 bad arguments or unusable input;
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _set_up_messages()
     parser = make_parser()
     options, others = parser.parse_known_args(argv)
-    if others and options.command != "run":
+    if others and options.command not in TAKES_BEAM_OPTIONS:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     try:
         code: int = COMMANDS[options.command](options, others)
@@ -201,6 +202,7 @@ def _add_release(commands: Any) -> None:
         " same command again to resume.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     back.add_argument("release", metavar="REL", help="folder of the release")
     back.add_argument("--images", required=True, metavar="DIR", help="folder of your images")
@@ -310,8 +312,12 @@ def _release(options: argparse.Namespace, _: list[str]) -> int:
     return DONE
 
 
-def _join(options: argparse.Namespace, _: list[str]) -> int:
-    document, equal = join(options.release, options.images, options.output, options.labels)
+def _join(options: argparse.Namespace, beam_options: list[str]) -> int:
+    arguments = {name: value for name, value in vars(options).items() if name != "command"}
+    joined = join(JoinConfig(**arguments, beam_options=tuple(beam_options)))
+    if joined is None:
+        return _tell_result(None, options.output, options.min_coverage)
+    document, equal = joined
     for reason, image_ids in rejected_images(options.output, document).items():
         print(f"{len(image_ids)} images {REJECTED_AS.get(reason, reason)}: {', '.join(image_ids[:3])}", end="")
         print(" ..." if len(image_ids) > 3 else "")

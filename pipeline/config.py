@@ -27,4 +27,20 @@ class RunConfig:
     limit: int | None = None
     skip_missing: bool = False
     min_coverage: float = 0.99
+    source_name: str | None = None
+    source_url: str | None = None
+    source_license: str | None = None
+    source_citation: str | None = None
+    beam_options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JoinConfig:
+    """What ``attparse join`` was asked to do; see ``attparse join --help`` for each option."""
+
+    release: str
+    images: str
+    output: str
+    labels: str | None = None
+    min_coverage: float = 0.99
     beam_options: tuple[str, ...] = ()

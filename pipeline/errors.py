@@ -33,6 +33,10 @@ class ImageError(Exception):
         self.detail = detail
 
 
+class ReadError(Exception):
+    """An image that could not be read for a reason that may pass: it is no reject, its shard stays unbuilt."""
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number and its noun.
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.vocabulary import LandmarkSource, RejectReason, Split
-from regions.attributes import AttributeTable
 from regions.boxes import Box
 
 FloatRows = npt.NDArray[np.float32]
@@ -79,7 +78,7 @@ class ImageTable:
     bboxes : ndarray (n, 4) float32
     points : ndarray (n, 5, 2) float32
     landmarks : ndarray (n, 68, 2) float32
-        Not a number where not given. Without any given landmarks the shape is (n, 0, 2).
+        NaN where not given. Without any given landmarks the shape is (n, 0, 2).
     """
 
     image_ids: Sequence[str]
@@ -161,42 +160,6 @@ class DetectorSettings:
     landmarker: str | None = None
     dlib_model: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class BuildSettings:
-    """What a worker needs to know to build shards.
-
-    Attributes
-    ----------
-    images, output : str
-        Folders, local or remote.
-    table : AttributeTable
-        Its attributes in the order of the label file.
-    crop : str
-        ``face`` or ``none``.
-    seed : int
-        Of the plan; recorded in dataset.json.
-    skipped : int
-        Label rows left out because their image is missing.
-    detectors : DetectorSettings
-    source : SourceDataset
-    refine : str or None
-        ``segmentation`` to cut the background out of the regions that may reach into it.
-    kept_crops : str or None
-        Folder of a former run whose crops may be used again.
-    """
-
-    images: str
-    output: str
-    table: AttributeTable
-    crop: str
-    seed: int
-    skipped: int
-    detectors: DetectorSettings
-    source: SourceDataset = field(default_factory=SourceDataset)
-    refine: str | None = None
-    kept_crops: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +259,7 @@ class ShardSummary:
     sha256 : str
         Of the tar file.
     landmark_sources, reasons : dict of str to int
-        Samples by landmark_source, rejects by reason.
+        Samples by landmark source, rejects by reason.
     """
 
     name: str

@@ -12,14 +12,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline import storage
-from pipeline.building.annotate import encode_jpeg, encode_packed_masks
 from pipeline.building.complete import describe_run
+from pipeline.building.sample_maker import encode_jpeg, encode_packed_masks
+from pipeline.building.settings import BuildSettings
+from pipeline.building.versions import versions
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import DatasetFile, build_dataset_file, write_dataset_file
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import SampleWriter
 from pipeline.records import (
-    BuildSettings,
     DetectorSettings,
     ImageRow,
     ImageTable,
@@ -138,7 +139,8 @@ def write_output(
     for part in ("out/shards", "out/manifest", "images"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     table = table or small_table()
-    settings = BuildSettings(str(folder / "images"), output, table, "face", 0, skipped, DetectorSettings())
+    detectors = DetectorSettings()
+    settings = BuildSettings(str(folder / "images"), output, table, "face", 0, skipped, detectors, versions(detectors))
     summaries = [_write_shard(settings, name, results) for name, results in shards.items()]
     dataset = build_dataset_file(describe_run(settings), summaries)
     write_dataset_file(output, dataset)

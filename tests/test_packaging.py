@@ -16,7 +16,9 @@ from apache_beam.internal import pickler
 from apache_beam.runners.portability.stager import Stager
 
 from pipeline.building.graph import BuildShard, BuildShards
-from pipeline.records import BuildSettings, DetectorSettings
+from pipeline.building.settings import BuildSettings
+from pipeline.building.versions import versions
+from pipeline.records import DetectorSettings
 from regions.attributes import load_packaged_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,7 +101,8 @@ def test_graph_unpickles_on_a_worker(worker: Path, tmp_path: Path) -> None:
         crop="face",
         seed=0,
         skipped=0,
-        detectors=DetectorSettings(),
+        annotations=DetectorSettings(),
+        versions=versions(DetectorSettings()),
     )
     for number, step in enumerate((BuildShard(settings), BuildShards(settings, ["train-000000"]))):
         file = tmp_path / f"step{number}"

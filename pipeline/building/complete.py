@@ -1,20 +1,23 @@
-"""What follows when all shards are there: the report, then dataset.json as the last file."""
+"""What follows when all shards are built: the report, then dataset.json as the last file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from pipeline import storage
-from pipeline.building.plan import versions
+from pipeline.building.settings import BuildSettings
+from pipeline.building.shard import UnbuiltShard
 from pipeline.errors import RunError
 from pipeline.formats.dataset_json import RunDescription, build_dataset_file, write_dataset_file
 from pipeline.formats.manifest import read_summary
 from pipeline.formats.run_folder import RunFolder
-from pipeline.records import BuildSettings
 from pipeline.report.content import write_report
 
+MAX_NAMED = 3
+"""Unbuilt shards that a message names."""
 
-def finish(settings: BuildSettings, names: Sequence[str]) -> str:
+
+def complete_run(settings: BuildSettings, names: Sequence[str], unbuilt: Sequence[UnbuiltShard] = ()) -> str:
     """Complete a run whose shards are all built.
 
     Parameters
@@ -22,6 +25,8 @@ def finish(settings: BuildSettings, names: Sequence[str]) -> str:
     settings : BuildSettings
     names : sequence of str
         All shards, in order.
+    unbuilt : sequence of UnbuiltShard
+        Those that could not be built.
 
     Returns
     -------
@@ -31,8 +36,10 @@ def finish(settings: BuildSettings, names: Sequence[str]) -> str:
     Raises
     ------
     RunError
-        If a shard has no manifest.
+        If a shard could not be built or has no manifest.
     """
+    if unbuilt:
+        raise RunError(_read_problem(settings.output, names, unbuilt))
     summaries = []
     for name in names:
         summary = read_summary(settings.output, name)
@@ -47,6 +54,18 @@ def finish(settings: BuildSettings, names: Sequence[str]) -> str:
     return RunFolder(settings.output).dataset_json
 
 
+def _read_problem(output: str, names: Sequence[str], unbuilt: Sequence[UnbuiltShard]) -> str:
+    """Return one line that names unbuilt shards, their images and the errors."""
+    ordered = sorted(unbuilt, key=lambda shard: shard.name)
+    named = [f"{shard.name}: {shard.problem}" for shard in ordered[:MAX_NAMED]]
+    if len(ordered) > MAX_NAMED:
+        named.append(f"and {len(ordered) - MAX_NAMED} more")
+    return (
+        f"{output}: {len(ordered)} of {len(names)} shards not built, because an image could not be read:"
+        f" {'; '.join(named)}. Run the same command again to build them"
+    )
+
+
 def describe_run(settings: BuildSettings) -> RunDescription:
     """Return what dataset.json records of a run beside the counts of its shards."""
     return RunDescription(
@@ -57,5 +76,5 @@ def describe_run(settings: BuildSettings) -> RunDescription:
         refine=settings.refine,
         seed=settings.seed,
         skipped_missing=settings.skipped,
-        versions=versions(settings.detectors),
+        versions=settings.versions,
     )

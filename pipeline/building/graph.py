@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from pipeline.building.annotate import STAGES, Annotator, Stopwatch
-from pipeline.building.complete import finish
-from pipeline.building.shard import build_shard
-from pipeline.records import BuildSettings, ShardSummary
+from pipeline.building.annotate import open_annotator
+from pipeline.building.complete import complete_run
+from pipeline.building.settings import BuildSettings
+from pipeline.building.shard import UnbuiltShard, build_shard
+from pipeline.building.stopwatch import STAGES, Stopwatch
+from pipeline.records import ShardSummary
 
 METRICS = "attparse"
 
@@ -18,8 +20,8 @@ METRICS = "attparse"
 class BuildShards(beam.PTransform):  # type: ignore[misc]
     """Build the named shards from their saved plans, then complete the data set.
 
-    One element is one shard, so no image bytes are ever shuffled and a shard that is done survives
-    any crash. The input may be empty: then the data set is only completed.
+    One element is one shard, so no image bytes are ever shuffled and a finished shard survives any
+    crash. The input may be empty: then the data set is only completed.
 
     Parameters
     ----------
@@ -39,27 +41,28 @@ class BuildShards(beam.PTransform):  # type: ignore[misc]
             names
             | "Spread" >> beam.Reshuffle()
             | "BuildShard" >> beam.ParDo(BuildShard(self._settings))
-            | "Collect" >> beam.CombineGlobally(beam.combiners.CountCombineFn())
-            | "Finish" >> beam.Map(_finish, self._settings, self._all_names)
+            | "Collect" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())
+            | "Complete" >> beam.Map(_complete, self._settings, self._all_names)
         )
 
 
 class BuildShard(beam.DoFn):  # type: ignore[misc]
-    """Holds the detectors and the counters about `pipeline.building.shard.build_shard`."""
+    """Holds the annotator and the counters for `pipeline.building.shard.build_shard`."""
 
     def __init__(self, settings: BuildSettings) -> None:
         self._settings = settings
 
     def setup(self) -> None:
-        """Open the detectors, once per worker thread."""
+        """Open the annotator, once per worker thread."""
         self._stopwatch = Stopwatch()
-        self._annotator = Annotator(self._settings, self._stopwatch)
+        self._annotator = open_annotator(self._settings, self._stopwatch)
 
-    def process(self, name: str) -> Iterator[ShardSummary]:
+    def process(self, name: str) -> Iterator[ShardSummary | UnbuiltShard]:
         """Build one shard."""
-        summary = build_shard(name, self._settings, self._annotator, self._stopwatch)
-        self._count(summary)
-        yield summary
+        built = build_shard(name, self._settings, self._annotator, self._stopwatch)
+        if isinstance(built, ShardSummary):
+            self._count(built)
+        yield built
 
     def _count(self, summary: ShardSummary) -> None:
         Metrics.counter(METRICS, "shards").inc()
@@ -70,9 +73,9 @@ class BuildShard(beam.DoFn):  # type: ignore[misc]
             Metrics.counter(METRICS, f"microseconds_{stage}").inc(int(self._stopwatch.seconds.pop(stage, 0) * 1e6))
 
     def teardown(self) -> None:
-        """Close the detectors."""
+        """Close the annotator."""
         self._annotator.close()
 
 
-def _finish(_built: int, settings: BuildSettings, all_names: Sequence[str]) -> str:
-    return finish(settings, all_names)
+def _complete(built: Sequence[ShardSummary | UnbuiltShard], settings: BuildSettings, all_names: Sequence[str]) -> str:
+    return complete_run(settings, all_names, [shard for shard in built if isinstance(shard, UnbuiltShard)])

@@ -1,4 +1,4 @@
-"""The crops of a former run, where those of a new one would be the same: no need to decode the image again."""
+"""The crops of a former run, used again where a new run would make the same ones: no image is decoded for them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline import storage
+from pipeline.building.versions import CROP_STAGES, names_of
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import read_manifest, read_summary
@@ -18,14 +19,14 @@ from pipeline.records import Crop
 from pipeline.vocabulary import WRITTEN
 from regions.boxes import Box
 
-DECIDING_VERSIONS = ("format", "crop", "images", "encoding", "numpy", "opencv-contrib-python", "pillow")
-"""Crops made with equal ones of these, from the same file and box, are the same to the byte."""
+CROP_VERSIONS = names_of(CROP_STAGES)
+"""Crops made with equal ones of these, from the same file and box, are byte-identical."""
 
 log = logging.getLogger("attparse")
 
 
-def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, Any]) -> str | None:
-    """Return the last one among the paths that is a run, if it made crops as the new run would.
+def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, str | int]) -> str | None:
+    """Return the last run among the paths if its crops are those that the new run would make.
 
     Parameters
     ----------
@@ -42,11 +43,11 @@ def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, 
         if not storage.exists(RunFolder(folder).dataset_json):
             continue
         try:
-            document = read_dataset_file(folder)
-        except InputError:  # of another format: its landmarks count all the same
+            former = read_dataset_file(folder)
+        except InputError:  # another format: its landmarks are usable all the same
             return None
-        former = document.versions
-        same = document.crop == crop and all(former.get(name) == versions[name] for name in DECIDING_VERSIONS)
+        equal = all(former.versions.get(name) == versions[name] for name in CROP_VERSIONS)
+        same = former.crop == crop and equal
         return folder if same else None
     return None
 
@@ -54,7 +55,7 @@ def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, 
 class KeptCrops:
     """The crops of a shard of a former run, read along with the same shard of the new one.
 
-    Where the former run dealt other images to the shard, or in another order, it has fewer to give.
+    Where the shard of the former run has other images, or another order, fewer of its crops can be used.
 
     Parameters
     ----------
@@ -87,13 +88,13 @@ class KeptCrops:
 
 
 def _read_rows(run: str, shard: str) -> list[dict[str, Any]]:
-    """Return the rows of a former shard's samples, none if its file is not the one that its manifest tells of."""
+    """Return the rows of a former shard's samples, none if its file is not the one that its manifest describes."""
     summary = read_summary(run, shard)
     if summary is None:
         return []
     path = RunFolder(run).shard(shard)
     if not storage.exists(path) or storage.sha256_of(path) != summary.sha256:
-        log.warning("%s: not the file that its manifest tells of, its crops are made again", path)
+        log.warning("%s: not the file that its manifest describes, its crops are made again", path)
         return []
     columns = ["image_id", "status", "sha256", "height", "width", "crop"]
     return [row for row in read_manifest(run, shard, columns).to_pylist() if row["status"] == WRITTEN]

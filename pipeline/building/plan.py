@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -13,51 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
-from pipeline.building.annotate import ENCODING_VERSION
-from pipeline.detection.fallback_chain import DETECTION_VERSION
-from pipeline.detection.landmark_map import MAP_VERSION
+from pipeline.building.settings import BuildSettings
 from pipeline.formats.run_folder import RunFolder
-from pipeline.images import IMAGES_VERSION
 from pipeline.inputs.dataset import Dataset
-from pipeline.records import BuildSettings, DetectorSettings, ImageTable, ShardPlan
-from pipeline.vocabulary import FORMAT_VERSION, SPLITS
-from regions.crop import CROP_VERSION
-from regions.masks import MASK_VERSION
-from regions.polygons import RULES_VERSION
-from regions.quality import QUALITY_VERSION
-
-LIBRARIES = ("numpy", "opencv-contrib-python", "pillow", "shapely")
-"""Libraries whose version may change the bytes of a shard."""
-
-
-def versions(detectors: DetectorSettings) -> dict[str, Any]:
-    """Return all that decides what is made of an image, beside the options: rules, detectors, libraries."""
-    return {
-        "format": FORMAT_VERSION,
-        "rules": RULES_VERSION,
-        "crop": CROP_VERSION,
-        "masks": MASK_VERSION,
-        "quality": QUALITY_VERSION,
-        "images": IMAGES_VERSION,
-        "encoding": ENCODING_VERSION,
-        "detection": DETECTION_VERSION,
-        "landmark_map": MAP_VERSION,
-        "detectors": ",".join(detectors.names),
-        **detectors.versions,
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
-    }
+from pipeline.records import DetectorSettings, ImageTable, ShardPlan
+from pipeline.vocabulary import SPLITS, Split
 
 
 def plan_shards(dataset: Dataset, settings: BuildSettings, samples_per_shard: int) -> Iterator[ShardPlan]:
     """Assign every image to a shard, one shard at a time.
 
-    The images of each split are permuted with the seed and dealt to as few shards as hold at most
-    `samples_per_shard` of them, of equal size. Images that are known to be rejected (missing, say)
-    take no sample's place; they are dealt evenly to the same shards, for their manifests.
+    The images of each split are permuted with the seed and divided among as few shards of equal size
+    as hold at most `samples_per_shard` of them. Images that cannot be used (missing ones, for example)
+    do not count towards that size; they are spread evenly over the same shards, for their manifests.
     """
     images = dataset.images
-    usable = np.array([not reason for reason in images.reasons])
-    options = _options(settings)
+    usable = np.array([reason is None for reason in images.reasons])
     for index, split in enumerate(SPLITS):
         members = np.flatnonzero(images.splits == index)
         if not len(members):
@@ -68,21 +38,28 @@ def plan_shards(dataset: Dataset, settings: BuildSettings, samples_per_shard: in
         parts = zip(np.array_split(good, count), np.array_split(rejects, count), strict=True)
         for number, part in enumerate(parts):
             table = images.take(np.concatenate(part))
-            yield ShardPlan(f"{split}-{number:06d}", split, table, fingerprint(options, split, table))
+            yield ShardPlan(f"{split}-{number:06d}", split, table, fingerprint(settings, split, table))
 
 
-def _options(settings: BuildSettings) -> dict[str, Any]:
-    return {
-        "versions": versions(settings.detectors),
+def fingerprint(settings: BuildSettings, split: Split, images: ImageTable) -> str:
+    """Return the hash of all that decides the content of a shard.
+
+    Parameters
+    ----------
+    settings : BuildSettings
+    split : Split
+    images : ImageTable
+        Those of the shard, in their order.
+    """
+    options: dict[str, Any] = {
+        "versions": dict(settings.versions),
         "crop": settings.crop,
         "refine": settings.refine,
         "attributes": settings.table.attributes,
         "regions": settings.table.further_regions,
     }
-
-
-def fingerprint(options: dict[str, Any], split: str, images: ImageTable) -> str:
-    """Return the hash of all that decides a shard's content."""
+    if not isinstance(settings.annotations, DetectorSettings):
+        options["annotations"] = settings.annotations.fingerprint
     digest = hashlib.sha256(json.dumps([options, split]).encode())
     for texts in (images.image_ids, images.keys, images.reasons):
         digest.update(json.dumps(list(texts)).encode())
@@ -124,5 +101,5 @@ def load_plan(output: str, name: str) -> ShardPlan:
 
 
 def _texts(values: Sequence[str | None]) -> npt.NDArray[np.uint8]:
-    """Return texts as JSON: an array of texts would give each the room of the longest."""
+    """Return texts as JSON: an array of texts would give each the length of the longest."""
     return np.frombuffer(json.dumps(list(values)).encode(), dtype=np.uint8)

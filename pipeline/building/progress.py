@@ -1,8 +1,7 @@
 """The progress bar of a run.
 
-Where the shards are built by threads of the launching process, each image moves the bar;
-elsewhere (other processes, Dataflow) no bar listens in the worker, and the launcher watches the
-manifests of finished shards instead.
+Where threads of the launching process build the shards, each image moves the bar. Elsewhere (other
+processes, Dataflow) workers have no bar, and the launcher watches for the manifests of finished shards.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ SECONDS_BETWEEN_LOOKS = 5.0
 
 
 class ProgressBar:
-    """A bar over images that also tells how many were rejected; may be moved by many threads.
+    """A bar over images that also shows how many were rejected; many threads may move it.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ SEGMENTATION = "segmentation"
 
 
 class Refiner:
-    """Holds the model that tells people from the background."""
+    """Holds the model that separates people from the background."""
 
     def __init__(self) -> None:
         from pipeline.detection import mediapipe_detectors  # noqa: PLC0415 - takes a second
@@ -17,9 +17,9 @@ class Refiner:
         self._segmenter = mediapipe_detectors.PersonSegmenter()
 
     def refine(self, region_map: RegionMap, jpeg: bytes) -> None:
-        """Clear the bits of crown, ears and neck where a crop shows the background, in place.
+        """Clear the bits of top_of_head, ears and below_chin where a crop shows the background, in place.
 
-        The stored crop is looked at, not the image: so a crop that is kept from a former run gives the same masks.
+        The model sees the stored crop, not the image, so a crop kept from a former run gives the same masks.
 
         Parameters
         ----------

@@ -1,31 +1,25 @@
-"""``attparse run``: read the data set, plan, build what is not yet done, say what came out."""
+"""``attparse run``: read the data set, plan its shards, build those that are not done yet."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Sequence
-
-import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import TestOptions
+from collections.abc import Iterable, Sequence
 
 from pipeline import storage
 from pipeline.building.kept_crops import run_with_same_crops
-from pipeline.building.plan import plan_shards, save_plan, versions
-from pipeline.building.runner import add_graph, beam_options, make_pipeline, on_dataflow, run_pipeline
+from pipeline.building.output_folder import prepared_output, save_pending_plans
+from pipeline.building.plan import plan_shards
+from pipeline.building.runner import Runner
+from pipeline.building.settings import BuildSettings
+from pipeline.building.versions import versions
 from pipeline.config import RunConfig
 from pipeline.detection.settings import detector_settings
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
-from pipeline.formats.manifest import completed_shard
-from pipeline.formats.run_folder import MANIFEST, PLAN, SHARDS, RunFolder
 from pipeline.inputs.dataset import Dataset, read_dataset
-from pipeline.records import BuildSettings
+from pipeline.records import ShardPlan, SourceDataset
 from pipeline.vocabulary import MISSING
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
-
-FOLDERS = (SHARDS, MANIFEST, PLAN)
 
 log = logging.getLogger("attparse")
 
@@ -45,13 +39,10 @@ def run(config: RunConfig) -> DatasetFile | None:
     RunError
         If the pipeline failed.
     """
-    options = beam_options(config.beam_options)
-    pipeline = make_pipeline(options)
-    FileSystems.set_options(options)
-    if on_dataflow(options):
-        _check_reachable(config.images, config.output)
+    runner = Runner(config.beam_options, (config.images, config.output))
     _check_landmark_paths(config)
     detectors = detector_settings(config)
+    own = versions(detectors)
     dataset = read_dataset(config)
     settings = BuildSettings(
         images=config.images,
@@ -60,18 +51,45 @@ def run(config: RunConfig) -> DatasetFile | None:
         crop=config.crop,
         seed=config.seed,
         skipped=dataset.skipped,
-        detectors=detectors,
+        annotations=detectors,
+        versions=own,
+        source=SourceDataset(
+            name=config.source_name,
+            url=config.source_url,
+            license=config.source_license,
+            citation=config.source_citation,
+        ),
         refine=config.refine,
-        kept_crops=run_with_same_crops(config.landmarks, config.crop, versions(detectors)),
+        kept_crops=run_with_same_crops(config.landmarks, config.crop, own),
     )
-    _tell_dataset(config, dataset)
-    if options.view_as(TestOptions).dry_run:
-        _dry_run(pipeline, dataset, settings, config.samples_per_shard)
+    _log_missing(config, dataset)
+    return build_planned(runner, settings, plan_shards(dataset, settings, config.samples_per_shard))
+
+
+def build_planned(runner: Runner, settings: BuildSettings, plans: Iterable[ShardPlan]) -> DatasetFile | None:
+    """Build the planned shards that are not done yet, and complete the run.
+
+    Returns
+    -------
+    DatasetFile or None
+        The content of dataset.json; None after a dry run, which writes nothing.
+
+    Raises
+    ------
+    InputError
+        If the output folder cannot be used or has other shards.
+    RunError
+        If the pipeline failed.
+    """
+    if runner.is_dry:
+        images_of_shard = {plan.name: len(plan.images) for plan in plans}
+        runner.check(settings, list(images_of_shard))
+        log.info("%d images, %d shards", sum(images_of_shard.values()), len(images_of_shard))
         return None
-    with prepared_output(config.output):
-        images_of_shard, names = _plan(dataset, settings, config.samples_per_shard)
-        run_pipeline(pipeline, settings, images_of_shard, names)
-        return read_dataset_file(config.output)
+    with prepared_output(settings.output):
+        pending, names = save_pending_plans(settings.output, plans)
+        runner.build(settings, pending, names)
+        return read_dataset_file(settings.output)
 
 
 def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTable:
@@ -101,13 +119,7 @@ def _check_landmark_paths(config: RunConfig) -> None:
             raise InputError(f"--landmarks {path} is in --output {config.output}: choose another --output")
 
 
-def _check_reachable(*folders: str) -> None:
-    for folder in folders:
-        if not storage.is_remote(folder):
-            raise InputError(f"{folder}: workers on Dataflow can't reach a local folder, expected gs://...")
-
-
-def _tell_dataset(config: RunConfig, dataset: Dataset) -> None:
+def _log_missing(config: RunConfig, dataset: Dataset) -> None:
     images = dataset.images
     missing = [i for i, reason in zip(images.image_ids, images.reasons, strict=True) if reason == MISSING]
     if missing:
@@ -118,56 +130,3 @@ def _tell_dataset(config: RunConfig, dataset: Dataset) -> None:
         )  # fmt: skip
     if dataset.skipped:
         log.info("%d label rows have no image in %s and are left out", dataset.skipped, config.images)
-
-
-@contextlib.contextmanager
-def prepared_output(output: str) -> Iterator[None]:
-    """Make the folders of a run and keep them to this process while it runs."""
-    for folder in FOLDERS:
-        storage.make_folder(storage.join(output, folder))
-    with storage.locked(output):
-        for folder in FOLDERS:
-            storage.delete_temporaries(storage.join(output, folder))
-        try:
-            yield
-        finally:
-            storage.delete_empty_folder(storage.join(output, PLAN))
-
-
-def _plan(dataset: Dataset, settings: BuildSettings, samples_per_shard: int) -> tuple[dict[str, int], list[str]]:
-    """Save the plans of all shards to build; return their numbers of images, and the names of all shards."""
-    output = settings.output
-    plans = list(plan_shards(dataset, settings, samples_per_shard))
-    names = [plan.name for plan in plans]
-    check_former_shards(output, names)
-    images_of_shard: dict[str, int] = {}
-    for plan in plans:
-        if completed_shard(output, plan.name, plan.fingerprint, RunFolder(output).shard(plan.name)) is None:
-            images_of_shard[plan.name] = len(plan.images)
-            save_plan(output, plan)
-    if images_of_shard:
-        storage.delete(RunFolder(output).dataset_json)
-    for name in images_of_shard:
-        storage.delete(RunFolder(output).manifest(name))
-    log.info("%d of %d shards are done already", len(names) - len(images_of_shard), len(names))
-    return images_of_shard, names
-
-
-def check_former_shards(output: str, names: Sequence[str]) -> None:
-    """Refuse a folder with shards that this plan does not have, rather than delete or leave them."""
-    for folder in (SHARDS, MANIFEST):
-        for file in storage.list_files(storage.join(output, folder)):
-            if file.partition(".")[0] not in names:
-                raise InputError(
-                    f"{storage.join(output, folder, file)}: not part of this run's {len(names)} shards:"
-                    " it is from other options or data; choose another --output or remove it"
-                )
-
-
-def _dry_run(pipeline: beam.Pipeline, dataset: Dataset, settings: BuildSettings, samples_per_shard: int) -> None:
-    """Plan, build the graph and, for Dataflow, the job; write and send nothing."""
-    names = [plan.name for plan in plan_shards(dataset, settings, samples_per_shard)]
-    add_graph(pipeline, settings, names, names)
-    if on_dataflow(pipeline.options):
-        pipeline.run()
-    log.info("%d images, %d shards", len(dataset.images), len(names))

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions, TestOptions
 
+from pipeline import storage
 from pipeline.building import progress
 from pipeline.building.graph import BuildShards
+from pipeline.building.settings import BuildSettings
 from pipeline.errors import InputError, RunError
-from pipeline.records import BuildSettings
 
 LOCAL_RUNNER = "FnApiRunner"
 MAX_THREADS = 4
@@ -27,10 +29,10 @@ log = logging.getLogger("attparse")
 
 
 def beam_options(flags: Sequence[str]) -> PipelineOptions:
-    """Return Beam's options; without a runner in them, the local one with a worker per core.
+    """Return Beam's options; without a runner among them, the local one with a worker per core.
 
     Workers are threads on up to `MAX_THREADS` cores, and processes on more: processes take 2 s longer
-    to start and more memory, but don't share Python's lock.
+    to start and more memory, but do not share Python's lock.
 
     Raises
     ------
@@ -55,62 +57,79 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     return PipelineOptions(list(flags))
 
 
-def on_dataflow(options: PipelineOptions) -> bool:
-    """Tell whether the runner is Dataflow's."""
-    return "dataflow" in str(options.view_as(StandardOptions).runner).lower()
+class Runner:
+    """Beam's pipeline with its options checked, ready to build shards.
 
-
-def make_pipeline(options: PipelineOptions) -> beam.Pipeline:
-    """Return an empty pipeline.
+    Parameters
+    ----------
+    flags : sequence of str
+        Options of Beam.
+    folders : sequence of str
+        Image folder and output folder, which every worker must reach.
 
     Raises
     ------
     InputError
-        If Beam's own checks find its options wrong.
+        At an option that Beam does not accept, or a local folder where the workers are on Dataflow.
     """
-    try:
-        return beam.Pipeline(options=options)
-    except ValueError as error:
-        raise InputError("; ".join(str(error).splitlines()[1:]) or str(error)) from None
 
-
-def run_pipeline(
-    pipeline: beam.Pipeline, settings: BuildSettings, images_of_shard: Mapping[str, int], all_names: Sequence[str]
-) -> None:
-    """Build shards and wait until they are there.
-
-    Parameters
-    ----------
-    pipeline : beam.Pipeline
-        From `make_pipeline`.
-    settings : BuildSettings
-    images_of_shard : mapping of str to int
-        Shards to build, and how many images each has.
-    all_names : sequence of str
-        All shards of the data set.
-
-    Raises
-    ------
-    RunError
-        If the pipeline failed.
-    """
-    options = pipeline.options
-    flags = options.get_all_options()
-    in_process = flags["runner"] == LOCAL_RUNNER and flags["direct_running_mode"] != "multi_processing"
-    start = time.perf_counter()
-    add_graph(pipeline, settings, list(images_of_shard), all_names)
-    with progress.show(images_of_shard, settings.output, in_process=in_process), _beams_own_traceback() as printed:
+    def __init__(self, flags: Sequence[str], folders: Sequence[str]) -> None:
+        options = beam_options(flags)
         try:
-            result = pipeline.run()
-            if on_dataflow(options):
-                cloud = options.view_as(GoogleCloudOptions)
-                log.info("%s/%s/%s?project=%s", CONSOLE, cloud.region, result.job_id(), cloud.project)
-            state = result.wait_until_finish()
-        except Exception as error:
-            raise _run_error(error, printed.getvalue()) from error
-    if state != "DONE":
-        raise RunError(f"the pipeline ended as {state}")
-    _tell_times(result, time.perf_counter() - start)
+            self._pipeline = beam.Pipeline(options=options)
+        except ValueError as error:
+            raise InputError("; ".join(str(error).splitlines()[1:]) or str(error)) from None
+        FileSystems.set_options(options)
+        self._on_dataflow = "dataflow" in str(options.view_as(StandardOptions).runner).lower()
+        self.is_dry: bool = options.view_as(TestOptions).dry_run
+        """Whether nothing shall be written or sent."""
+        for folder in folders if self._on_dataflow else ():
+            if not storage.is_remote(folder):
+                raise InputError(f"{folder}: workers on Dataflow can't reach a local folder, expected gs://...")
+
+    def check(self, settings: BuildSettings, names: Sequence[str]) -> None:
+        """Make the graph and, for Dataflow, the job of a dry run; write and send nothing."""
+        add_graph(self._pipeline, settings, names, names)
+        if self._on_dataflow:
+            self._pipeline.run()
+
+    def build(self, settings: BuildSettings, pending: Mapping[str, int], names: Sequence[str]) -> None:
+        """Build shards and wait until they are complete.
+
+        Parameters
+        ----------
+        settings : BuildSettings
+        pending : mapping of str to int
+            Shards to build, and how many images each has.
+        names : sequence of str
+            All shards of the data set.
+
+        Raises
+        ------
+        InputError
+            If a worker finds its input damaged.
+        RunError
+            If the pipeline failed.
+        """
+        flags = self._pipeline.options.get_all_options()
+        in_process = flags["runner"] == LOCAL_RUNNER and flags["direct_running_mode"] != "multi_processing"
+        start = time.perf_counter()
+        add_graph(self._pipeline, settings, list(pending), names)
+        with progress.show(pending, settings.output, in_process=in_process), _stderr_of_beam() as printed:
+            try:
+                result = self._pipeline.run()
+                self._log_job(result)
+                state = result.wait_until_finish()
+            except Exception as error:
+                raise _worker_error(error, printed.getvalue()) from error
+        if state != "DONE":
+            raise RunError(f"the pipeline ended as {state}")
+        _log_times(result, time.perf_counter() - start)
+
+    def _log_job(self, result: Any) -> None:
+        if self._on_dataflow:
+            cloud = self._pipeline.options.view_as(GoogleCloudOptions)
+            log.info("%s/%s/%s?project=%s", CONSOLE, cloud.region, result.job_id(), cloud.project)
 
 
 def add_graph(pipeline: beam.Pipeline, settings: BuildSettings, names: Sequence[str], all_names: Sequence[str]) -> None:
@@ -119,23 +138,27 @@ def add_graph(pipeline: beam.Pipeline, settings: BuildSettings, names: Sequence[
 
 
 @contextlib.contextmanager
-def _beams_own_traceback() -> Iterator[io.StringIO]:
+def _stderr_of_beam() -> Iterator[io.StringIO]:
     """Catch what Beam's local workers print to stderr as they fail."""
     with contextlib.redirect_stderr(io.StringIO()) as printed:
         yield printed
 
 
-def _run_error(error: Exception, printed: str) -> RunError:
-    """Return an error of a worker in one line; the traceback goes to the log unless it is the disk's fault."""
+def _worker_error(error: Exception, printed: str) -> InputError | RunError:
+    """Return an error of a worker in one line; its traceback goes to the log if it was not foreseen."""
     text = [line for line in str(error).splitlines() if line.strip()]
     line = text[-1].partition(" [while running")[0] if text else repr(error)
+    for kind in (InputError, RunError):
+        _, found, message = line.partition(f"{kind.__name__}: ")
+        if found:
+            return kind(message)
     if "Errno" in line:
         return RunError(line[line.index("[Errno") :])
     log.error("%s", printed or str(error))
     return RunError(line)
 
 
-def _tell_times(result: Any, seconds: float) -> None:
+def _log_times(result: Any, seconds: float) -> None:
     counters = {c.key.metric.name: c.result for c in result.metrics().query()["counters"]}
     images = sum(count for name, count in counters.items() if name.startswith(("written_", "rejected_")))
     if not images:

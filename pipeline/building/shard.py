@@ -1,23 +1,44 @@
-"""Writing a shard from its plan."""
+"""Building one shard from its plan."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
 
 from pipeline import storage
 from pipeline.building import progress
-from pipeline.building.annotate import Annotator, Stopwatch
-from pipeline.building.kept_crops import KeptCrops
 from pipeline.building.plan import load_plan
+from pipeline.building.settings import Annotator, BuildSettings
+from pipeline.building.stopwatch import Stopwatch
+from pipeline.errors import InputError, ReadError
 from pipeline.formats import manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import SampleWriter
-from pipeline.records import BuildSettings, ShardSummary, WrittenSample
-from pipeline.vocabulary import Split
+from pipeline.records import RejectedImage, ShardPlan, ShardSummary, WrittenSample
 
 
-def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwatch: Stopwatch) -> ShardSummary:
+@dataclass(frozen=True)
+class UnbuiltShard:
+    """A shard that was not built because an image could not be read for a reason that may pass.
+
+    Attributes
+    ----------
+    name : str
+    problem : str
+        The image and the error, in one line.
+    """
+
+    name: str
+    problem: str
+
+
+def build_shard(
+    name: str, settings: BuildSettings, annotator: Annotator, stopwatch: Stopwatch
+) -> ShardSummary | UnbuiltShard:
     """Build one shard from its saved plan: the tar file, then its manifest as the record of completion.
 
     Parameters
@@ -27,46 +48,66 @@ def build_shard(name: str, settings: BuildSettings, annotator: Annotator, stopwa
     settings : BuildSettings
     annotator : Annotator
     stopwatch : Stopwatch
-        Told how long writing took.
+        Adds up the time of writing.
+
+    Returns
+    -------
+    ShardSummary or UnbuiltShard
+        An unbuilt shard leaves no file.
 
     Raises
     ------
+    InputError
+        If the source of the annotations is damaged.
     RuntimeError
-        For an error that is not foreseen, with the image's id in the message.
+        For an unforeseen error, with the image's id in the message.
     """
     plan = load_plan(settings.output, name)
     attributes = list(settings.table.attributes)
     rows: list[manifest.ManifestRow] = []
-    kept_crops = KeptCrops(settings.kept_crops, name)
-    with storage.create(RunFolder(settings.output).shard(name)) as stream, contextlib.closing(kept_crops):
-        writer = SampleWriter(stream)
-        for row in plan.images.rows():
-            try:
-                result = annotator.annotate(row, kept_crops.take(row.image_id))
-            except Exception as error:
-                raise RuntimeError(f"image {row.image_id!r} of shard {name}: {error!r}") from error
-            if isinstance(result, WrittenSample):
-                with stopwatch.time("write"):
-                    writer.add(result, plan.split, attributes)
-            rows.append(manifest.manifest_row(result))
-            progress.image_done(written=isinstance(result, WrittenSample))
-        writer.close()
-    summary = summarize(plan.name, plan.split, plan.fingerprint, rows, writer)
+    labels = np.zeros_like(plan.images.labels)
+    try:
+        tar_file = storage.create(RunFolder(settings.output).shard(name))
+        with tar_file as stream, contextlib.closing(_results(plan, annotator)) as results:
+            writer = SampleWriter(stream)
+            for result in results:
+                if isinstance(result, WrittenSample):
+                    with stopwatch.time("write"):
+                        writer.add(result, plan.split, attributes)
+                labels[len(rows)] = result.row.labels
+                rows.append(manifest.manifest_row(result))
+                progress.image_done(written=isinstance(result, WrittenSample))
+            writer.close()
+    except ReadError as error:
+        return UnbuiltShard(name, str(error))
+    summary = _summarize(plan, rows, writer)
     with stopwatch.time("write"):
-        manifest.write_manifest(settings.output, rows, plan.images.labels, attributes, summary)
+        manifest.write_manifest(settings.output, rows, labels, attributes, summary)
     return summary
 
 
-def summarize(
-    name: str, split: Split, fingerprint: str, rows: list[manifest.ManifestRow], writer: SampleWriter
-) -> ShardSummary:
-    """Return what became of a shard whose tar file is complete."""
+def _results(plan: ShardPlan, annotator: Annotator) -> Generator[WrittenSample | RejectedImage, None, None]:
+    """Yield what becomes of each image; errors name the image."""
+    with annotator.of_shard(plan.name) as annotate:
+        for row in plan.images.rows():
+            try:
+                yield annotate(row)
+            except InputError:
+                raise
+            except ReadError as error:
+                raise ReadError(f"{row.image_id}: {error}") from error
+            except Exception as error:
+                raise RuntimeError(f"image {row.image_id!r} of shard {plan.name}: {error!r}") from error
+
+
+def _summarize(plan: ShardPlan, rows: list[manifest.ManifestRow], writer: SampleWriter) -> ShardSummary:
+    """Return the counts of a shard whose tar file is complete."""
     landmark_sources = Counter(row.landmark_source for row in rows if row.landmark_source)
     reasons = Counter(row.reason for row in rows if row.reason)
     return ShardSummary(
-        name=name,
-        split=split,
-        fingerprint=fingerprint,
+        name=plan.name,
+        split=plan.split,
+        fingerprint=plan.fingerprint,
         samples=sum(landmark_sources.values()),
         rejected=sum(reasons.values()),
         bytes=writer.bytes,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import RunError
 from pipeline.records import DetectorSettings
 from regions.landmarks import FloatArray
 
@@ -97,14 +95,7 @@ class Detectors:
 
 
 def open_detectors(settings: DetectorSettings) -> Detectors:
-    """Return the detectors that the settings name; libraries and models are loaded at their first use.
-
-    Raises
-    ------
-    RunError
-        If this machine has another version of mediapipe than the run was planned with.
-    """
-    check_installed(settings)
+    """Return the detectors that the settings name; libraries and models are loaded at their first use."""
     return Detectors(
         settings.names,
         open_mesh=lambda: _open_mesh(settings.landmarker),
@@ -129,16 +120,3 @@ def _open_dlib(model: str | None) -> LandmarkDetector:
     from pipeline.detection import dlib_detector  # noqa: PLC0415 - an extra
 
     return dlib_detector.DlibLandmarks(model)
-
-
-def check_installed(settings: DetectorSettings) -> None:
-    """Check that a worker has the version of mediapipe that the run was planned with.
-
-    Raises
-    ------
-    RunError
-        If it has another one.
-    """
-    expected = settings.versions.get(MEDIAPIPE)
-    if expected is not None and (installed := importlib.metadata.version(MEDIAPIPE)) != expected:
-        raise RunError(f"this worker has mediapipe {installed}, expected {expected} as on the machine that started it")

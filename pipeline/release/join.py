@@ -1,38 +1,42 @@
-"""``attparse join``: the training set again, from a release and the reader's own images; no detector is run."""
+"""``attparse join``: the training set again, from a release and the reader's own images; no detector runs.
+
+A join is a run whose annotations come from the release, so it resumes, reports errors and runs on every
+runner as `pipeline.building.run` does.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import images, storage
-from pipeline.building import progress
-from pipeline.building.annotate import SampleMaker, Stopwatch
-from pipeline.building.complete import finish
-from pipeline.building.plan import versions
-from pipeline.building.run import check_former_shards, prepared_output
-from pipeline.building.shard import summarize
+from pipeline.building.plan import fingerprint
+from pipeline.building.read_image import read_image_bytes
+from pipeline.building.run import build_planned
+from pipeline.building.runner import Runner
+from pipeline.building.sample_maker import SampleMaker
+from pipeline.building.settings import Annotate, BuildSettings
+from pipeline.building.stopwatch import Stopwatch
+from pipeline.building.versions import CROP_STAGES, SAMPLE_STAGES, Stage, installed_version, names_of
+from pipeline.config import JoinConfig
 from pipeline.errors import ImageError, InputError, ShardError
 from pipeline.formats import manifest
-from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
-from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.samples import JSON, MASKS, SampleWriter, parse_description, read_members
+from pipeline.formats.dataset_json import DatasetFile, ShardEntry
+from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
 from pipeline.inputs.dataset import read_labels
 from pipeline.inputs.image_ids import is_unsafe
-from pipeline.records import BuildSettings, DetectorSettings, FloatRows, ImageRow, RejectedImage, WrittenSample
+from pipeline.records import FloatRows, ImageRow, ImageTable, RejectedImage, ShardPlan, WrittenSample
 from pipeline.release.geoparquet import COLUMNS
 from pipeline.release.release_json import (
     LANDMARKS,
@@ -42,291 +46,342 @@ from pipeline.release.release_json import (
     mask_shard,
     read_release_file,
 )
-from pipeline.vocabulary import DIFFERS, MISSING, UNLABELLED, UNREADABLE, UNSAFE_ID, LandmarkSource
-from regions.attributes import TableError
+from pipeline.vocabulary import DIFFERS, MISSING, SPLITS, UNLABELLED, UNSAFE_ID, LandmarkSource, RejectReason
+from regions.attributes import AttributeTable, TableError
 from regions.label_file import UNKNOWN
-
-DECIDING = (
-    "format",
-    "rules",
-    "crop",
-    "masks",
-    "images",
-    "encoding",
-    "numpy",
-    "opencv-contrib-python",
-    "pillow",
-    "shapely",
-)
-"""Versions that decide the bytes of a shard, once the landmarks are known."""
 
 log = logging.getLogger("attparse")
 
-Labels = Mapping[str, npt.NDArray[np.int8]]
+LabelsById = Mapping[str, npt.NDArray[np.int8]]
+"""Labels ``(attributes,)`` by image id: 1 yes, 0 no, -1 unknown."""
 
 
-@dataclass(frozen=True)
-class Release:
-    """A release that is read, and what it is joined with.
+class JoinedRun(NamedTuple):
+    """What a join made.
 
     Attributes
     ----------
-    folder : str
-    description : dict
-        Content of release.json.
-    settings : BuildSettings
-        Of the joined run.
-    labels : mapping of str to ndarray (attributes,) int8, or None
-        The reader's own, by image id; without them, the labels and masks are the release's.
+    dataset : DatasetFile
+        Content of its dataset.json.
+    equal : int
+        Number of shards that are byte-identical to the publisher's.
     """
 
-    folder: str
-    description: ReleaseFile
-    settings: BuildSettings
-    labels: Labels | None
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether the masks of the release can be taken as they are."""
-        return self.labels is None and self.description.resolution == RESOLUTIONS[0]
+    dataset: DatasetFile
+    equal: int
 
 
-def join(folder: str, images_folder: str, output: str, label_file: str | None) -> tuple[DatasetFile, int]:
-    """Build the shards of a release with the reader's images; those that are complete already are kept.
+def join(config: JoinConfig) -> JoinedRun | None:
+    """Build the shards of a release with the reader's images; shards that are complete already are kept.
 
     Returns
     -------
-    document : dict
-        Content of the dataset.json written.
-    equal : int
-        Number of shards that are the publisher's, byte for byte.
+    JoinedRun or None
+        None after a dry run, which writes nothing.
 
     Raises
     ------
     InputError
-        If the release is damaged or the arguments can't be used.
+        If the release is damaged or the arguments cannot be used.
+    RunError
+        If the pipeline failed.
     """
-    release = _open(folder, images_folder, output, label_file)
-    _tell_other_versions(release.description.dataset.versions)
-    names = [shard.name for shard in release.description.dataset.shards]
-    sizes = storage.list_files(images_folder)
-    with prepared_output(output):
-        check_former_shards(output, names)
-        pending: dict[str, str] = {}
-        counts: dict[str, int] = {}
-        for name in names:
-            rows = _read_rows(release, name)
-            fingerprint = _fingerprint(release, name, rows, sizes)
-            if manifest.completed_shard(output, name, fingerprint, RunFolder(output).shard(name)) is None:
-                pending[name], counts[name] = fingerprint, len(rows)
-        if pending:
-            storage.delete(RunFolder(output).dataset_json)
-        log.info("%d of %d shards are done already", len(names) - len(pending), len(names))
-        cv2.setNumThreads(1)  # the workers are the threads
-        with progress.show(counts, output, in_process=True), ThreadPoolExecutor(os.cpu_count()) as threads:
-            for _ in threads.map(lambda item: _build(release, *item), pending.items()):
-                pass
-        finish(release.settings, names)
-    return read_dataset_file(output), _count_equal(release)
-
-
-def _open(folder: str, images_folder: str, output: str, label_file: str | None) -> Release:
-    description = read_release_file(folder)
-    dataset = description.dataset
-    _check_file(folder, description, LANDMARKS)
-    if storage.is_below(output, folder) or storage.is_below(folder, output):
-        raise InputError(f"--output {output}: expected a folder apart from the release, {folder}")
-    if label_file is None and not description.labels:
-        raise InputError(f"{folder}: the release holds no labels, expected --labels FILE")
-    table = dataset.table()
-    labels = None
-    if label_file is not None:
-        read = read_labels(label_file)
-        try:
-            table = table.for_attributes(read.names)
-        except TableError as error:
-            raise InputError(str(error)) from None
-        labels = dict(zip(read.image_ids, read.values == 1, strict=True))
-    known = versions(DetectorSettings(()))
-    detectors = DetectorSettings(
-        tuple(str(dataset.versions["detectors"]).split(",")),
-        versions={name: str(value) for name, value in dataset.versions.items() if name not in known},
-    )
+    runner = Runner(config.beam_options, (config.release, config.images, config.output))
+    release = _open_release(config)
+    labels, table = _labels_and_table(config, release)
+    annotations = ReleaseAnnotations(config.release, release, has_labels=labels is None)
+    published = release.dataset.versions
+    own = {name: version for name in names_of(annotations.stages) if (version := installed_version(name))}
+    _log_other_versions(published, own)
     settings = BuildSettings(
-        images_folder,
-        output,
-        table,
-        dataset.crop,
-        dataset.seed,
-        dataset.skipped_missing,
-        detectors,
-        refine=dataset.refine,
+        images=config.images,
+        output=config.output,
+        table=table,
+        crop=release.dataset.crop,
+        seed=release.dataset.seed,
+        skipped=release.dataset.skipped_missing,
+        annotations=annotations,
+        versions={**published, **own},
+        source=release.dataset.source,
+        refine=release.dataset.refine,
     )
-    return Release(folder, description, settings, labels)
+    sizes = storage.list_files(config.images)
+    dataset = build_planned(runner, settings, plan_join(settings, annotations, labels, sizes))
+    if dataset is None:
+        return None
+    pairs = zip(dataset.shards, release.dataset.shards, strict=True)
+    return JoinedRun(dataset, sum(ours.sha256 == theirs.sha256 for ours, theirs in pairs))
 
 
-def _check_file(folder: str, description: ReleaseFile, name: str) -> None:
+def _open_release(config: JoinConfig) -> ReleaseFile:
+    release = read_release_file(config.release)
+    check_file(config.release, release, LANDMARKS)
+    if storage.is_below(config.output, config.release) or storage.is_below(config.release, config.output):
+        raise InputError(f"--output {config.output}: expected a folder apart from the release, {config.release}")
+    if config.labels is None and not release.labels:
+        raise InputError(f"{config.release}: the release holds no labels, expected --labels FILE")
+    return release
+
+
+def _labels_and_table(config: JoinConfig, release: ReleaseFile) -> tuple[LabelsById | None, AttributeTable]:
+    """Return the reader's labels, None where those of the release are used, and the table for their attributes."""
+    table = release.dataset.table()
+    if config.labels is None:
+        return None, table
+    read = read_labels(config.labels)
+    try:
+        table = table.for_attributes(read.names)
+    except TableError as error:
+        raise InputError(str(error)) from None
+    return dict(zip(read.image_ids, read.values, strict=True)), table
+
+
+def check_file(folder: str, release: ReleaseFile, name: str) -> None:
+    """Check that a file of a release is there and has its recorded hash.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
     path = storage.join(folder, name)
     if not storage.exists(path):
         raise InputError(f"{path}: missing, though the release lists it")
-    if storage.sha256_of(path) != description.files[name].sha256:
+    if storage.sha256_of(path) != release.files[name].sha256:
         raise InputError(f"{path}: damaged, its sha256 differs from the one in {RELEASE_FILE}")
 
 
-def _tell_other_versions(published: Mapping[str, Any]) -> None:
-    own = versions(DetectorSettings(()))
-    other = [f"{name} {published[name]} there, {own[name]} here" for name in DECIDING if own[name] != published[name]]
+def _log_other_versions(published: Mapping[str, str | int], own: Mapping[str, str | int]) -> None:
+    other = [
+        f"{name} {published[name]} there, {version} here"
+        for name, version in own.items()
+        if name in published and published[name] != version
+    ]
     if other:
         log.warning("made with other versions, so shards may differ in their bytes: %s", "; ".join(other))
 
 
-def _read_rows(release: Release, name: str) -> pa.Table:
-    """Return the rows of a shard out of landmarks.parquet."""
-    first, count = release.description.row_groups[name]
-    with storage.open_read(storage.join(release.folder, LANDMARKS)) as stream:
-        file = pq.ParquetFile(stream, pre_buffer=False)
-        return file.read_row_groups(list(range(first, first + count)), list(COLUMNS), use_threads=False)
+def plan_join(
+    settings: BuildSettings, annotations: ReleaseAnnotations, labels: LabelsById | None, sizes: Mapping[str, int]
+) -> Iterator[ShardPlan]:
+    """Plan the shards of a release as they are.
+
+    Parameters
+    ----------
+    settings : BuildSettings
+    annotations : ReleaseAnnotations
+    labels : mapping of str to ndarray, or None
+        The reader's own; None where the workers take those of the release.
+    sizes : mapping of str to int
+        Bytes of each file in the reader's image folder.
+    """
+    for shard in annotations.release.dataset.shards:
+        rows = annotations.read_rows(shard.name, ("image_id", "key"))
+        table = _image_table(shard, rows, len(settings.table.attributes), labels, sizes)
+        yield ShardPlan(shard.name, shard.split, table, fingerprint(settings, shard.split, table))
 
 
-def _fingerprint(release: Release, name: str, rows: pa.Table, sizes: Mapping[str, int]) -> str:
-    """Return the hash of all that decides a joined shard: a resumed join builds those for which it differs."""
-    image_ids = rows["image_id"].to_pylist()
-    own_labels = None
-    if release.labels is not None:
-        own_labels = [release.labels[i].tolist() if i in release.labels else None for i in image_ids]
-    parts = [
-        {file: entry.sha256 for file, entry in release.description.files.items()},
-        name,
-        versions(release.settings.detectors),
-        [sizes.get(image_id, -1) for image_id in image_ids],
-        list(release.settings.table.attributes),
-        own_labels,
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _build(release: Release, name: str, fingerprint: str) -> None:
-    """Build one shard: its tar file, then its manifest as the record of completion."""
-    settings = release.settings
-    (split,) = (shard.split for shard in release.description.dataset.shards if shard.name == name)
-    attributes = list(settings.table.attributes)
-    maker = SampleMaker(settings.table, settings.crop, settings.refine, Stopwatch())
-    rows: list[manifest.ManifestRow] = []
-    labels: list[npt.NDArray[np.int8]] = []
-    with storage.create(RunFolder(settings.output).shard(name)) as stream, contextlib.closing(maker):
-        writer = SampleWriter(stream)
-        for published in _published(release, name):
-            try:
-                result = _join_image(settings.images, maker, published)
-            except Exception as error:
-                raise RuntimeError(f"image {published.row.image_id!r} of shard {name}: {error!r}") from error
-            if isinstance(result, WrittenSample):
-                writer.add(result, split, attributes)
-            rows.append(manifest.manifest_row(result))
-            labels.append(published.row.labels)
-            progress.image_done(written=isinstance(result, WrittenSample))
-        writer.close()
-    of_rows = np.array(labels, dtype=np.int8).reshape(len(rows), len(attributes))
-    summary = summarize(name, split, fingerprint, rows, writer)
-    manifest.write_manifest(settings.output, rows, of_rows, attributes, summary)
-
-
-class ReleasedImage(NamedTuple):
-    """What a release holds of an image."""
-
-    row: ImageRow
-    landmark_source: LandmarkSource
-    landmarks: FloatRows
-    sha256: str
-    png: bytes | None
-    """The masks; None where they must be drawn again."""
-
-
-def _published(release: Release, name: str) -> Iterator[ReleasedImage]:
-    """Yield the images of a shard, in order."""
-    rows = _read_rows(release, name)
-    columns = (rows[column].to_pylist() for column in ("image_id", "key", "landmark_source", "sha256"))
-    landmarks = manifest.landmark_rows(rows)
-    samples = _released_samples(release, name) if release.labels is None and len(rows) else None
-    for image_id, key, landmark_source, sha256, points in zip(*columns, landmarks, strict=True):
-        reason, png = UNSAFE_ID if is_unsafe(image_id) else None, None
-        if samples is not None:
-            labels, png = next(samples)
-        elif release.labels is not None and image_id in release.labels:
-            labels = release.labels[image_id]
-        else:
-            reason = reason or UNLABELLED
-            labels = np.full(len(release.settings.table.attributes), UNKNOWN, dtype=np.int8)
-        row = ImageRow(image_id, key, labels, bbox=None, points=None, landmarks=None, reason=reason)
-        yield ReleasedImage(row, landmark_source, points, sha256, png if release.has_masks else None)
-
-
-def _released_samples(release: Release, name: str) -> Iterator[tuple[npt.NDArray[np.int8], bytes]]:
-    """Yield labels and masks of the samples of a mask shard."""
-    file = mask_shard(name)
-    _check_file(release.folder, release.description, file)
-    path = storage.join(release.folder, file)
-    try:
-        for key, members in read_members(path, (MASKS, JSON)):
-            yield parse_description(path, key, members[JSON]).label_values(), members[MASKS]
-    except ShardError as error:
-        raise InputError(str(error)) from None
-
-
-def _join_image(folder: str, maker: SampleMaker, published: ReleasedImage) -> WrittenSample | RejectedImage:
-    """Make the sample of an image from the reader's copy, or tell why there is none."""
-    row, landmark_source, landmarks, sha256, png = published
-    image = _read_image(folder, published)
-    if isinstance(image, RejectedImage):
-        return image
-    crop = maker.crop(image, landmarks, sha256)
-    if png is None:
-        return maker.sample(row, landmark_source, landmarks, crop)
-    return WrittenSample(row, landmark_source, landmarks, crop.box, crop.height, crop.width, sha256, crop.jpeg, png)
-
-
-def _read_image(folder: str, published: ReleasedImage) -> images.DecodedImage | RejectedImage:
-    """Read an image if it is the one that the release was made from."""
-    row = published.row
-    if row.reason:
-        return RejectedImage(row, row.reason)
-    try:
-        content = storage.read_bytes(storage.join(folder, row.image_id))
-    except OSError as error:
-        reason = MISSING if isinstance(error, FileNotFoundError) else UNREADABLE
-        return RejectedImage(row, reason, error.strerror or str(error))
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != published.sha256:
-        return RejectedImage(
-            row, DIFFERS, f"sha256 {sha256}, the release was made from {published.sha256}", sha256=sha256
-        )
-    try:
-        return images.decode(content)
-    except ImageError as error:
-        return RejectedImage(row, error.reason, error.detail, sha256=sha256)
-
-
-def _count_equal(release: Release) -> int:
-    """Return how many joined shards have the publisher's hash."""
-    published = release.description.dataset.shards
-    summaries = [manifest.read_summary(release.settings.output, shard.name) for shard in published]
-    return sum(
-        summary is not None and summary.sha256 == shard.sha256
-        for summary, shard in zip(summaries, published, strict=True)
+def _image_table(
+    shard: ShardEntry, rows: pa.Table, num_attributes: int, labels: LabelsById | None, sizes: Mapping[str, int]
+) -> ImageTable:
+    image_ids: list[str] = rows["image_id"].to_pylist()
+    count = len(image_ids)
+    values = np.full((count, num_attributes), UNKNOWN, dtype=np.int8)
+    for index, image_id in enumerate(image_ids):
+        if labels is not None and image_id in labels:
+            values[index] = labels[image_id]
+    return ImageTable(
+        image_ids=image_ids,
+        keys=rows["key"].to_pylist(),
+        reasons=[_reason(image_id, labels, sizes) for image_id in image_ids],
+        splits=np.full(count, SPLITS.index(shard.split), dtype=np.uint8),
+        labels=values,
+        sizes=np.array([sizes.get(image_id, -1) for image_id in image_ids], dtype=np.int64),
+        bboxes=np.full((count, 4), np.nan, dtype=np.float32),
+        points=np.full((count, 5, 2), np.nan, dtype=np.float32),
+        landmarks=np.zeros((count, 0, 2), dtype=np.float32),
     )
 
 
-def rejected_images(output: str, document: DatasetFile) -> dict[str, list[str]]:
+def _reason(image_id: str, labels: LabelsById | None, sizes: Mapping[str, int]) -> RejectReason | None:
+    if is_unsafe(image_id):
+        return UNSAFE_ID
+    if labels is not None and image_id not in labels:
+        return UNLABELLED
+    return None if image_id in sizes else MISSING
+
+
+class ReleasedImage(NamedTuple):
+    """What a release holds of an image.
+
+    Attributes
+    ----------
+    image_id : str
+    landmark_source : LandmarkSource
+    landmarks : ndarray (68, 2) float32
+        In pixels of the source image.
+    sha256 : str
+        Of the source file.
+    labels : ndarray (attributes,) int8 or None
+        None where the reader's count.
+    png : bytes or None
+        The encoded masks, None where they must be drawn again.
+    """
+
+    image_id: str
+    landmark_source: LandmarkSource
+    landmarks: FloatRows
+    sha256: str
+    labels: npt.NDArray[np.int8] | None
+    png: bytes | None
+
+
+@dataclass(frozen=True)
+class ReleaseAnnotations:
+    """A release as the source of annotations: an `AnnotationSource`.
+
+    Attributes
+    ----------
+    folder : str
+    release : ReleaseFile
+        Content of release.json.
+    has_labels : bool
+        Whether labels are those of the release; else the reader's count and masks are drawn again.
+    """
+
+    folder: str
+    release: ReleaseFile
+    has_labels: bool
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the masks of the release are used as they are."""
+        return self.has_labels and self.release.resolution == RESOLUTIONS[0]
+
+    @property
+    def stages(self) -> frozenset[Stage]:
+        """The stages that a worker runs."""
+        if self.has_masks:
+            return CROP_STAGES
+        refine: frozenset[Stage] = frozenset({"refine"} if self.release.dataset.refine else ())
+        return SAMPLE_STAGES | refine
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the files of the release and of what is used of them."""
+        files = {name: entry.sha256 for name, entry in self.release.files.items()}
+        return hashlib.sha256(json.dumps([files, self.has_labels]).encode()).hexdigest()
+
+    def open(self, settings: BuildSettings, stopwatch: Stopwatch) -> ReleaseAnnotator:
+        """Open the annotator of a worker thread."""
+        return ReleaseAnnotator(self, settings, stopwatch)
+
+    def read_rows(self, name: str, columns: tuple[str, ...] = COLUMNS) -> pa.Table:
+        """Read the rows of a shard from landmarks.parquet."""
+        first, count = self.release.row_groups[name]
+        with storage.open_read(storage.join(self.folder, LANDMARKS)) as stream:
+            file = pq.ParquetFile(stream, pre_buffer=False)
+            return file.read_row_groups(list(range(first, first + count)), list(columns), use_threads=False)
+
+    def images_of(self, name: str) -> Iterator[ReleasedImage]:
+        """Yield what the release holds of the images of a shard, in order.
+
+        Raises
+        ------
+        InputError
+            If its mask shard is damaged.
+        """
+        rows = self.read_rows(name)
+        columns = (rows[column].to_pylist() for column in ("image_id", "landmark_source", "sha256"))
+        samples = self._labels_and_masks(name) if self.has_labels and len(rows) else None
+        for image_id, source, sha256, landmarks in zip(*columns, manifest.landmark_rows(rows), strict=True):
+            labels, png = next(samples) if samples is not None else (None, None)
+            yield ReleasedImage(image_id, source, landmarks, sha256, labels, png if self.has_masks else None)
+
+    def _labels_and_masks(self, name: str) -> Iterator[tuple[npt.NDArray[np.int8], bytes]]:
+        file = mask_shard(name)
+        check_file(self.folder, self.release, file)
+        path = storage.join(self.folder, file)
+        try:
+            for key, members in read_members(path, (MASKS, JSON)):
+                yield parse_description(path, key, members[JSON]).label_values(), members[MASKS]
+        except ShardError as error:
+            raise InputError(str(error)) from None
+
+
+class ReleaseAnnotator:
+    """Turns the reader's images into samples with the annotations of a release.
+
+    Parameters
+    ----------
+    annotations : ReleaseAnnotations
+    settings : BuildSettings
+    stopwatch : Stopwatch
+        Adds up the time of each stage.
+    """
+
+    def __init__(self, annotations: ReleaseAnnotations, settings: BuildSettings, stopwatch: Stopwatch) -> None:
+        self._annotations = annotations
+        self._folder = settings.images
+        self._stopwatch = stopwatch
+        refine = None if annotations.has_masks else settings.refine
+        self._maker = SampleMaker(settings.table, settings.crop, refine, stopwatch)
+
+    def close(self) -> None:
+        """Free the model that refines masks."""
+        self._maker.close()
+
+    @contextlib.contextmanager
+    def of_shard(self, name: str) -> Iterator[Annotate]:
+        """Return the function that annotates the images of a shard, in their order."""
+        yield functools.partial(self._annotate, self._annotations.images_of(name))
+
+    def _annotate(self, released: Iterator[ReleasedImage], row: ImageRow) -> WrittenSample | RejectedImage:
+        """Make the sample of the next image from the reader's copy, or return why there is none."""
+        annotation = next(released)
+        if annotation.image_id != row.image_id:
+            raise InputError(f"{self._annotations.folder}: image {annotation.image_id!r}, expected {row.image_id!r}")
+        if annotation.labels is not None:
+            row = replace(row, labels=annotation.labels)
+        image = self._read(row, annotation.sha256)
+        if isinstance(image, RejectedImage):
+            return image
+        landmarks, source = annotation.landmarks, annotation.landmark_source
+        crop = self._maker.crop(image, landmarks, annotation.sha256)
+        if annotation.png is None:
+            return self._maker.sample(row, source, landmarks, crop)
+        size = (crop.height, crop.width)
+        return WrittenSample(row, source, landmarks, crop.box, *size, crop.sha256, crop.jpeg, annotation.png)
+
+    def _read(self, row: ImageRow, expected: str) -> images.DecodedImage | RejectedImage:
+        """Read an image if it is the one that the release was made from, by its sha256."""
+        if row.reason is not None:
+            return RejectedImage(row, row.reason)
+        sha256 = ""
+        try:
+            with self._stopwatch.time("read"):
+                content = read_image_bytes(storage.join(self._folder, row.image_id))
+                sha256 = hashlib.sha256(content).hexdigest()
+            if sha256 != expected:
+                detail = f"sha256 {sha256}, the release was made from {expected}"
+                return RejectedImage(row, DIFFERS, detail, sha256=sha256)
+            with self._stopwatch.time("decode"):
+                return images.decode(content)
+        except ImageError as error:
+            return RejectedImage(row, error.reason, error.detail, sha256=sha256)
+
+
+def rejected_images(output: str, dataset: DatasetFile) -> dict[str, list[str]]:
     """Return the ids of the images that a join left out, by reason.
 
     Parameters
     ----------
     output : str
-    document : mapping
+    dataset : DatasetFile
         Content of its dataset.json.
     """
     rejected: dict[str, list[str]] = {}
-    for shard in document.shards:
+    for shard in dataset.shards:
         if shard.rejected:
             for row in manifest.read_manifest(output, shard.name, ["image_id", "reason"]).to_pylist():
                 if row["reason"]:

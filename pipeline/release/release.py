@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.building.annotate import SampleMaker, Stopwatch, encode_packed_masks
+from pipeline.building.sample_maker import SampleMaker, encode_packed_masks
+from pipeline.building.stopwatch import Stopwatch
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.manifest import landmark_rows, read_manifest

@@ -18,9 +18,11 @@ import apache_beam as beam
 import pytest
 
 from pipeline.building.runner import add_graph, beam_options
+from pipeline.building.settings import BuildSettings
+from pipeline.building.versions import versions
 from pipeline.cli import main
 from pipeline.demo import make_sample
-from pipeline.records import BuildSettings, DetectorSettings
+from pipeline.records import DetectorSettings
 from regions.attributes import load_packaged_table
 
 httplib2 = pytest.importorskip("httplib2")
@@ -40,7 +42,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-STEPS = ("Spread", "BuildShard", "Collect", "Finish")
+STEPS = ("Spread", "BuildShard", "Collect", "Complete")
 ATTRIBUTES = tuple(load_packaged_table("celeba").attributes)
 
 
@@ -319,7 +321,8 @@ def submit(google: Google, names: list[str], *options: str) -> None:
         crop="face",
         seed=0,
         skipped=0,
-        detectors=DetectorSettings(),
+        annotations=DetectorSettings(),
+        versions=versions(DetectorSettings()),
     )
     pipeline = beam.Pipeline(options=beam_options(dataflow_options(*options)))
     add_graph(pipeline, settings, names, names)

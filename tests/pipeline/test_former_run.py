@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance
 
 from pipeline import images
 from pipeline.building import annotate
-from pipeline.building.kept_crops import DECIDING_VERSIONS, KeptCrops, run_with_same_crops
+from pipeline.building.kept_crops import CROP_VERSIONS, KeptCrops, run_with_same_crops
 from pipeline.cli import main
 from pipeline.formats.manifest import read_manifest_file
 from pipeline.formats.samples import read_samples
@@ -357,13 +357,13 @@ def test_crops_are_kept_only_of_a_run_whose_crops_would_be_the_same(copy):
     assert run_with_same_crops([str(copy)], "none", versions) is None
     for name in versions:
         changed = versions | {name: "another"}
-        kept = None if name in DECIDING_VERSIONS else str(copy)
+        kept = None if name in CROP_VERSIONS else str(copy)
         assert run_with_same_crops([str(copy)], "face", changed) == kept
     other = Path(shutil.copytree(copy, copy.parent / "other"))
     assert run_with_same_crops([str(copy), str(other)], "face", versions) == str(other)
     (other / "dataset.json").write_text(json.dumps(document | {"crop": "none"}))
     assert run_with_same_crops([str(copy), str(other)], "face", versions) is None
-    assert set(DECIDING_VERSIONS) < set(versions)
+    assert set(CROP_VERSIONS) < set(versions)
 
 
 @pytest.mark.parametrize("path", [".", "manifest", "manifest/train-000000.parquet", "link"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -14,7 +12,6 @@ from pipeline import detection
 from pipeline.detection import mediapipe_detectors
 from pipeline.detection.detectors import open_detectors
 from pipeline.detection.fallback_chain import FallbackChain
-from pipeline.errors import RunError
 from pipeline.records import DetectorSettings
 from tests.faces import face
 from tests.fake_detectors import FakeDlib, FakeFaces, FakeMesh, box_about, chart, hinted_row
@@ -74,14 +71,6 @@ def test_only_what_was_opened_is_closed(opened):
     all_of_them = (other.mesh, other.faces, other.dlib)
     FallbackChain(other).close()
     assert all(detector.closed for detector in all_of_them)
-
-
-def test_a_worker_with_another_mediapipe_is_refused():
-    installed = importlib.metadata.version("mediapipe")
-    open_detectors(DetectorSettings(versions={"mediapipe": installed, "landmarker": "abc"}))
-    open_detectors(DetectorSettings(("dlib",), versions={"dlib": "20.0"}))
-    with pytest.raises(RunError, match=f"has mediapipe {re.escape(installed)}, expected 0.1 as on the machine that"):
-        open_detectors(DetectorSettings(versions={"mediapipe": "0.1"}))
 
 
 IMPORT_THE_ROOM = """

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.building import plan
+from pipeline.building import versions as versions_module
+from pipeline.building.settings import BuildSettings
+from pipeline.building.versions import LIBRARIES, versions
 from pipeline.inputs.dataset import Dataset
 from pipeline.inputs.image_ids import sample_keys
-from pipeline.records import BuildSettings, DetectorSettings, ImageTable
+from pipeline.records import DetectorSettings, ImageTable
 from pipeline.vocabulary import SPLITS
 from regions.attributes import AttributeTable
 
@@ -21,7 +24,9 @@ TABLE = AttributeTable("mine", {"Smiling": ("mouth",), "Young": ("nose", "eyes")
 
 
 def build_settings(**changes):
-    return dataclasses.replace(BuildSettings("images", "out", TABLE, "face", 0, 0, DetectorSettings()), **changes)
+    detectors = DetectorSettings()
+    settings = BuildSettings("images", "out", TABLE, "face", 0, 0, detectors, versions(detectors))
+    return dataclasses.replace(settings, **changes)
 
 
 def dataset_of(splits, reasons=None, image_ids=None):
@@ -32,7 +37,7 @@ def dataset_of(splits, reasons=None, image_ids=None):
     images = ImageTable(
         image_ids=image_ids,
         keys=sample_keys(image_ids),
-        reasons=list(reasons or [""] * n),
+        reasons=list(reasons or [None] * n),
         splits=np.array(splits, dtype=np.uint8),
         labels=random.random((n, 2)) < 0.5,
         sizes=random.integers(1000, 100_000, n),
@@ -56,7 +61,7 @@ def contents(shards):
 
 
 images_and_reasons = st.lists(
-    st.tuples(st.integers(0, 2), st.sampled_from(["", "", "", "missing", "unsafe_id"])), max_size=60
+    st.tuples(st.integers(0, 2), st.sampled_from([None, None, None, "missing", "unsafe_id"])), max_size=60
 )
 
 
@@ -72,7 +77,7 @@ def test_every_image_is_in_one_shard_and_shards_are_of_equal_size(rows, samples_
         mine = [shard for shard in shards if shard.split == split]
         assert [shard.name for shard in mine] == [f"{split}-{number:06d}" for number in range(len(mine))]
         assert all((shard.images.splits == index).all() for shard in mine)
-        usable = [list(shard.images.reasons).count("") for shard in mine]
+        usable = [list(shard.images.reasons).count(None) for shard in mine]
         rejects = [len(shard.images) - count for shard, count in zip(mine, usable, strict=True)]
         assert max(usable, default=0) <= samples_per_shard
         assert max(usable, default=0) - min(usable, default=0) <= 1
@@ -138,7 +143,7 @@ def test_a_change_of_an_image_changes_its_shard_alone(column):
 
 
 def test_an_image_that_goes_missing_changes_its_shard():
-    before, after = dataset_of([0] * 3), dataset_of([0] * 3, ["", "missing", ""])
+    before, after = dataset_of([0] * 3), dataset_of([0] * 3, [None, "missing", None])
     assert fingerprints(shards_of(before)) != fingerprints(shards_of(after))
 
 
@@ -180,7 +185,7 @@ def test_options_that_do_not_matter_change_none(change):
     assert fingerprints(shards_of(dataset)) == fingerprints(shards_of(dataset, **change))
 
 
-@pytest.mark.parametrize("library", plan.LIBRARIES)
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_another_version_of_a_library_changes_every_fingerprint(monkeypatch, library):
     dataset = dataset_of([0] * 4)
     before = fingerprints(shards_of(dataset))
@@ -205,14 +210,14 @@ def test_another_version_of_a_library_changes_every_fingerprint(monkeypatch, lib
 def test_another_version_of_our_own_changes_every_fingerprint(monkeypatch, constant):
     dataset = dataset_of([0] * 4)
     before = fingerprints(shards_of(dataset))
-    monkeypatch.setattr(plan, constant, 99)
+    monkeypatch.setattr(versions_module, constant, 99)
     assert not set(before) & set(fingerprints(shards_of(dataset)))
 
 
 def test_another_landmark_map_changes_every_fingerprint(monkeypatch):
     dataset = dataset_of([0] * 4)
     before = fingerprints(shards_of(dataset))
-    monkeypatch.setattr(plan, "MAP_VERSION", 99)
+    monkeypatch.setattr(versions_module, "MAP_VERSION", 99)
     assert not set(before) & set(fingerprints(shards_of(dataset)))
 
 
@@ -228,7 +233,7 @@ def test_a_saved_plan_is_loaded_as_it_was(tmp_path, num_landmarks):
         "x" * 3000 + ".jpg",
         " space ",
     ]
-    dataset = dataset_of([0] * 8, ["", "missing", "", "unsafe_id"] * 2, image_ids)
+    dataset = dataset_of([0] * 8, [None, "missing", None, "unsafe_id"] * 2, image_ids)
     images = dataclasses.replace(dataset.images, landmarks=dataset.images.landmarks[:, :num_landmarks])
     (tmp_path / "plan").mkdir()
     (saved,) = shards_of(dataclasses.replace(dataset, images=images), 100)

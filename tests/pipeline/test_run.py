@@ -312,9 +312,9 @@ def test_a_full_disk_fails_with_one_line_and_keeps_what_is_done(sample, finished
 
 
 def test_an_unforeseen_error_names_the_image(sample, tmp_path, monkeypatch, capsys):
-    from pipeline.building import annotate
+    from pipeline.building import sample_maker
 
-    monkeypatch.setattr(annotate, "encode_packed_masks", lambda planes: 1 / 0)
+    monkeypatch.setattr(sample_maker, "encode_packed_masks", lambda planes: 1 / 0)
     assert main(arguments(sample, tmp_path / "out", "--limit=1")) == 1
     errors = capsys.readouterr().err
     assert "portrait.jpg" in errors and "ZeroDivisionError" in errors

@@ -1,0 +1,86 @@
+"""What a worker needs to know to build shards, and what it gets the annotations of its images from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from pipeline.building.stopwatch import Stopwatch
+from pipeline.building.versions import Stage
+from pipeline.records import DetectorSettings, ImageRow, RejectedImage, SourceDataset, WrittenSample
+from regions.attributes import AttributeTable
+
+Annotate: TypeAlias = Callable[[ImageRow], WrittenSample | RejectedImage]
+"""Makes the sample of an image, or returns why there is none."""
+
+
+class Annotator(Protocol):
+    """Turns images into samples on a worker; holds what is opened once per worker thread."""
+
+    def of_shard(self, name: str) -> AbstractContextManager[Annotate]:
+        """Return the function that annotates the images of a shard, in their order."""
+        ...
+
+    def close(self) -> None:
+        """Free the models."""
+        ...
+
+
+class AnnotationSource(Protocol):
+    """Where landmarks and masks come from, if not from detectors; it is pickled and sent to the workers."""
+
+    @property
+    def stages(self) -> frozenset[Stage]:
+        """The stages that a worker runs: the versions that decide them must be the same everywhere."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the annotations, part of the fingerprint of each shard."""
+        ...
+
+    def open(self, settings: BuildSettings, stopwatch: Stopwatch) -> Annotator:
+        """Open the annotator of a worker thread."""
+        ...
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What a worker needs to know to build shards.
+
+    Attributes
+    ----------
+    images, output : str
+        Folders, local or remote.
+    table : AttributeTable
+        Its attributes in the order of the label file.
+    crop : str
+        ``face`` or ``none``.
+    seed : int
+        Of the plan; recorded in dataset.json.
+    skipped : int
+        Number of label rows left out because their image is missing.
+    annotations : DetectorSettings or AnnotationSource
+        Where landmarks come from.
+    versions : mapping of str to str or int
+        All that decides the bytes of a shard beside the options, on the machine that started the run.
+    source : SourceDataset
+    refine : str or None
+        ``segmentation`` to cut the background out of the regions that may reach into it.
+    kept_crops : str or None
+        Folder of a former run whose crops may be used again.
+    """
+
+    images: str
+    output: str
+    table: AttributeTable
+    crop: str
+    seed: int
+    skipped: int
+    annotations: DetectorSettings | AnnotationSource
+    versions: Mapping[str, str | int]
+    source: SourceDataset = field(default_factory=SourceDataset)
+    refine: str | None = None
+    kept_crops: str | None = None

@@ -1,0 +1,130 @@
+"""The versions that decide the bytes of a shard: one list, recorded in dataset.json and compared on every worker."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
+
+from pipeline.building.sample_maker import ENCODING_VERSION
+from pipeline.detection.fallback_chain import DETECTION_VERSION
+from pipeline.detection.landmark_map import MAP_VERSION
+from pipeline.errors import RunError
+from pipeline.images import IMAGES_VERSION
+from pipeline.records import DetectorSettings
+from pipeline.vocabulary import FORMAT_VERSION
+from regions.crop import CROP_VERSION
+from regions.masks import MASK_VERSION
+from regions.polygons import RULES_VERSION
+from regions.quality import QUALITY_VERSION
+
+Stage: TypeAlias = Literal["decode", "detect", "crop", "masks", "refine", "encode"]
+ALL_STAGES: frozenset[Stage] = frozenset(get_args(Stage))
+CROP_STAGES: frozenset[Stage] = frozenset({"decode", "crop", "encode"})
+"""What decides the bytes of a crop whose landmarks are known."""
+SAMPLE_STAGES: frozenset[Stage] = CROP_STAGES | {"masks"}
+"""What decides the bytes of a sample whose landmarks are known."""
+
+STAGES_OF_VERSION: Mapping[str, frozenset[Stage]] = MappingProxyType(
+    {
+        "format": frozenset({"encode"}),
+        "rules": frozenset({"masks"}),
+        "crop": frozenset({"crop"}),
+        "masks": frozenset({"masks"}),
+        "quality": frozenset({"detect"}),
+        "images": frozenset({"decode"}),
+        "encoding": frozenset({"encode"}),
+        "detection": frozenset({"detect"}),
+        "landmark_map": frozenset({"detect"}),
+        "detectors": frozenset({"detect"}),
+        "mediapipe": frozenset({"detect", "refine"}),
+        "landmarker": frozenset({"detect"}),
+        "dlib": frozenset({"detect"}),
+        "dlib_model": frozenset({"detect"}),
+        "numpy": frozenset({"decode", "detect", "crop", "masks"}),
+        "opencv-contrib-python": frozenset({"detect", "crop", "masks", "encode"}),
+        "pillow": frozenset({"decode", "encode"}),
+        "shapely": frozenset({"masks"}),
+    }
+)
+"""Each version that decides bytes, and the stages that it decides directly, given what earlier stages made."""
+
+LIBRARIES = ("numpy", "opencv-contrib-python", "pillow", "shapely")
+"""Libraries that every run uses."""
+DETECTOR_LIBRARIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"mediapipe": ("mediapipe",), "dlib": ("dlib", "dlib-bin")}
+)
+"""Libraries that some runs use, and the distributions that may contain them."""
+
+
+def versions(detectors: DetectorSettings) -> dict[str, str | int]:
+    """Return all that decides the bytes of a shard beside the options: own rules, detectors, libraries."""
+    return {
+        **_own_versions(),
+        "detectors": ",".join(detectors.names),
+        **detectors.versions,
+        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def _own_versions() -> dict[str, int]:
+    return {
+        "format": FORMAT_VERSION,
+        "rules": RULES_VERSION,
+        "crop": CROP_VERSION,
+        "masks": MASK_VERSION,
+        "quality": QUALITY_VERSION,
+        "images": IMAGES_VERSION,
+        "encoding": ENCODING_VERSION,
+        "detection": DETECTION_VERSION,
+        "landmark_map": MAP_VERSION,
+    }
+
+
+def names_of(stages: Iterable[Stage]) -> tuple[str, ...]:
+    """Return the names of the versions that decide any of the stages, in the order of the list."""
+    return tuple(name for name, own in STAGES_OF_VERSION.items() if own & frozenset(stages))
+
+
+def check_versions(expected: Mapping[str, str | int], stages: frozenset[Stage] = ALL_STAGES) -> None:
+    """Check that this worker has the versions of the machine that started the run.
+
+    Parameters
+    ----------
+    expected : mapping of str to str or int
+        From `versions`, of the machine that started the run.
+    stages : frozenset of str
+        The stages that this worker runs; versions that decide other stages may differ.
+
+    Raises
+    ------
+    RunError
+        At the first version that differs.
+    """
+    for name in names_of(stages):
+        installed = installed_version(name) if name in expected else None
+        if installed is not None and installed != expected[name]:
+            raise RunError(
+                f"this worker has {name} {installed}, expected {expected[name]}, as where the run was started"
+            )
+
+
+def installed_version(name: str) -> str | int | None:
+    """Return a version of this machine, None for what is not a version but a choice or a file's hash."""
+    own = _own_versions()
+    if name in own:
+        return own[name]
+    if name in LIBRARIES:
+        return _distribution_version(name) or "in no version"
+    if name in DETECTOR_LIBRARIES:
+        found = map(_distribution_version, DETECTOR_LIBRARIES[name])
+        return next((version for version in found if version), "in no version")
+    return None
+
+
+def _distribution_version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
