@@ -52,10 +52,10 @@ STAGES_OF_VERSION: Mapping[str, frozenset[Stage]] = MappingProxyType(
 
 LIBRARIES = ("numpy", "opencv-contrib-python", "pillow", "shapely")
 """Libraries that every run uses."""
-DETECTOR_LIBRARIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"mediapipe": ("mediapipe",), "dlib": ("dlib", "dlib-bin")}
-)
-"""Libraries that some runs use, and the distributions that may contain them."""
+DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType({"dlib": ("dlib", "dlib-bin")})
+"""Distributions that may contain a library, where their names differ from its own."""
+NOT_INSTALLED = ("detectors", "landmarker", "dlib_model")
+"""Entries that are a choice or the hash of a file, not something that a machine has installed."""
 
 
 def versions(detectors: DetectorSettings) -> dict[str, str | int]:
@@ -103,24 +103,21 @@ def check_versions(expected: Mapping[str, str | int], stages: frozenset[Stage] =
         At the first version that differs.
     """
     for name in names_of(stages):
-        installed = installed_version(name) if name in expected else None
-        if installed is not None and installed != expected[name]:
-            raise RunError(
-                f"this worker has {name} {installed}, expected {expected[name]}, as where the run was started"
-            )
+        if name not in expected or name in NOT_INSTALLED:
+            continue
+        installed = installed_version(name)
+        if installed != expected[name]:
+            found = f"no {name}" if installed is None else f"{name} {installed}"
+            raise RunError(f"this worker has {found}, expected {expected[name]}, as where the run was started")
 
 
 def installed_version(name: str) -> str | int | None:
-    """Return a version of this machine, None for what is not a version but a choice or a file's hash."""
+    """Return one of the versions of this machine, None where it has no such library."""
     own = _own_versions()
     if name in own:
         return own[name]
-    if name in LIBRARIES:
-        return _distribution_version(name) or "in no version"
-    if name in DETECTOR_LIBRARIES:
-        found = map(_distribution_version, DETECTOR_LIBRARIES[name])
-        return next((version for version in found if version), "in no version")
-    return None
+    distributions = DISTRIBUTIONS.get(name, (name,))
+    return next((version for version in map(_distribution_version, distributions) if version is not None), None)
 
 
 def _distribution_version(name: str) -> str | None:

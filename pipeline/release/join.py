@@ -91,7 +91,7 @@ def join(config: JoinConfig) -> JoinedRun | None:
     labels, table = _labels_and_table(config, release)
     annotations = ReleaseAnnotations(config.release, release, has_labels=labels is None)
     published = release.dataset.versions
-    own = {name: version for name in names_of(annotations.stages) if (version := installed_version(name))}
+    own = {name: version for name in names_of(annotations.stages) if (version := installed_version(name)) is not None}
     _log_other_versions(published, own)
     settings = BuildSettings(
         images=config.images,

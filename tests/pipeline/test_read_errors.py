@@ -1,0 +1,209 @@
+"""Errors of reading an image: what may pass is tried again and never final, what stays is a reject."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import storage
+from pipeline.building import read_image
+from pipeline.building.read_image import PAUSES, read_image_bytes
+from pipeline.cli import main
+from pipeline.errors import ImageError, ReadError
+
+PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ECONNRESET, errno.ENOMEM)
+NAMES = ("portrait.jpg", "dark.jpg", "large.JPG")
+
+
+class Faulty:
+    """Stands in for `storage.read_bytes`: fails for the given image files a number of times each."""
+
+    def __init__(self, *names, error, times=10**6):
+        self.names, self.error, self.times = names, error, times
+        self.tries = dict.fromkeys(names, 0)
+        self._real = storage.read_bytes
+
+    def __call__(self, path):
+        name = Path(path).name
+        if name in self.names:
+            self.tries[name] += 1
+            if self.tries[name] <= self.times:
+                raise self.error
+        return self._real(path)
+
+
+@pytest.fixture
+def image_file(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"content")
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Spare the pauses between two tries."""
+    monkeypatch.setattr(read_image, "PAUSES", (0.0,) * len(PAUSES))
+
+
+@pytest.mark.parametrize("number", PASSING)
+@pytest.mark.parametrize("times", range(len(PAUSES) + 1))
+def test_an_error_that_passes_only_takes_time(monkeypatch, image_file, number, times):
+    monkeypatch.setattr(storage, "read_bytes", Faulty("a.jpg", error=OSError(number, os.strerror(number)), times=times))
+    slept = []
+    assert read_image_bytes(str(image_file), sleep=slept.append) == b"content"
+    assert slept == list(PAUSES[:times])
+    assert list(PAUSES) == sorted(PAUSES)
+
+
+@pytest.mark.parametrize("number", PASSING)
+def test_an_error_that_stays_is_no_reject(monkeypatch, image_file, number):
+    faulty = Faulty("a.jpg", error=OSError(number, os.strerror(number)))
+    monkeypatch.setattr(storage, "read_bytes", faulty)
+    slept = []
+    with pytest.raises(ReadError, match=os.strerror(number)):
+        read_image_bytes(str(image_file), sleep=slept.append)
+    assert slept == list(PAUSES)
+    assert faulty.tries == {"a.jpg": len(PAUSES) + 1}
+
+
+class StoreError(Exception):
+    """An object store's own error, which is no OSError."""
+
+
+@pytest.mark.parametrize("error", [StoreError("503 Slow Down"), TimeoutError(), ConnectionResetError("reset by peer")])
+def test_an_error_of_an_object_store_is_tried_again(monkeypatch, error):
+    contents = iter([error, error, b"content"])
+
+    def read_bytes(_):
+        content = next(contents)
+        if isinstance(content, Exception):
+            raise content
+        return content
+
+    monkeypatch.setattr(storage, "read_bytes", read_bytes)
+    slept = []
+    assert read_image_bytes("gs://bucket/a.jpg", sleep=slept.append) == b"content"
+    assert slept == list(PAUSES[:2])
+
+
+def test_a_fault_of_the_program_is_not_taken_for_a_read_error(monkeypatch, image_file):
+    monkeypatch.setattr(storage, "read_bytes", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        read_image_bytes(str(image_file), sleep=lambda _: pytest.fail("tried again"))
+
+
+def test_what_stays_is_a_reject_at_the_first_try(tmp_path, image_file):
+    def rejected(path):
+        with pytest.raises(ImageError) as caught:
+            read_image_bytes(str(path), sleep=lambda _: pytest.fail("tried again"))
+        return caught.value.reason, caught.value.detail
+
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert rejected(tmp_path / "none.jpg") == ("missing", "No such file or directory")
+    assert rejected(tmp_path / "folder.jpg") == ("unreadable", "not a regular file")
+    assert rejected(tmp_path / "pipe.jpg") == ("unreadable", "not a regular file")
+    assert rejected(tmp_path / ("x" * 300)) == ("unreadable", "File name too long")
+    assert rejected(image_file / "below.jpg") == ("unreadable", "Not a directory")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    assert rejected(tmp_path / "loop.jpg") == ("unreadable", "Too many levels of symbolic links")
+
+
+def arguments(sample, output):
+    options = {name: getattr(sample, name) for name in ("images", "labels", "partition", "bboxes", "points")}
+    options |= {"output": output, "samples_per_shard": 4, "min_coverage": 0.5}
+    return ["run", *(f"--{name}={value}" for name, value in options.items())]
+
+
+def hashes(output):
+    files = [*(output / "shards").iterdir(), *(output / "manifest").iterdir()]
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def shards_of(output, *names):
+    """Return the shards that have the images of these names."""
+    tables = [pq.read_table(file, columns=["image_id", "shard"]) for file in (output / "manifest").iterdir()]
+    rows = [row for table in tables for row in table.to_pylist()]
+    return {row["shard"] for row in rows if row["image_id"] in names}
+
+
+@pytest.fixture(scope="module")
+def finished(sample, tmp_path_factory):
+    """A finished run over the sample, without any fault."""
+    pytest.importorskip("skimage")
+    output = tmp_path_factory.mktemp("finished") / "out"
+    assert main(arguments(sample, output)) == 0
+    return output
+
+
+def test_a_run_outlives_an_error_that_passes(sample, finished, tmp_path, monkeypatch, quick):
+    faulty = Faulty(*NAMES, error=OSError(errno.EIO, "Input/output error"), times=1)
+    monkeypatch.setattr(storage, "read_bytes", faulty)
+    assert main(arguments(sample, tmp_path / "out")) == 0
+    assert faulty.tries == dict.fromkeys(NAMES, 2)
+    assert hashes(tmp_path / "out") == hashes(finished)
+
+
+def test_a_run_with_an_error_that_stays_builds_all_other_shards(sample, finished, tmp_path, monkeypatch, quick, capsys):
+    output = tmp_path / "out"
+    affected = shards_of(finished, *NAMES[:2])
+    with monkeypatch.context() as faults:
+        error = OSError(errno.ESTALE, "Stale file handle")
+        faults.setattr(storage, "read_bytes", Faulty(*NAMES[:2], error=error))
+        assert main(arguments(sample, output)) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("attparse: failed")]
+    assert f"{len(affected)} of {len(list((finished / 'shards').iterdir()))} shards not built" in line
+    assert "Stale file handle" in line
+    assert any(name in line for name in NAMES[:2]) and all(shard in line for shard in affected)
+    expected = {name: value for name, value in hashes(finished).items() if name.partition(".")[0] not in affected}
+    assert hashes(output) == expected
+    assert not (output / "dataset.json").exists()
+    assert not list(output.rglob("*.tmp"))
+    assert main(arguments(sample, output)) == 0
+    assert hashes(output) == hashes(finished)
+    assert main(["verify", str(output)]) == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_image_without_permission_is_a_reject(sample, tmp_path):
+    images = Path(shutil.copytree(sample.images, tmp_path / "images"))
+    (images / "portrait.jpg").chmod(0)
+    here = sample.__class__(**{**vars(sample), "images": str(images)})
+    assert main(arguments(here, tmp_path / "out")) == 0
+    rows = [
+        row
+        for file in (tmp_path / "out" / "manifest").iterdir()
+        for row in pq.read_table(file, columns=["image_id", "reason", "detail"]).to_pylist()
+    ]
+    assert {"image_id": "portrait.jpg", "reason": "unreadable", "detail": "Permission denied"} in rows
+
+
+def test_permission_denied_is_a_reject(monkeypatch, image_file):
+    monkeypatch.setattr(
+        storage, "read_bytes", Faulty("a.jpg", error=PermissionError(errno.EACCES, "Permission denied"))
+    )
+    with pytest.raises(ImageError, match="unreadable: Permission denied"):
+        read_image_bytes(str(image_file), sleep=lambda _: pytest.fail("tried again"))
+
+
+def test_a_join_with_an_error_that_stays_builds_all_others(sample, finished, tmp_path, monkeypatch, quick, capsys):
+    assert main(["release", str(finished), f"--to={tmp_path / 'rel'}"]) == 0
+    affected = shards_of(finished, "portrait.jpg")
+    output = tmp_path / "joined"
+    command = ["join", str(tmp_path / "rel"), f"--images={sample.images}", f"--output={output}"]
+    with monkeypatch.context() as faults:
+        faults.setattr(storage, "read_bytes", Faulty("portrait.jpg", error=OSError(errno.EIO, "Input/output error")))
+        assert main(command) == 1
+    assert "portrait.jpg: Input/output error" in capsys.readouterr().err
+    tars = {path.name: path.read_bytes() for path in (finished / "shards").iterdir()}
+    others = {name: content for name, content in tars.items() if name.partition(".")[0] not in affected}
+    assert {path.name: path.read_bytes() for path in (output / "shards").iterdir()} == others
+    assert not (output / "dataset.json").exists()
+    assert main(command) == 0
+    assert {path.name: path.read_bytes() for path in (output / "shards").iterdir()} == tars
