@@ -55,7 +55,7 @@ def quick(monkeypatch):
 @pytest.mark.parametrize("times", range(len(PAUSES) + 1))
 def test_an_error_that_passes_only_takes_time(monkeypatch, image_file, number, times):
     monkeypatch.setattr(storage, "read_bytes", Faulty("a.jpg", error=OSError(number, os.strerror(number)), times=times))
-    slept = []
+    slept: list[float] = []
     assert read_image_bytes(str(image_file), sleep=slept.append) == b"content"
     assert slept == list(PAUSES[:times])
     assert list(PAUSES) == sorted(PAUSES)
@@ -65,7 +65,7 @@ def test_an_error_that_passes_only_takes_time(monkeypatch, image_file, number, t
 def test_an_error_that_stays_is_no_reject(monkeypatch, image_file, number):
     faulty = Faulty("a.jpg", error=OSError(number, os.strerror(number)))
     monkeypatch.setattr(storage, "read_bytes", faulty)
-    slept = []
+    slept: list[float] = []
     with pytest.raises(ReadError, match=os.strerror(number)):
         read_image_bytes(str(image_file), sleep=slept.append)
     assert slept == list(PAUSES)
@@ -87,7 +87,7 @@ def test_an_error_of_an_object_store_is_tried_again(monkeypatch, error):
         return content
 
     monkeypatch.setattr(storage, "read_bytes", read_bytes)
-    slept = []
+    slept: list[float] = []
     assert read_image_bytes("gs://bucket/a.jpg", sleep=slept.append) == b"content"
     assert slept == list(PAUSES[:2])
 
