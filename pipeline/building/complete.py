@@ -69,6 +69,7 @@ def _read_problem(output: str, names: Sequence[str], unbuilt: Sequence[UnbuiltSh
 def describe_run(settings: BuildSettings) -> RunDescription:
     """Return what dataset.json records of a run beside the counts of its shards."""
     return RunDescription(
+        attparse_version=settings.attparse_version,
         source=settings.source,
         table=settings.table,
         images=settings.images,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -46,6 +47,10 @@ class AnnotationSource(Protocol):
         ...
 
 
+def _attparse_version() -> str:
+    return importlib.metadata.version("attparse")
+
+
 @dataclass(frozen=True)
 class BuildSettings:
     """What a worker needs to know to build shards.
@@ -71,6 +76,8 @@ class BuildSettings:
         ``segmentation`` to cut the background out of the regions that may reach into it.
     kept_crops : str or None
         Folder of a former run whose crops may be used again.
+    attparse_version : str
+        Of the machine that started the run; recorded in dataset.json.
     """
 
     images: str
@@ -84,3 +91,4 @@ class BuildSettings:
     source: SourceDataset = field(default_factory=SourceDataset)
     refine: str | None = None
     kept_crops: str | None = None
+    attparse_version: str = field(default_factory=_attparse_version)

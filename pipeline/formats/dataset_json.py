@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -183,6 +182,7 @@ class RunDescription:
     versions : mapping of str to str or int
     """
 
+    attparse_version: str
     source: SourceDataset
     table: AttributeTable
     images: str
@@ -198,7 +198,7 @@ def build_dataset_file(run: RunDescription, summaries: Sequence[ShardSummary]) -
     table = run.table
     return DatasetFile(
         format_version=FORMAT_VERSION,
-        attparse_version=importlib.metadata.version("attparse"),
+        attparse_version=run.attparse_version,
         source=run.source,
         attributes=tuple(table.attributes),
         regions=table.region_names,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -156,3 +158,41 @@ def test_what_can_t_be_joined_is_told_in_one_line(released, run, sample, tmp_pat
     document = json.loads((copy / "release.json").read_text())
     (copy / "release.json").write_text(json.dumps({**document, "release_version": 9}))
     assert "release_version is 9" in told("join", copy, *options)
+
+
+PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+
+
+def test_a_join_takes_beam_s_options_as_a_run_does(released, run, sample, tmp_path, capsys):
+    command = ["join", str(released), f"--images={sample.images}", f"--output={tmp_path / 'joined'}"]
+    assert main([*command, "--dry_run=true"]) == 0
+    assert "dry run: nothing was written or sent" in capsys.readouterr().out
+    assert not (tmp_path / "joined").exists()
+    assert "unknown option '--direct_workers=2'" in error_line(capsys, *command, "--direct_workers=2")
+    subprocess.run([sys.executable, "-m", "pipeline", *command, *PROCESSES], check=True, timeout=300)
+    assert shards_of(tmp_path / "joined") == shards_of(run)
+
+
+def test_a_process_that_finds_the_release_damaged_is_heard(released, sample, tmp_path):
+    copy = tmp_path / "rel"
+    shutil.copytree(released, copy)
+    (copy / "masks" / "train-000000.tar").write_bytes(b"x")
+    command = ["join", str(copy), f"--images={sample.images}", f"--output={tmp_path / 'joined'}", *PROCESSES]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", *command], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 2
+    assert "train-000000.tar: damaged, its sha256 differs" in done.stderr.splitlines()[-1]
+
+
+def test_a_join_records_the_versions_that_decided_its_bytes(released, run, sample, tmp_path):
+    copy = tmp_path / "rel"
+    shutil.copytree(released, copy)
+    document = json.loads((copy / "release.json").read_text())
+    published = document["dataset"]["versions"]
+    published |= {"pillow": "1.0", "mediapipe": "0.1"}
+    (copy / "release.json").write_text(json.dumps(document))
+    assert join(copy, sample, tmp_path / "joined") == 0
+    own = json.loads((run / "dataset.json").read_text())["versions"]
+    expected = {**published, "pillow": own["pillow"]}
+    assert json.loads((tmp_path / "joined" / "dataset.json").read_text())["versions"] == expected

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,3 +249,15 @@ def test_a_saved_plan_is_loaded_as_it_was(tmp_path, num_landmarks):
             assert np.array_equal(before, after)
         else:
             assert list(before) == list(after)
+
+
+def test_three_files_import_beam():
+    folder = Path(plan.__file__).parents[1]
+    importing = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Import) and any(name.name.startswith("apache_beam") for name in node.names))
+        or (isinstance(node, ast.ImportFrom) and str(node.module).startswith("apache_beam"))
+    }
+    assert importing == {"building/graph.py", "building/runner.py", "storage.py"}
