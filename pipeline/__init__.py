@@ -3,6 +3,6 @@
 import logging
 import warnings
 
-# What Beam and Google's libraries say when they are imported does not concern those who run attparse.
+# Messages of Beam and Google's libraries at import do not concern users of attparse.
 logging.getLogger().addFilter(lambda record: not record.getMessage().startswith("crcmod package not found"))
 warnings.filterwarnings("ignore", message="You are using a .*Python version", category=FutureWarning)

@@ -1,4 +1,4 @@
-"""The options of the commands as frozen values; each default stands here, once."""
+"""The options of the commands as frozen values; each default is defined here, once."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def _filesystems() -> Any:
 
 
 def is_remote(path: str) -> bool:
-    """Tell whether a path is a URL of an object store."""
+    """Return whether a path is a URL of an object store."""
     return "://" in path
 
 
@@ -40,7 +40,7 @@ def join(folder: str, *parts: str) -> str:
 
 
 def is_below(path: str, folder: str) -> bool:
-    """Tell whether a path is a folder or lies in it."""
+    """Return whether a path is a folder or inside it."""
     if is_remote(path) or is_remote(folder):
         return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
     return Path(folder).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
@@ -94,7 +94,7 @@ def explained(path: str, expected: str = "") -> Iterator[None]:
 
 
 def exists(path: str) -> bool:
-    """Tell whether there is a file or folder of this name."""
+    """Return whether there is a file or folder of this name."""
     return bool(_filesystems().exists(path)) if is_remote(path) else os.path.lexists(path)
 
 
@@ -203,7 +203,7 @@ def create(path: str) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        If it can't be written: the disk is full, say. It names the file.
+        If it cannot be written, for example because the disk is full; the error names the file.
     """
     if is_remote(path):
         with tempfile.TemporaryFile() as spool:

@@ -197,7 +197,7 @@ def face_frame(landmarks: FloatArray) -> FaceFrame:
     """Return the coordinate system of a face.
 
     Its direction is that of the similarity transform that best fits the mean shape to the 68
-    points. Unlike the eye line alone, it hardly changes with a misplaced point or a turned head.
+    points. Unlike the eye line alone, it hardly changes with a misplaced point or a rotated head.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ MAX_NAMED = 10
 
 
 class LabelError(Exception):
-    """A labeled file that can't be used; the message tells what was found and what was expected."""
+    """An annotated file that cannot be used; the message states what was found and what was expected."""
 
 
 def start_landmarks(guess: FloatArray, size: tuple[int, int]) -> FloatArray:

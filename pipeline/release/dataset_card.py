@@ -21,7 +21,7 @@ METHOD_CITATION = (
     " author={Thom, Nathan and Hand, Emily M.}}"
 )
 PROTOCOL = (
-    "No person reviewed the images. 68 landmarks were detected in each image, rules turned them into region polygons,"
+    "No person reviewed the images. 68 landmarks were detected in each image, rules derived region polygons from them,"
     " and the mask of an attribute is the union of its regions wherever the label of the source data set is 1."
 )
 BIASES = [

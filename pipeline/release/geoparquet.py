@@ -20,7 +20,7 @@ COLUMNS = ("image_id", "key", "split", "shard", "landmark_source", "landmarks", 
 
 
 def landmark_schema(region_names: Sequence[str]) -> pa.Schema:
-    """Return the columns of landmarks.parquet, with what GeoParquet says of the polygons in its metadata."""
+    """Return the schema of landmarks.parquet, with the GeoParquet description of the polygons in its metadata."""
     plain = [
         ("image_id", pa.string()),
         ("key", pa.string()),

@@ -39,7 +39,7 @@ def mask_size(resolution: str, crop: Sequence[int]) -> tuple[int, int]:
 
 
 def is_release(folder: str) -> bool:
-    """Tell whether a folder is a release rather than a run."""
+    """Return whether a folder is a release rather than a run."""
     return any(storage.exists(storage.join(folder, name)) for name in (RELEASE_FILE, SUMS))
 
 

@@ -100,7 +100,7 @@ def _check_hash(folder: str, name: str, sha256: str, listed: str | None, recorde
 
 
 def _check_content(folder: str, release: ReleaseFile, hashes: Mapping[str, str]) -> Iterator[str]:
-    """Read landmarks and masks, as far as they are there, and compare them with what release.json says."""
+    """Read the landmarks and masks that exist, and compare them with release.json."""
     dataset = release.dataset
     path = storage.join(folder, LANDMARKS)
     try:

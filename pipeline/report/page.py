@@ -111,7 +111,7 @@ class ReportContent:
 
 
 class LegendEntry(NamedTuple):
-    """A color and what it stands for; ``all`` regions together have no color of their own."""
+    """A color and its meaning; ``all`` regions together have no color of their own."""
 
     name: str
     color: Color | None
