@@ -26,7 +26,7 @@ EXIT_CODES = """exit codes:
   3  finished, but fewer images than --min_coverage requires were written
 """
 ANY_BEAM_OPTION = "Any Apache Beam option may follow, such as --direct_num_workers=4 or --runner=DataflowRunner.\n"
-SOURCE_PARTS = ("name", "url", "license", "citation")
+SOURCE_PARTS = {"name": "name", "url": "URL", "license": "license", "citation": "citation"}
 PATH = "local, gs:// or s3://"
 
 
@@ -130,8 +130,8 @@ def _add_run(commands: Any) -> None:
     add("skip_unlabelled", "leave out images without a label row, instead of rejecting them")
     add("min_coverage", "exit with code 3 below this fraction of images written", type=_fraction, metavar="FRACTION")
     parser.add_argument("--source", choices=sorted(SOURCES), help="name a known source data set in dataset.json")
-    for part in SOURCE_PARTS:
-        parser.add_argument(f"--source_{part}", metavar="TEXT", help=f"{part} of the source data set, for dataset.json")
+    for part, noun in SOURCE_PARTS.items():
+        parser.add_argument(f"--source_{part}", metavar="TEXT", help=f"{noun} of the source data set, for dataset.json")
 
 
 def _reject_reasons() -> str:

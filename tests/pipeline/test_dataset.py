@@ -314,6 +314,12 @@ def test_skip_missing(folder):
     assert dataset.skipped == 2
 
 
+def test_skip_unlabelled(folder):
+    add_images(folder, "b.jpg", "z.jpg")
+    dataset = read(folder, labels_of(folder, ["y.jpg", "b.jpg"]), skip_unlabelled=True)
+    assert reasons(dataset) == {"y.jpg": "missing", "b.jpg": None}
+
+
 @pytest.mark.parametrize("options", [{}, {"skip_missing": True}, {"limit": 1}])
 def test_a_label_file_of_other_images_is_refused(folder, options):
     add_images(folder, "inner/000001.jpg", "inner/000002.jpg", "notes.txt")
