@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -174,7 +175,7 @@ def _write_samples(
 
 def _written_rows(output: str, name: str) -> pa.Table:
     rows = read_manifest(output, name, [*COLUMNS, "status"])
-    return rows.filter(pa.compute.equal(rows["status"], WRITTEN))
+    return rows.filter(pc.equal(rows["status"], WRITTEN))
 
 
 def _write_masks(

@@ -18,8 +18,10 @@ import pytest
 import shapely
 
 from pipeline.cli import main
+from pipeline.config import SOURCES
 from pipeline.formats.samples import decode_packed_masks, read_members
 from pipeline.release import release as release_module
+from pipeline.release.dataset_card import UNNAMED, UNSTATED_LICENSE
 from pipeline.release.release_json import mask_size
 from regions.attributes import load_packaged_table
 from regions.masks import nearest_centers, unpack_masks
@@ -37,7 +39,8 @@ def run(sample, tmp_path_factory):
     """A finished run over the built-in sample."""
     output = tmp_path_factory.mktemp("released") / "out"
     options = [f"--{name}={getattr(sample, name)}" for name in ("images", "labels", "partition", "bboxes", "points")]
-    assert main(["run", *options, f"--output={output}", "--samples_per_shard=8", "--min_coverage=0.8"]) == 0
+    options += ["--samples_per_shard=8", "--min_coverage=0.8", "--source=celeba", "--source_name=My CelebA"]
+    assert main(["run", *options, f"--output={output}"]) == 0
     return output
 
 
@@ -46,12 +49,6 @@ def released(run):
     """A release of that run."""
     assert main(["release", str(run), f"--output={run.parent / 'rel'}", "--url=https://example.org/rel"]) == 0
     return run.parent / "rel"
-
-
-@pytest.fixture
-def sheet(monkeypatch):
-    """Spare the drawing of the contact sheet, which is the same for every release."""
-    monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"an image")
 
 
 def test_what_a_release_holds(released, run):
@@ -63,14 +60,54 @@ def test_what_a_release_holds(released, run):
     assert rejects[0] == "image_id,split,shard,reason,detail,sha256"
     assert len(rejects) - 1 == json.loads((run / "dataset.json").read_text())["rejected"] > 0
     card = (released / "README.md").read_text()
-    for part in ("license: other", "path: masks/train-*.tar", "Known faults", "| five_points (weak) |", "no_face"):
+    for part in ("license: other", "path: masks/train-*.tar", "**Limitations.**", "| five_points (weak) |", "no_face"):
         assert part in card
     assert str(run) not in "".join(
         (released / name).read_text() for name in ("README.md", "release.json", "croissant.json")
     )
 
 
-def test_larger_masks_are_those_that_the_shards_have_smaller(run, tmp_path, sheet):
+def test_a_release_names_its_source_as_the_user_does(released):
+    card, terms = (released / "README.md").read_text(), (released / "LICENSE.md").read_text()
+    croissant = json.loads((released / "croissant.json").read_text())
+    celeba = SOURCES["celeba"]
+    assert celeba.citation and celeba.license and celeba.url
+    assert f"My CelebA ({celeba.url})" in card.replace("\n", " ")
+    assert celeba.citation in card and celeba.license in card
+    assert f"My CelebA ({celeba.url})" in terms and celeba.license in terms
+    assert croissant["license"] == celeba.license
+    assert celeba.citation in croissant["citeAs"]
+    assert croissant["name"] == "my-celeba-weak-attribute-segments"
+
+
+def test_a_release_claims_nothing_of_a_source_that_is_not_named(run, tmp_path):
+    unnamed = shutil.copytree(run, tmp_path / "unnamed")
+    document = json.loads((unnamed / "dataset.json").read_text())
+    document["source"] = {"name": None, "url": None, "license": None, "citation": None}
+    (unnamed / "dataset.json").write_text(json.dumps(document))
+    assert main(["release", str(unnamed), f"--output={tmp_path / 'rel'}"]) == 0
+    card, terms, croissant = (
+        (tmp_path / "rel" / name).read_text() for name in ("README.md", "LICENSE.md", "croissant.json")
+    )
+    for text in (card, terms, croissant):
+        assert "CelebA" not in text
+        assert "mmlab" not in text
+    assert UNNAMED in card and UNNAMED in terms and UNSTATED_LICENSE in card
+    assert json.loads(croissant)["license"] == UNSTATED_LICENSE
+    assert "url" not in json.loads(croissant)
+
+
+def test_a_release_runs_neither_beam_nor_a_detector(run, tmp_path):
+    code = (
+        "import sys; from pipeline.cli import main;"
+        f"assert main(['release', {str(run)!r}, {'--output=' + str(tmp_path / 'rel')!r}]) == 0;"
+        "print(sorted({'apache_beam', 'mediapipe', 'skimage', 'dlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_larger_masks_are_those_that_the_shards_have_smaller(run, tmp_path):
     smaller = {sample.key: unpack_masks(decode_packed_masks(sample.png), 40) for sample in samples_of(run)}
     for resolution in ("218x178", "source"):
         to = tmp_path / resolution
@@ -87,7 +124,7 @@ def test_larger_masks_are_those_that_the_shards_have_smaller(run, tmp_path, shee
                     np.testing.assert_allclose(share, expected, atol=0.01)
 
 
-def test_without_labels_neither_labels_nor_masks_are_told(run, sample, tmp_path, sheet, capsys):
+def test_without_labels_neither_labels_nor_masks_are_told(run, sample, tmp_path, capsys):
     rel = tmp_path / "rel"
     assert main(["release", str(run), f"--output={rel}", "--without_labels"]) == 0
     assert not [name for name in files_of(rel) if name.endswith(".tar")]
@@ -178,18 +215,17 @@ def test_what_can_t_be_released_is_told_in_one_line(run, tmp_path, capsys):
     faulty = tmp_path / "faulty"
     shutil.copytree(run, faulty)
     (faulty / "shards" / "train-000000.tar").write_bytes(b"x")
-    assert "problems (attparse verify tells them), the first: " in told("release", faulty, "--output", tmp_path / "rel")
+    assert ": 5 problems, the first: " in told("release", faulty, "--output", tmp_path / "rel")
 
 
-def test_a_release_that_fails_leaves_nothing(run, tmp_path, monkeypatch, sheet):
+def test_a_release_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(release_module, "write_card", fail)
+    monkeypatch.setattr(release_module, "dataset_card", fail)
     assert main(["release", str(run), f"--output={tmp_path / 'rel'}"]) == 1
     assert files_of(tmp_path / "rel") == []
     monkeypatch.undo()
-    monkeypatch.setattr(release_module, "_draw_contact_sheet", lambda: b"an image")
     assert main(["release", str(run), f"--output={tmp_path / 'rel'}"]) == 0
 
 
