@@ -26,7 +26,7 @@ SOURCE = SourceDataset(
 )
 HEAD = (110, 0, 350, 270)
 """Head and shoulders in the photograph: x0, y0, x1, y1."""
-FIVE_POINTS = ((203, 101), (247, 104), (222, 125), (205, 143), (243, 145))
+PHOTOGRAPH_POINTS = ((203, 101), (247, 104), (222, 125), (205, 143), (243, 145))
 """Eye centers, nose tip and mouth corners in the photograph, marked by hand."""
 FACE_BOX = (172, 62, 106, 122)
 """Face box in the photograph, marked by hand: x, y, width, height."""
@@ -123,7 +123,7 @@ def demo_images() -> list[DemoImage]:
     """Return the images of the sample."""
     photograph = load_photograph()
     portrait = photograph.crop(HEAD)
-    points = np.array(FIVE_POINTS, dtype=np.float64) - HEAD[:2]
+    points = np.array(PHOTOGRAPH_POINTS, dtype=np.float64) - HEAD[:2]
     box = (FACE_BOX[0] - HEAD[0], FACE_BOX[1] - HEAD[1], *FACE_BOX[2:])
     jpeg = _jpeg(portrait)
     images = [

@@ -57,7 +57,7 @@ def test_every_sample_arrives_as_it_was_written(demo):
 
 
 def test_both_readers_of_dataset_json_find_the_same(demo):
-    written = read_dataset_file(RunFolder(demo).dataset_json)
+    written = read_dataset_file(demo)
     read = dataset_json.read_dataset(demo)
     assert read.attributes == written.attributes
     assert read.crop == written.crop

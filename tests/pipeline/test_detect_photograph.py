@@ -16,12 +16,11 @@ from tests.fake_detectors import hinted_row
 
 pytest.importorskip("skimage")
 
-from pipeline.demo import FACE_BOX
-from pipeline.vocabulary import FIVE_POINTS as POINTS
+from pipeline.demo import FACE_BOX, PHOTOGRAPH_POINTS
 from tests.photograph import distance, photograph
 
 GRAY = (120, 125, 120)
-FIVE_POINTS = np.array(POINTS, dtype=np.float64)
+FIVE_POINTS = np.array(PHOTOGRAPH_POINTS, dtype=np.float64)
 
 
 @pytest.fixture(scope="module")

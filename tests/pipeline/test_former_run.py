@@ -396,7 +396,9 @@ def test_landmarks_out_of_an_output_in_an_object_store_are_refused(sample, forme
 def test_a_former_run_over_other_images_is_refused(sample, former, tmp_path, capsys):
     labels = Path(sample.labels).read_text().splitlines()
     (tmp_path / "labels.txt").write_text("\n".join(["1", labels[1], labels[2].replace("portrait", "other"), ""]))
-    command = ["run", f"--images={sample.images}", f"--labels={tmp_path / 'labels.txt'}", f"--landmarks={former}"]
+    (tmp_path / "images").mkdir()
+    shutil.copy(Path(sample.images) / "portrait.jpg", tmp_path / "images" / "other.jpg")
+    command = ["run", f"--images={tmp_path / 'images'}", f"--labels={tmp_path / 'labels.txt'}", f"--landmarks={former}"]
     assert main([*command, f"--output={tmp_path / 'out'}"]) == 2
     assert "rows matches an image of the label file" in capsys.readouterr().err
     assert not os.path.exists(tmp_path / "out")

@@ -36,7 +36,7 @@ def released(run):
 
 def test_joined_shards_are_the_publisher_s(released, run, sample, tmp_path, capsys):
     assert join(released, sample, tmp_path / "joined") == 0
-    assert "shards are the publisher's, byte for byte" in capsys.readouterr().out
+    assert "shards byte-identical to the publisher's" in capsys.readouterr().out
     assert shards_of(tmp_path / "joined") == shards_of(run)
     assert main(["verify", str(tmp_path / "joined")]) == 0
 
@@ -90,8 +90,8 @@ def test_images_that_differ_or_are_missing_are_named_and_counted(released, run, 
     command = ["join", str(released), f"--images={images}", f"--output={tmp_path / 'joined'}"]
     assert main(command) == 3
     printed = capsys.readouterr().out
-    assert f"1 images are missing: {written[0]}" in printed
-    assert f"1 images differ from the publisher's: {written[1]}" in printed
+    assert f"1 image rejected as missing: {written[0]}" in printed
+    assert f"1 image rejected as differs: {written[1]}" in printed
     document = json.loads((tmp_path / "joined" / "dataset.json").read_text())
     assert (document["samples"], document["rejects"]) == (len(written) - 2, {"missing": 1, "differs": 1})
     assert main(["verify", str(tmp_path / "joined")]) == 0
@@ -166,7 +166,7 @@ PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 def test_a_join_takes_beam_s_options_as_a_run_does(released, run, sample, tmp_path, capsys):
     command = ["join", str(released), f"--images={sample.images}", f"--output={tmp_path / 'joined'}"]
     assert main([*command, "--dry_run=true"]) == 0
-    assert "dry run: nothing was written or sent" in capsys.readouterr().out
+    assert "dry run: nothing was written or submitted" in capsys.readouterr().out
     assert not (tmp_path / "joined").exists()
     assert "unknown option '--direct_workers=2'" in error_line(capsys, *command, "--direct_workers=2")
     subprocess.run([sys.executable, "-m", "pipeline", *command, *PROCESSES], check=True, timeout=300)

@@ -246,7 +246,7 @@ def test_without_a_model_in_mediapipe_the_message_has_the_address_of_one(package
 def test_dlib_is_an_extra(packages):
     packages["dlib"] = None
     message = error_of(detectors="mediapipe,dlib")
-    assert message == "--detectors dlib needs the extra dlib: pip install -c constraints.txt '.[dlib]'"
+    assert message == "--detectors dlib needs the extra dlib: pip install -c constraints.txt -e '.[dlib]'"
 
 
 def test_either_distribution_of_dlib_will_do(dlib, distributions):

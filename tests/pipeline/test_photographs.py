@@ -35,11 +35,11 @@ def landmark_errors(output: Path) -> npt.NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("hints", "right", "mean"),
-    [(("bboxes", "points"), 0.995, 0.036), ((), 0.99, 0.045)],
+    ("hints", "most_wrong", "mean"),
+    [(("bboxes", "points"), 2, 0.036), ((), 2, 0.045)],
     ids=["with hints", "without hints"],
 )
-def test_landmarks_of_photographs(tmp_path: Path, hints: tuple[str, ...], right: float, mean: float) -> None:
+def test_landmarks_of_photographs(tmp_path: Path, hints: tuple[str, ...], most_wrong: int, mean: float) -> None:
     files = {"bboxes": "list_bbox_celeba.txt", "points": "list_landmarks_celeba.txt"}
     options = [f"--{hint}={PHOTOGRAPHS / files[hint]}" for hint in hints]
     options += [f"--images={PHOTOGRAPHS / 'images'}", f"--labels={PHOTOGRAPHS / 'list_attr_celeba.txt'}"]
@@ -47,5 +47,5 @@ def test_landmarks_of_photographs(tmp_path: Path, hints: tuple[str, ...], right:
     assert main(["run", *options, f"--output={output}", f"--limit={LIMIT}"]) == 0
     errors = landmark_errors(output)
     assert len(errors) == min(LIMIT, len(list((PHOTOGRAPHS / "images").iterdir())))
-    assert (errors < 0.1).mean() >= right
+    assert (errors >= 0.1).sum() <= most_wrong
     assert errors.mean() <= mean
