@@ -25,10 +25,11 @@ import torch
 from bench_run import repeated_sample, timed_run
 from torch.utils.flop_counter import FlopCounterMode
 
+from training.batches import Batch
 from training.config import TrainConfig
 from training.dataset_json import Dataset, read_dataset
 from training.distributed import SINGLE_PROCESS
-from training.loader import Batch, Loader, LoaderSettings
+from training.loader import Loader, LoaderSettings
 from training.loop import StopRequest, Training
 from training.model import CHANNELS, AttParseNet
 from training.shard_reader import read_shard

@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from torch.distributed.run import get_args_parser
 
 from pipeline.parser import make_parser
-from training import config, evaluate, export, predict
+from training import evaluate, export, predict, train
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -43,7 +43,7 @@ def options_by_command() -> dict[str, set[str]]:
     """Return the options of each of our commands, such as ``attparse handlabel export``."""
     parsers: dict[str, argparse.ArgumentParser] = {
         "attparse": make_parser(),
-        "attparse-train": config.make_parser(),
+        "attparse-train": train.make_parser(),
         "attparse-evaluate": evaluate.make_parser(),
         "attparse-predict": predict.make_parser(),
         "attparse-export": export.make_parser(),

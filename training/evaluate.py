@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from training.cli_common import (
     add_device,
@@ -16,24 +15,7 @@ from training.cli_common import (
     run_command,
     set_config_defaults,
 )
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """The options of ``attparse-evaluate``; see ``attparse-evaluate --help`` for each."""
-
-    checkpoint: list[str]
-    output: str
-    data: list[str] | None = None
-    split: str = "test"
-    images: str | None = None
-    labels: str | None = None
-    masks: bool = False
-    batch_size: int = 64
-    workers: int | None = None
-    skip_bad_samples: bool = False
-    verify_checksums: bool = False
-    device: str | None = None
+from training.config import EvaluateConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,14 +16,15 @@ import torch
 from tqdm import tqdm
 
 from regions.label_file import UNKNOWN
+from training.batches import Batch
 from training.checkpoint import TrainedModel, load_model
 from training.cli_common import DataError, count_noun
+from training.config import EvaluateConfig
 from training.dataset_json import check_shards, read_dataset
 from training.devices import available_cores, choose_device
-from training.evaluate import EvaluateConfig
 from training.face_images import faces_in_batches
 from training.label_file import image_path, match_attributes, read_labels
-from training.loader import Batch, Loader, LoaderSettings
+from training.loader import Loader, LoaderSettings
 from training.metrics import MEASURES, ConfusionCounts, MapCounts, average_precision, describe, format_means
 from training.plots import LabeledFace, draw_bars, draw_localization
 from training.storage import join, write_text

@@ -5,17 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from training.cli_common import local_path, make_command_parser, run_command
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """The options of ``attparse-export``; see ``attparse-export --help`` for each."""
-
-    checkpoint: str
-    output: str
+from training.config import ExportConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:

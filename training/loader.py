@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import math
 import random
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-import torch
 import webdataset as wds
 
+from training.batches import Batch, BatchBuilder, BufferPool, merge_partial_batches
 from training.cli_common import DataError
-from training.dataset_json import IMAGE_SIZE, Dataset, Shard
+from training.dataset_json import Dataset, Shard
 from training.distributed import SINGLE_PROCESS, World
-from training.shard_reader import Pixels, StoredSample, decode, packed_shape, read_shard
-
-T = TypeVar("T")
+from training.shard_reader import StoredSample, read_shard
+from training.threads import in_threads, whole_batches_before
 
 AHEAD = 2
 """Batches that a worker makes in advance."""
-
-
-class Batch(NamedTuple):
-    """Samples as they go to the device: 153 kB each with 40 attributes.
-
-    Attributes
-    ----------
-    images : Tensor (batch, 218, 178, 3) uint8
-        RGB.
-    packed_masks : Tensor (batch, ceil(attributes / 8), 96, 76) uint8 or None
-        Eight masks to a byte, the first attribute in the highest bit of the first one.
-    labels : Tensor (batch, attributes) int8
-        0, 1, or -1 where unknown.
-    keys : list of str
-    memory : ndarray or None
-        The memory of `images` and `packed_masks`, if it can be used again; see `Loader.release`.
-    """
-
-    images: torch.Tensor
-    packed_masks: torch.Tensor | None
-    labels: torch.Tensor
-    keys: list[str]
-    memory: Pixels | None = None
 
 
 @dataclass(frozen=True)
@@ -177,12 +147,12 @@ class Loader:
 
     def _whole_batches(self, epoch: int, start: int) -> Iterator[Batch]:
         size = self.settings.batch_size
-        none = True
+        found = False
         for batch in merge_partial_batches(self._read(epoch, start), size):
             if len(batch.keys) == size:
-                none = False
+                found = True
                 yield batch
-        if none:
+        if not found:
             raise DataError(f"no batch of {size} readable samples; the last one skipped: {self.skipped[-1].reason}")
 
     def _read(self, epoch: int, start: int) -> Iterator[Batch]:
@@ -200,9 +170,7 @@ class Loader:
             counts = [sum(shard.samples for shard in part) for part in parts]
             undecoded = whole_batches_before(start, counts, self.settings.batch_size)
         streams = [
-            read_batches(
-                part, BatchBuilder(self._attributes, self.settings, self._pool), f"{seed} {worker}", undecoded[worker]
-            )
+            read_batches(part, self._new_builder(), self.settings, f"{seed} {worker}", undecoded[worker])
             for worker, part in enumerate(parts)
         ]
         for item in in_threads(streams, AHEAD) if self.settings.workers else itertools.chain.from_iterable(streams):
@@ -210,6 +178,12 @@ class Loader:
                 self.skipped.append(item)
             else:
                 yield item
+
+    def _new_builder(self) -> BatchBuilder:
+        settings = self.settings
+        return BatchBuilder(
+            self._attributes, settings.batch_size, self._pool, masks=settings.masks, pin_memory=settings.pin_memory
+        )
 
     def _order(self, epoch: int) -> list[Shard]:
         """Return the shards in the order of an epoch, the same on all ranks."""
@@ -219,89 +193,8 @@ class Loader:
         return order
 
 
-def in_threads(streams: Sequence[Iterator[T]], ahead: int) -> Iterator[T]:
-    """Yield the items of all streams in turn; each is read in a thread of its own, some items ahead.
-
-    Decoding releases Python's global lock, so threads use all cores; and unlike processes they need not copy batches.
-    """
-    end = object()
-    with contextlib.ExitStack() as stack:
-        waiting: deque[tuple[ThreadPoolExecutor, Iterator[T], deque[Future[Any]]]] = deque()
-        for stream in streams:
-            thread = ThreadPoolExecutor(1)
-            stack.callback(thread.shutdown, cancel_futures=True)
-            waiting.append((thread, stream, deque(thread.submit(next, stream, end) for _ in range(ahead))))
-        while waiting:
-            thread, stream, items = waiting.popleft()
-            item = items.popleft().result()
-            if item is not end:
-                items.append(thread.submit(next, stream, end))
-                waiting.append((thread, stream, items))
-                yield item
-
-
-def whole_batches_before(start: int, counts: Sequence[int], size: int) -> list[int]:
-    """Return how many whole batches of each stream lie within the first `start` batches of all.
-
-    It follows the order of `in_threads` and `merge_partial_batches`: streams take turns, and partial batches, the
-    last of each stream, are joined.
-
-    Parameters
-    ----------
-    start : int
-    counts : sequence of int
-        Samples per stream.
-    size : int
-        Samples per batch.
-    """
-    whole, left = [0] * len(counts), list(counts)
-    done = rest = 0
-    turns = deque(range(len(counts)))
-    while done < start and turns:
-        stream = turns.popleft()
-        if left[stream] >= size:
-            whole[stream] += 1
-            left[stream] -= size
-            turns.append(stream)
-            done += 1
-        else:
-            done, rest = done + (rest + left[stream]) // size, (rest + left[stream]) % size
-    return whole
-
-
-def merge_partial_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """Yield batches of `size` as they come, smaller ones joined, and the remainder at the end."""
-    rest: list[Batch] = []
-    for batch in batches:
-        if len(batch.keys) == size:
-            yield batch
-            continue
-        rest.append(batch)
-        if sum(len(part.keys) for part in rest) >= size:
-            joined = _join(rest)
-            yield _part(joined, slice(0, size))
-            rest = [_part(joined, slice(size, None))]
-    if sum(len(part.keys) for part in rest):
-        yield _join(rest)
-
-
-def _join(parts: list[Batch]) -> Batch:
-    packed_masks = [part.packed_masks for part in parts if part.packed_masks is not None]
-    return Batch(
-        torch.cat([part.images for part in parts]),
-        torch.cat(packed_masks) if packed_masks else None,
-        torch.cat([part.labels for part in parts]),
-        [key for part in parts for key in part.keys],
-    )
-
-
-def _part(batch: Batch, rows: slice) -> Batch:
-    packed_masks = None if batch.packed_masks is None else batch.packed_masks[rows]
-    return Batch(batch.images[rows], packed_masks, batch.labels[rows], batch.keys[rows])
-
-
 def read_batches(
-    shards: Sequence[Shard], builder: BatchBuilder, seed: str, undecoded: int = 0
+    shards: Sequence[Shard], builder: BatchBuilder, settings: LoaderSettings, seed: str, undecoded: int = 0
 ) -> Iterator[Batch | UnreadableSamples]:
     """Read, shuffle and decode shards: the work of one worker.
 
@@ -310,6 +203,7 @@ def read_batches(
     shards : sequence of Shard
         Shards of this worker, in order.
     builder : BatchBuilder
+    settings : LoaderSettings
     seed : str
         Random seed of the order of samples; differs by epoch, rank and worker.
     undecoded : int
@@ -320,7 +214,6 @@ def read_batches(
     DataError
         If a sample cannot be read, unless such are skipped.
     """
-    settings = builder.settings
     samples = _read_samples(shards, settings.skip_bad_samples)
     if settings.training:
         rng = random.Random(seed)  # noqa: S311 # not for secrets
@@ -352,89 +245,4 @@ def _read_samples(shards: Sequence[Shard], skip_bad_samples: bool) -> Iterator[S
         except DataError as error:
             if not skip_bad_samples:
                 raise
-            yield UnreadableSamples(shard.samples - read, str(error))
-
-
-class BufferPool:
-    """Memory of batches that were released: fresh memory costs 15 us per sample. All workers share it."""
-
-    def __init__(self) -> None:
-        self._free: deque[Pixels] = deque()  # its append and pop are atomic
-
-    def take(self, count: int) -> Pixels:
-        """Return memory of `count` bytes, used before if there is any."""
-        while self._free:
-            try:
-                memory = self._free.pop()
-            except IndexError:  # another worker took it
-                break
-            if len(memory) == count:
-                return memory
-        return np.empty(count, dtype=np.uint8)
-
-    def give_back(self, memory: Pixels) -> None:
-        """Keep memory for a later batch."""
-        self._free.append(memory)
-
-
-class BatchBuilder:
-    """Decodes samples into the memory of a batch.
-
-    Parameters
-    ----------
-    attributes : tuple of str
-    settings : LoaderSettings
-    pool : BufferPool
-    """
-
-    def __init__(self, attributes: tuple[str, ...], settings: LoaderSettings, pool: BufferPool) -> None:
-        self.settings = settings
-        self._attributes, self._pool = attributes, pool
-        self._memory: Pixels | None = None
-        self._labels: list[list[int]] = []
-        self.keys: list[str] = []
-
-    def _start(self) -> None:
-        size = self.settings.batch_size
-        image, packed = (*IMAGE_SIZE, 3), packed_shape(len(self._attributes))
-        if not self.settings.masks:
-            packed = (0, *packed[1:])
-        # One piece of memory for both: numpy asks for huge pages where it is large, torch does not.
-        self._memory = self._allocate(size * (math.prod(image) + math.prod(packed)))
-        self._images = self._memory[: size * math.prod(image)].reshape(size, *image)
-        self._packed_masks = self._memory[size * math.prod(image) :].reshape(size, *packed)
-
-    def _allocate(self, count: int) -> Pixels:
-        if self.settings.pin_memory:  # torch keeps such memory, and knows when a copy of it is done
-            return np.asarray(torch.empty(count, dtype=torch.uint8, pin_memory=True).numpy())
-        return self._pool.take(count)
-
-    def add(self, sample: StoredSample, *, decoded: bool = True) -> None:
-        """Add a sample, decoded or by its key alone.
-
-        Raises
-        ------
-        DataError
-            If a member is missing or not as expected; the message names shard and sample.
-        """
-        if self._memory is None:
-            self._start()
-        place = len(self.keys)
-        labels = [0] * len(self._attributes)
-        if decoded:
-            labels = decode(sample, self._attributes, self._images[place], self._packed_masks[place])
-        self._labels.append(labels)
-        self.keys.append(sample["__key__"])
-
-    def take(self) -> Batch:
-        """Return the batch of the samples added, and start a new one."""
-        count = len(self.keys)
-        batch = Batch(
-            torch.from_numpy(self._images[:count]),
-            torch.from_numpy(self._packed_masks[:count]) if self.settings.masks else None,
-            torch.tensor(self._labels, dtype=torch.int8),
-            self.keys,
-            None if self.settings.pin_memory else self._memory,
-        )
-        self._memory, self._labels, self.keys = None, [], []
-        return batch
+            yield UnreadableSamples(max(0, shard.samples - read), str(error))

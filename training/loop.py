@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from training.batches import Batch
 from training.checkpoint import Position, Progress, RunCheckpoints
 from training.cli_common import DataError, TrainingError, count_noun
 from training.config import TrainConfig
 from training.dataset_json import Dataset, check_shards, read_dataset
 from training.devices import available_cores, choose_device, choose_padding, choose_precision
 from training.distributed import World, any_rank, process_group, share_buffers, sum_over_ranks, world_of_torchrun
-from training.loader import Batch, Loader, LoaderSettings
+from training.loader import Loader, LoaderSettings
 from training.losses import losses
 from training.metrics import EpochSums
 from training.model import AttParseNet, with_padded_channels

@@ -16,8 +16,8 @@ from torch import nn
 
 from training.checkpoint import TrainedModel, load_model
 from training.cli_common import TrainingError
+from training.config import ExportConfig
 from training.dataset_json import IMAGE_SIZE
-from training.export import ExportConfig
 from training.model import AttParseNet
 from training.storage import create
 from training.transforms import normalize

@@ -5,20 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from training.cli_common import add_device, local_path, make_command_parser, run_command, set_config_defaults
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """The options of ``attparse-predict``; see ``attparse-predict --help`` for each."""
-
-    images: list[str]
-    checkpoint: str
-    output: str = "."
-    all: bool = False
-    device: str | None = None
+from training.config import PredictConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:

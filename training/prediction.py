@@ -9,10 +9,10 @@ import torch
 
 from training.checkpoint import TrainedModel, load_model
 from training.cli_common import DataError
+from training.config import PredictConfig
 from training.devices import choose_device
 from training.face_images import read_face
 from training.plots import LabeledFace, draw_localization
-from training.predict import PredictConfig
 from training.transforms import normalize
 
 MAPS_SHOWN = 8

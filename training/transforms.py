@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from regions.label_file import UNKNOWN
-from training.loader import Batch
+from training.batches import Batch
 
 
 class PreparedBatch(NamedTuple):

@@ -11,10 +11,7 @@ from dataclasses import MISSING, fields
 import pytest
 
 from training.cli_common import count_noun
-from training.config import TrainConfig
-from training.evaluate import EvaluateConfig
-from training.export import ExportConfig
-from training.predict import PredictConfig
+from training.config import EvaluateConfig, ExportConfig, PredictConfig, TrainConfig
 
 COMMANDS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "export": ExportConfig}
 HEAVY = ("torch", "webdataset", "matplotlib", "onnx", "onnxruntime", "sklearn", "cv2", "numpy", "PIL")
@@ -50,8 +47,7 @@ def test_the_version_is_that_of_the_distribution(name, capsys):
 
 @pytest.mark.parametrize(("name", "config"), COMMANDS.items())
 def test_each_option_has_the_default_of_its_field(name, config):
-    module = importlib.import_module("training.config" if name == "train" else f"training.{name}")
-    parser = module.make_parser()
+    parser = importlib.import_module(f"training.{name}").make_parser()
     defaults = {field.name: None if field.default is MISSING else field.default for field in fields(config)}
     actions = [action for action in parser._actions if action.dest not in ("help", "version")]
     assert {action.dest for action in actions} == set(defaults)

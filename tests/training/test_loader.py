@@ -21,7 +21,6 @@ from PIL import Image
 from regions.label_file import UNKNOWN
 from tests import training_data
 from tests.training_data import labels_of, masks_of, write_dataset, write_dataset_file, write_tar
-from training import loader
 from training.cli_common import DataError
 from training.dataset_json import check_shards, read_dataset
 from training.distributed import SINGLE_PROCESS, World
@@ -143,7 +142,7 @@ def test_a_later_start_gives_the_same_batches_and_decodes_no_others(folder, monk
         decoded.append(sample["__key__"])
         return decode(sample, *rest)
 
-    monkeypatch.setattr(loader, "decode", note)
+    monkeypatch.setattr("training.batches.decode", note)
     own = load(folder, training=True, workers=workers, batch_size=size, buffer=3)
     whole = list(own.batches(1))
     assert len(whole) == own.steps(1)

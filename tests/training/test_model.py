@@ -9,7 +9,7 @@ from torch import nn
 
 from regions.label_file import UNKNOWN
 from tests.training_data import masks_of
-from training.loader import Batch
+from training.batches import Batch
 from training.losses import losses
 from training.model import CHANNELS, AttParseNet, with_padded_channels
 from training.transforms import Augmentation, PreparedBatch, augment, generator_of, prepare, unpack

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.training_data import members_of
-from training.loader import in_threads
 from training.shard_reader import group_by_key, read_members
+from training.threads import in_threads
 
 
 def tar_of(members, kind=tarfile.USTAR_FORMAT):
