@@ -59,8 +59,8 @@ def circle_of(graph: grimp.ImportGraph) -> list[str]:
 
 
 def test_no_modules_import_each_other_in_a_circle(graph: grimp.ImportGraph) -> None:
-    inside_a_function = {"importer": "training.predict", "imported": "training.prediction"}
-    assert graph.direct_import_exists(**inside_a_function)
+    inside_a_function = graph.direct_import_exists(importer="training.predict", imported="training.prediction")
+    assert inside_a_function
     assert circle_of(graph) == []
 
 
