@@ -12,6 +12,10 @@ from pipeline import cli
 from pipeline.config import RunConfig
 from pipeline.demo import make_sample
 
+# Before torch is imported; child processes inherit it. The threads of several busy processes wait for each other, which
+# makes tests many times slower on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -19,6 +20,7 @@ from torch._dynamo.backends.debugging import aot_eager
 from tests.training_data import ATTRIBUTES, THIN, members_of, write_dataset, write_dataset_file, write_tar
 from training import checkpoint, loop, train
 from training.checkpoint import load_model
+from training.cli_common import count_noun
 from training.dataset_json import read_dataset
 from training.loader import Loader, LoaderSettings
 from training.metrics import MapCounts
@@ -146,56 +148,80 @@ def test_an_interrupted_training_resumes_to_the_bit(data, tmp_path, request, mon
                 assert value == other[name], name
 
 
-def start(data, output):
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "training.train",
-        f"--data={data}",
-        f"--output={output}",
-        *THIN,
-        *SHORT,
-    ]
-    return subprocess.Popen([*command, "--checkpoint_steps=1"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+PAUSED_TRAINING = """
+import os, sys, time
+from pathlib import Path
+import torch
+from training import loop, train
+
+stage, moment, mark = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+take_step, save = loop.Training.take_step, torch.save
+parent = os.getppid()
+
+def pausing_step(self, network, batch, stage_of_step, step):
+    if moment == "step" and (stage_of_step, step) == (stage, 2):
+        mark.touch()
+        while not self.stop.received and os.getppid() == parent:
+            time.sleep(0.01)
+    return take_step(self, network, batch, stage_of_step, step)
+
+def pausing_save(state, stream):
+    save(state, stream)
+    position = state.get("position", {})
+    if moment == "write" and (position.get("stage"), position.get("step")) == (stage, 2):
+        stream.truncate(stream.tell() // 2)
+        stream.flush()
+        mark.touch()
+        while os.getppid() == parent:
+            time.sleep(0.01)
+
+loop.Training.take_step, torch.save = pausing_step, pausing_save
+sys.exit(train.main(sys.argv[4:]))
+"""
+"""A training that pauses after two steps of a stage's first epoch, or halfway through writing the checkpoint then."""
 
 
-def wait_for_stage(folder, stage, process):
-    """Wait until an epoch of the stage is done."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        path = Path(folder) / "metrics.jsonl"
-        if path.exists() and any(record["stage"] == stage for record in history(folder)):
-            return
-        time.sleep(0.005)
-    raise AssertionError(f"stage {stage} did not come: {process.communicate()[1].decode()}")
+@contextlib.contextmanager
+def paused_training(tmp_path, data, stage, moment, *options, launch=(sys.executable, "-W", "ignore")):
+    """Start a training in processes of its own, and yield once it pauses."""
+    script, mark = tmp_path / "paused_training.py", tmp_path / "mark"
+    script.write_text(PAUSED_TRAINING)
+    run_options = [f"--data={data}", f"--output={tmp_path / 'run'}", *THIN, *SHORT, "--checkpoint_steps=1", *options]
+    command = [*launch, str(script), str(stage), moment, str(mark), *run_options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        try:
+            while not mark.exists():
+                assert process.poll() is None, process.communicate()[1]
+                time.sleep(0.01)
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2])
-def test_a_killed_training_resumes_to_the_bit(data, tmp_path, uninterrupted, stage):
-    with start(data, tmp_path / "run") as process:
-        wait_for_stage(tmp_path / "run", stage, process)
+@pytest.mark.parametrize(("stage", "moment"), [(1, "step"), (2, "write")])
+def test_a_killed_training_resumes_to_the_bit(data, tmp_path, capsys, uninterrupted, stage, moment):
+    with paused_training(tmp_path, data, stage, moment) as process:
         process.send_signal(signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL
-    records = history(tmp_path / "run")
-    assert records[-1]["stage"] == stage
-    assert len(records) < 4
+        assert process.wait() == -signal.SIGKILL
+    state = checkpoint.load(str(tmp_path / "run" / "last.pt"))
+    done = 2 if moment == "step" else 1
+    assert (state["position"]["stage"], state["position"]["step"]) == (stage, done)
     assert run(data, tmp_path / "run", *SHORT) == 0
+    epochs = "0 epochs" if stage == 1 else "2 epochs"
+    assert f"last.pt: {epochs} and {count_noun(done, 'step')} are done" in capsys.readouterr().out
     assert_equal_weights(weights(tmp_path / "run"), weights(uninterrupted))
 
 
 @pytest.mark.slow
-def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(data, tmp_path, uninterrupted):
-    with start(data, tmp_path / "run") as process:
-        wait_for_stage(tmp_path / "run", 1, process)
+def test_sigterm_saves_a_checkpoint_and_explains_how_to_continue(data, tmp_path, uninterrupted):
+    with paused_training(tmp_path, data, 1, "step", "--checkpoint_steps=1000") as process:
         process.terminate()
-        error = process.communicate(timeout=60)[1].decode()
+        error = process.communicate()[1]
         assert process.returncode == 1
-    assert "attparse-train: failed: interrupted in epoch" in error
-    assert "run the same command to continue" in error
+    assert "attparse-train: failed: interrupted in epoch 0, step 3; run the same command to continue" in error
     assert "Traceback" not in error
+    assert checkpoint.load(str(tmp_path / "run" / "last.pt"))["position"]["step"] == 3
     assert run(data, tmp_path / "run", *SHORT) == 0
     assert_equal_weights(weights(tmp_path / "run"), weights(uninterrupted))
 
@@ -430,7 +456,7 @@ def test_two_processes_train_together_and_resume_to_the_bit(data, tmp_path):
     launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*launch, "-m", "training.train", f"--data={data}", *THIN, *SHORT, "--batch_size=2"]
 
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole, parts = tmp_path / "whole", tmp_path / "run"
     done = subprocess.run([*command, f"--output={whole}"], check=True, capture_output=True, text=True)
     assert done.stdout.count("16 training images, 4 steps of 2 x 2") == 1
     assert [record["stage"] for record in history(whole)] == [1, 1, 2, 2]
@@ -440,14 +466,11 @@ def test_two_processes_train_together_and_resume_to_the_bit(data, tmp_path):
     bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.labels.float())
     assert history(whole)[-1]["val_bce"] == pytest.approx(float(bce), rel=1e-4)
 
-    with subprocess.Popen(
-        [*command, f"--output={parts}", "--checkpoint_steps=1"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
-    ) as process:
-        wait_for_stage(parts, 1, process)
+    with paused_training(tmp_path, data, 2, "step", "--batch_size=2", launch=launch) as process:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate()
         assert process.returncode != 0
-    assert len(history(parts)) < 4
+    assert [record["stage"] for record in history(parts)] == [1, 1]
     done = subprocess.run([*command, f"--output={parts}"], check=True, capture_output=True, text=True)
     assert "resumed from" in done.stdout
     assert_equal_weights(weights(parts), weights(whole))
