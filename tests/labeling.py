@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def unusable(
     )
 
 
-def make_run(folder: Path, images: dict[str, bytes], *more, **kwargs) -> str:
+def make_run(folder: Path, images: dict[str, bytes], *more: RejectedImage, **kwargs: Any) -> str:
     """Write a run whose images are all rejected, in two shards with a sample and the `more` rejects each."""
     keys = kwargs.pop("keys", sample_keys(list(images)))
     rejects = [unusable(name, images[name], key=key, **kwargs) for name, key in zip(images, keys, strict=True)]
@@ -63,7 +64,7 @@ def labels_of(path: Path) -> np.ndarray:
     return np.array([shape["points"][0] for shape in shapes])
 
 
-def label(path: Path, points: np.ndarray | None = None, **changes) -> None:
+def label(path: Path, points: np.ndarray | None = None, **changes: object) -> None:
     """Save a file as labelme does after the points were moved; `changes` are to the document."""
     document = json.loads(path.read_bytes())
     if points is not None:

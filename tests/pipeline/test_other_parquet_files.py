@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,11 +15,11 @@ from tests.faces import face
 from tests.synthetic import annotated, rejected, write_output
 
 
-def parquet(path, **columns):
+def parquet(path: Path, **columns: object) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def other_parquet_file(path, kind):
+def other_parquet_file(path: Path, kind: object) -> None:
     """Write a Parquet file that is no manifest."""
     ids = ["a.jpg", "b.jpg"]
     landmarks = pa.FixedSizeListArray.from_arrays(np.zeros(272, np.float32), 136)
@@ -46,7 +48,7 @@ def other_parquet_file(path, kind):
         *("texts", "no image_id", "no status", "no landmark_source"),
     ],
 )
-def test_another_parquet_file_is_refused(tmp_path, capsys, kind):
+def test_another_parquet_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: object) -> None:
     path, labels, output = (tmp_path / name for name in ("other.parquet", "labels.csv", "out"))
     other_parquet_file(path, kind)
     (tmp_path / "a.jpg").touch()
@@ -59,7 +61,7 @@ def test_another_parquet_file_is_refused(tmp_path, capsys, kind):
     assert not output.exists()
 
 
-def test_rejected_and_weak_rows_of_a_manifest_are_left_out(tmp_path):
+def test_rejected_and_weak_rows_of_a_manifest_are_left_out(tmp_path: Path) -> None:
     results = [
         annotated(image_id="a.jpg", landmark_source="hinted_box"),
         annotated(image_id="b.jpg", landmark_source="five_points"),
