@@ -51,6 +51,7 @@ def test_every_sample_arrives_as_it_was_written(demo: str) -> None:
         for batch in Loader(dataset, LoaderSettings(split, 4)).batches(0):
             pixels, masks, labels, _ = prepare(batch, torch.device("cpu"))
             assert pixels.shape[1:] == (3, 218, 178)
+            assert masks is not None
             for key, found, label in zip(batch.keys, masks, labels, strict=True):
                 sample = written.pop(key)
                 assert label.tolist() == sample.description.label_values().tolist()
@@ -276,7 +277,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("place", "value"), WRONG, ids=str)
 def test_both_readers_of_dataset_json_name_the_same_wrong_field(
-    run: Path, place: object, value: bool | float | int | list[int] | list[str] | str | None
+    run: Path, place: list[str | int], value: bool | float | int | list[int] | list[str] | str | None
 ) -> None:
     path = run / "dataset.json"
     document = json.loads(path.read_text())

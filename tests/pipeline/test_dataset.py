@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -159,11 +159,11 @@ def test_a_data_set_as_celeba_has_it(folder: Path) -> None:
     assert dataset.images.splits.tolist() == [0, 1, 2]
     assert dataset.images.sizes.tolist() == [11, 6, 6]
     assert dataset.images.labels.tolist() == [[1, 0]] * 3
-    assert rows[0].bbox.tolist() == [5, 6, 70, 80]
+    assert rows[0].bbox is not None and rows[0].bbox.tolist() == [5, 6, 70, 80]
     assert rows[1].bbox is None
     assert rows[2].bbox is None
     assert rows[0].points is None
-    assert rows[2].points.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
+    assert rows[2].points is not None and rows[2].points.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
     assert [row.landmarks for row in rows] == [None, None, None]
     assert dataset.skipped == 0
 
@@ -258,6 +258,7 @@ def test_given_landmarks(folder: Path) -> None:
     later = landmarks_csv(folder, "two.csv", [("b.jpg", range(1, 137)), ("other.jpg", range(136))])
     labels = labels_of(folder, ["a.jpg", "b.jpg", "c.jpg"])
     a, b, c = read(folder, labels, landmarks=(former, later)).images.rows()
+    assert a.landmarks is not None and b.landmarks is not None
     assert a.landmarks.shape == (68, 2)
     assert a.landmarks[:2].tolist() == [[0, 68], [1, 69]]
     assert b.landmarks[:2].tolist() == [[1, 69], [2, 70]]
@@ -272,6 +273,7 @@ def test_the_hints_choose_among_the_faces_of_openface(folder: Path) -> None:
     points = write(folder, "points", f"1\nA B C D E F G H I J\na.jpg {values}\n")
     options = {"landmarks": (str(folder / "openface"),), "points": points}
     (row,) = read(folder, labels_of(folder, ["a.jpg"]), **options).images.rows()
+    assert row.landmarks is not None
     np.testing.assert_allclose(row.landmarks, face(), atol=0.0501)
 
 
@@ -381,7 +383,12 @@ def test_unsafe_ids_are_rejected_and_never_opened(folder: Path, monkeypatch: pyt
     labels = csv_labels_of(folder, [*UNSAFE_IDS, "safe.jpg"])
     opened = []
     open_read = storage.open_read
-    monkeypatch.setattr(storage, "open_read", lambda path: opened.append(path) or open_read(path))
+
+    def note(path: str) -> IO[bytes]:
+        opened.append(path)
+        return open_read(path)
+
+    monkeypatch.setattr(storage, "open_read", note)
     dataset = read(folder, labels)
     assert reasons(dataset) == {**dict.fromkeys(UNSAFE_IDS, "unsafe_id"), "safe.jpg": None}
     assert opened == [labels]

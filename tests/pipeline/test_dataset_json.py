@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import msgspec
 import pytest
@@ -38,9 +39,13 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+Document: TypeAlias = dict[str, Any]
+
+
 @pytest.fixture
 def document(run: Path) -> Document:
-    return json.loads((run / "dataset.json").read_text())
+    read: Document = json.loads((run / "dataset.json").read_text())
+    return read
 
 
 def refusal(run: Path, content: object) -> str:
@@ -58,7 +63,7 @@ def refusal(run: Path, content: object) -> str:
 def changed(document: Document, place: Sequence[str | int], name: str, value: object) -> Document:
     """Return a copy with one field set, or without it where `value` is None."""
     result = copy.deepcopy(document)
-    fields = result
+    fields: Any = result
     for step in place:
         fields = fields[step]
     assert name in fields

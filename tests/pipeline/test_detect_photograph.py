@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pipeline.records import DetectorSettings
 from regions.landmarks import MIRROR, FloatArray, face_size
 from tests.faces import turned
 from tests.fake_detectors import hinted_row
+from tests.photograph import Pixels
 
 pytest.importorskip("skimage")
 
@@ -33,24 +35,28 @@ def chain() -> Iterator[FallbackChain]:
     chain.close()
 
 
-def find(
-    chain: FallbackChain, pixels: Pixels, reduction: int = 1, **hints: FloatArray
-) -> DetectedFace | DetectionFailure:
+def find(chain: FallbackChain, pixels: Pixels, reduction: int = 1, **hints: Any) -> DetectedFace | DetectionFailure:
     height, width = (side * reduction for side in pixels.shape[:2])
     return chain.find(DecodedImage(np.ascontiguousarray(pixels), height, width), hinted_row(**hints))
+
+
+def find_face(chain: FallbackChain, pixels: Pixels, reduction: int = 1, **hints: Any) -> DetectedFace:
+    found = find(chain, pixels, reduction, **hints)
+    assert isinstance(found, DetectedFace)
+    return found
 
 
 @pytest.fixture(scope="module")
 def truth(chain: FallbackChain) -> FloatArray:
     """The landmarks of the photograph at its full size."""
-    found = find(chain, photograph())
+    found = find_face(chain, photograph())
     assert found.landmark_source == "whole_image"
     return found.landmarks
 
 
 def test_hints_hardly_change_the_landmarks(chain: FallbackChain, truth: FloatArray) -> None:
     for hints in ({"box": FACE_BOX}, {"five": FIVE_POINTS}, {"box": FACE_BOX, "five": FIVE_POINTS}):
-        found = find(chain, photograph(), **hints)
+        found = find_face(chain, photograph(), **hints)
         assert found.landmark_source == "hinted_box"
         assert distance(found.landmarks, truth) < 0.02
 
@@ -72,7 +78,7 @@ def test_a_small_face_in_a_large_image(
     large = Image.new("RGB", (side, side), GRAY)
     at = (side // 2 + 37, side // 3)
     large.paste(small, at)
-    found = find(chain, np.array(large))
+    found = find_face(chain, np.array(large))
     assert found.landmark_source in landmark_sources
     expected = truth * (small.width / 512) + at
     assert distance(found.landmarks, expected) < 0.03
@@ -85,30 +91,32 @@ def rotated_photograph(angle: int) -> Pixels:
 
 @pytest.mark.parametrize("angle", [-30, 45, -60, 90, 180])
 def test_a_rotated_photograph_with_five_points(chain: FallbackChain, truth: FloatArray, angle: int) -> None:
-    found = find(chain, rotated_photograph(angle), five=turned(FIVE_POINTS - 256, angle) + 256)
+    found = find_face(chain, rotated_photograph(angle), five=turned(FIVE_POINTS - 256, angle) + 256)
     assert found.landmark_source == "rotated"
     assert distance(found.landmarks, turned(truth - 256, angle) + 256) < 0.02
 
 
 @pytest.mark.parametrize("angle", [-30, 45, -60, 90])
 def test_a_rotated_photograph_without_hints(chain: FallbackChain, truth: FloatArray, angle: int) -> None:
-    found = find(chain, rotated_photograph(angle))
+    found = find_face(chain, rotated_photograph(angle))
     assert found.landmark_source in ("whole_image", "rotated")
     assert distance(found.landmarks, turned(truth - 256, angle) + 256) < 0.02
 
 
 @pytest.mark.parametrize("hints", [{}, {"box": FACE_BOX}])
-def test_a_mirrored_photograph_has_mirrored_landmarks(chain: FallbackChain, hints: dict[str, tuple[int, ...]]) -> None:
-    found = find(chain, photograph(), **hints)
+def test_a_mirrored_photograph_has_mirrored_landmarks(chain: FallbackChain, hints: dict[str, Any]) -> None:
+    found = find_face(chain, photograph(), **hints)
     x, y, width, height = FACE_BOX
-    mirrored = find(chain, photograph()[:, ::-1], **({"box": (512 - x - width, y, width, height)} if hints else {}))
+    mirrored_hints: dict[str, Any] = {"box": (512 - x - width, y, width, height)} if hints else {}
+    mirrored = find_face(chain, photograph()[:, ::-1], **mirrored_hints)
     assert mirrored.landmark_source == found.landmark_source
     assert distance(mirrored.landmarks[MIRROR] * (-1, 1) + (512, 0), found.landmarks) < 0.02
 
 
 def test_landmarks_are_in_source_pixels_where_the_image_was_reduced(chain: FallbackChain, truth: FloatArray) -> None:
-    for hints in ({}, {"box": 4 * np.array(FACE_BOX)}, {"five": 4 * FIVE_POINTS}):
-        found = find(chain, photograph(), reduction=4, **hints)
+    every: list[dict[str, Any]] = [{}, {"box": 4 * np.array(FACE_BOX)}, {"five": 4 * FIVE_POINTS}]
+    for hints in every:
+        found = find_face(chain, photograph(), reduction=4, **hints)
         assert distance(found.landmarks, 4 * truth) < 0.02
 
 
@@ -120,5 +128,5 @@ def test_noise_has_no_face(chain: FallbackChain) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (2000, 3), (192, 192)])
 def test_images_of_odd_shapes_have_no_face(chain: FallbackChain, shape: tuple[int, int]) -> None:
     blank = np.full((*shape, 3), 130, dtype=np.uint8)
-    for hints in ({}, {"box": (0, 0, 1, 1)}, {"box": (-9, -9, 5000, 5000)}):
-        assert find(chain, blank, **hints)[:2] == ("no_face", "no detector found a face")
+    for box in (None, (0, 0, 1, 1), (-9, -9, 5000, 5000)):
+        assert find(chain, blank, box=box)[:2] == ("no_face", "no detector found a face")

@@ -15,6 +15,7 @@ from pipeline.config import RunConfig
 from pipeline.detection import mediapipe_detectors
 from pipeline.inputs.openface import LANDMARK_COLUMNS
 from regions.landmarks import FloatArray
+from tests.photograph import Pixels
 
 pytest.importorskip("dlib")
 pytest.importorskip("skimage")
@@ -91,8 +92,12 @@ def test_all_faces_are_found_the_surest_first(detector: DlibLandmarks) -> None:
 def test_a_large_image_is_not_enlarged() -> None:
     class Spy(DlibLandmarks):
         def __init__(self) -> None:
-            self.asked = []
-            self._detector = lambda pixels, enlargements: self.asked.append(enlargements) or []
+            self.asked: list[int] = []
+            self._detector = self._detect
+
+        def _detect(self, pixels: Pixels, enlargements: int) -> list[object]:
+            self.asked.append(enlargements)
+            return []
 
     spy = Spy()
     spy.find(np.zeros((2048, MAX_UPSAMPLED_PIXELS // 2048, 3), dtype=np.uint8))

@@ -141,9 +141,12 @@ def test_hinted_box() -> None:
     five = five_points(FACE)
     assert hinted_box(hinted_row()) is None
     box = hinted_box(hinted_row(box=[1, 2, 30, 40], five=five))
+    assert box is not None
     assert box.tolist() == [1, 2, 30, 40]
     assert box.dtype == np.float64
-    x, y, width, height = hinted_box(hinted_row(five=five))
+    about = hinted_box(hinted_row(five=five))
+    assert about is not None
+    x, y, width, height = about
     assert width == height == pytest.approx(2.2 * np.ptp(five, axis=0).max(), rel=1e-6)
     np.testing.assert_allclose([x + width / 2, y + height / 2], (five.min(axis=0) + five.max(axis=0)) / 2, rtol=1e-6)
 
@@ -210,6 +213,7 @@ def test_a_face_beside_the_box_is_not_the_one() -> None:
     assert found.reason == "wrong_face"
     assert found.detail.startswith("hinted_box: 1.5")
     assert "box sizes from the center of the face box" in found.detail
+    assert found.guess is not None
     np.testing.assert_allclose(found.guess, landmarks_in_bbox(BBox(*box)), atol=1e-4)
 
 
@@ -225,6 +229,7 @@ def test_an_image_without_a_face() -> None:
     assert chain.find(IMAGE, hinted_row()) == DetectionFailure("no_face", "no detector found a face", None)
     found = chain.find(IMAGE, hinted_row(box=[50, 60, 100, 120]))
     assert found[:2] == ("no_face", "no detector found a face")
+    assert isinstance(found, DetectionFailure) and found.guess is not None
     np.testing.assert_allclose(found.guess, landmarks_in_bbox(BBox(50, 60, 100, 120)))
 
 
@@ -239,6 +244,7 @@ def test_given_landmarks_that_are_no_face_are_not_used() -> None:
     mesh = FakeMesh(IMAGE, [FACE])
     assert_found(chain_of(mesh).find(IMAGE, hinted_row(given=wrong, box=box_about(FACE))), "hinted_box", FACE)
     found = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, [])).find(IMAGE, hinted_row(given=wrong))
+    assert isinstance(found, DetectionFailure) and found.guess is not None
     assert found.reason == "wrong_face"
     assert found.detail.startswith("given: not a plausible face shape")
     np.testing.assert_allclose(found.guess, wrong, atol=1e-4)
@@ -256,6 +262,7 @@ def test_five_points_at_one_place_are_no_face() -> None:
     chain = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []))
     found = chain.find(IMAGE, hinted_row(five=np.full((5, 2), 100)))
     assert found[:2] == ("wrong_face", "five_points: face of 0.0 pixels between the eyes, expected at least 4")
+    assert isinstance(found, DetectionFailure) and found.guess is not None
     assert np.isfinite(found.guess).all()
 
 
@@ -305,8 +312,8 @@ def test_what_tiles_and_rotated_images_show_must_be_found_again(eye_distance: in
     for wobble, trusted in ((0.1, True), (0.14, False)):
         mesh = FakeMesh(IMAGE, [there], wobble=wobble)
         found = chain_of(mesh, FakeFaces(IMAGE, [there])).find(IMAGE, hinted_row())
-        assert isinstance(found, DetectedFace) is trusted
-        assert not trusted or found.landmark_source == ("rotated" if angle else "tiles")
+        source = found.landmark_source if isinstance(found, DetectedFace) else None
+        assert source == (("rotated" if angle else "tiles") if trusted else None)
 
 
 def test_what_the_face_detector_finds_must_be_found_again_too() -> None:

@@ -106,7 +106,7 @@ def crops_of(output: Path) -> dict[str, bytes]:
     return {image_id: sample.jpeg for image_id, sample in samples_of(output).items()}
 
 
-def landmarks_of(output: Path) -> dict[str, list[list[float]]]:
+def landmarks_of(output: Path) -> dict[str, tuple[tuple[float, float], ...]]:
     return {image_id: sample.description.landmarks for image_id, sample in samples_of(output).items()}
 
 
@@ -233,7 +233,8 @@ def test_crops_are_taken_in_the_order_of_the_shard(former: Path) -> None:
     crop = kept.take(ids[1])
     assert crop is not None and crop.jpeg == samples[1].jpeg and crop.box == samples[1].description.crop
     assert kept.take(ids[0]) is None
-    assert kept.take(ids[2]).jpeg == samples[2].jpeg
+    last = kept.take(ids[2])
+    assert last is not None and last.jpeg == samples[2].jpeg
     kept.close()
 
 

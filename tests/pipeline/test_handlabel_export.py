@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -17,7 +18,7 @@ from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel import export
 from pipeline.handlabel.collect import import_labels
 from pipeline.handlabel.export import export_rejects
-from pipeline.handlabel.labelme_file import start_landmarks
+from pipeline.handlabel.labelme_file import labelme_file, start_landmarks
 from pipeline.inputs.landmark_csv import read_landmark_csv
 from pipeline.records import RejectedImage
 from tests.faces import face
@@ -189,7 +190,7 @@ def test_a_full_disk_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file()})
-    real, calls = export.labelme_file, []
+    real, calls = labelme_file, []
 
     def full(*arguments: Any) -> bytes:
         calls.append(arguments)
@@ -270,6 +271,11 @@ def test_a_run_that_does_not_name_its_images_needs_images(tmp_path: Path) -> Non
 def test_only_the_manifests_of_shards_with_rejects_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = make_run(tmp_path, {"a.jpg": jpeg_file()})
     read = []
-    monkeypatch.setattr(export, "read_manifest", lambda *args: (read.append(args[1]), read_manifest(*args))[1])
+
+    def note(output: str, name: str) -> pa.Table:
+        read.append(name)
+        return read_manifest(output, name)
+
+    monkeypatch.setattr(export, "read_manifest", note)
     export_rejects(output, str(tmp_path / "todo"))
     assert read == ["train-000000"]

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,7 +213,7 @@ def hashes(output: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def manifest_rows(output: Path) -> dict[str, dict]:
+def manifest_rows(output: Path) -> dict[str, dict[str, Any]]:
     names = [path.stem for path in output.glob("manifest/*")]
     return {row["image_id"]: row for name in names for row in read_manifest(str(output), name).to_pylist()}
 

@@ -163,8 +163,8 @@ def test_a_large_16_bit_image_is_upright_and_reduced() -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
 def test_large_images_of_every_kind(mode: str) -> None:
-    image = Image.new(mode, (4200, 2800)) if mode == "I;16" else quadrants(4200, 2800).convert(mode)
-    content = encoded(image, "TIFF") if mode == "CMYK" else encoded(image, "PNG", compress_level=1)
+    original = Image.new(mode, (4200, 2800)) if mode == "I;16" else quadrants(4200, 2800).convert(mode)
+    content = encoded(original, "TIFF") if mode == "CMYK" else encoded(original, "PNG", compress_level=1)
     image = decode(content)
     assert image.pixels.shape == (1400, 2100, 3)
     if mode in ("P", "RGBA", "CMYK"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.handlabel.labelme_file import EDGE, LabelError, annotated_landmarks, labelme_file, start_landmarks
-from regions.landmarks import mean_shape
+from regions.landmarks import FloatArray, mean_shape
 from regions.quality import plausibility_problem
 from tests.faces import ODD_FACES, face
 from tests.synthetic import HEIGHT, WIDTH
@@ -32,7 +32,7 @@ def test_the_mean_face_fills_most_of_the_image(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("guess", [*ODD_FACES.values(), face(x=900), face(y=900)])
-def test_every_point_starts_where_it_can_be_dragged(guess: object) -> None:
+def test_every_point_starts_where_it_can_be_dragged(guess: FloatArray) -> None:
     start = start_landmarks(guess, SIZE)
     assert (start >= EDGE).all() and (start <= np.array([WIDTH, HEIGHT]) - EDGE).all()
     inside = ((guess >= EDGE) & (guess <= np.array([WIDTH, HEIGHT]) - EDGE)).all(axis=1)
@@ -52,8 +52,8 @@ def test_a_image_of_one_pixel_has_a_start() -> None:
     assert (start_landmarks(np.full((68, 2), np.nan), (1, 1)) == 1).all()
 
 
-def shapes_with(*changes: tuple[int, dict]) -> list[dict]:
-    shapes = json.loads(labelme_file("a.jpg", face(), SIZE))["shapes"]
+def shapes_with(*changes: tuple[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    shapes: list[dict[str, Any]] = json.loads(labelme_file("a.jpg", face(), SIZE))["shapes"]
     for number, change in changes:
         shapes[number].update(change)
     return shapes

@@ -28,7 +28,8 @@ LIMIT = 8
 
 def needs_model(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test that needs a model file."""
-    return pytest.mark.landmarker(SKIP_WITHOUT_LANDMARKER(test))
+    marked: Callable[..., None] = pytest.mark.landmarker(SKIP_WITHOUT_LANDMARKER(test))
+    return marked
 
 
 @pytest.fixture(scope="module")

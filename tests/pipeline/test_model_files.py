@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ def dlib(
     return str(path)
 
 
-def settings_of(**options: str) -> DetectorSettings:
+def settings_of(**options: Any) -> DetectorSettings:
     return detector_settings(RunConfig("images", "labels", "out", **options))
 
 

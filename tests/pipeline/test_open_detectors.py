@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, ...]]:
     calls = []
 
     def opens(name: str, detector: object) -> Callable[..., object]:
-        return lambda *arguments: calls.append((name, *arguments)) or detector
+        def opened_now(*arguments: str | None) -> object:
+            calls.append((name, *arguments))
+            return detector
+
+        return opened_now
 
     monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", opens("mesh", FakeMesh(IMAGE, [FACE])))
     monkeypatch.setattr(mediapipe_detectors, "open_face_detector", opens("faces", FakeFaces(IMAGE, [])))
@@ -66,12 +71,12 @@ def test_only_what_was_opened_is_closed(opened: list[tuple[str | None, ...]]) ->
     detectors = open_detectors(DetectorSettings(("mediapipe", "dlib")))
     detectors.close()
     assert opened == []
-    mesh = detectors.mesh
+    mesh: Any = detectors.mesh
     detectors.close()
     assert opened == [("mesh", None)]
     assert mesh.closed
     other = open_detectors(DetectorSettings(("mediapipe", "dlib")))
-    all_of_them = (other.mesh, other.faces, other.dlib)
+    all_of_them: tuple[Any, ...] = (other.mesh, other.faces, other.dlib)
     FallbackChain(other).close()
     assert all(detector.closed for detector in all_of_them)
 

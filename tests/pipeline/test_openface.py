@@ -83,6 +83,7 @@ def test_the_face_that_the_hints_select(box: list[int] | None, points: FloatArra
     if expected is None:
         assert found is None
     else:
+        assert found is not None
         np.testing.assert_array_equal(found, THREE.landmarks[expected])
 
 

@@ -46,10 +46,11 @@ CHARTS = {
 
 def pixel_centers(patch: Patch) -> FloatArray:
     rows, cols = patch.pixels.shape[:2]
-    return np.stack(np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5), axis=2).reshape(-1, 2)
+    centers: FloatArray = np.stack(np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5), axis=2)
+    return centers.reshape(-1, 2)
 
 
-def assert_pixels_are_where_they_should_be(patch: Patch, image: str) -> None:
+def assert_pixels_are_where_they_should_be(patch: Patch, image: DecodedImage) -> None:
     """Compare the locations of the pixels by the patch's matrix with those in their colors."""
     decoded = patch.to_source(pixel_centers(patch)) * image.scale
     colors = patch.pixels.reshape(-1, 3).astype(np.float64)
@@ -71,11 +72,20 @@ def corners(patch: Patch) -> FloatArray:
 
 def from_source(patch: Patch, points: FloatArray) -> FloatArray:
     """Map points of the source image to points of a patch."""
-    return (points - patch.matrix[:, 2]) @ np.linalg.inv(patch.matrix[:, :2]).T
+    shift: FloatArray = patch.matrix[:, 2]
+    mapped: FloatArray = (points - shift) @ np.linalg.inv(patch.matrix[:, :2]).T
+    return mapped
+
+
+def about_box(image: DecodedImage, box: FloatArray, margin: float) -> Patch:
+    """Return the patch about a box that reaches into the image."""
+    patch = box_patch(image, box, margin)
+    assert patch is not None
+    return patch
 
 
 @pytest.mark.parametrize("image", CHARTS.values(), ids=CHARTS)
-def test_a_whole_patch_is_the_decoded_image(image: str) -> None:
+def test_a_whole_patch_is_the_decoded_image(image: DecodedImage) -> None:
     patch = whole_patch(image)
     assert np.array_equal(patch.pixels, image.pixels)
     np.testing.assert_allclose(corners(patch)[[0, 3]], [[0, 0], [image.width, image.height]])
@@ -85,13 +95,13 @@ def test_a_whole_patch_is_the_decoded_image(image: str) -> None:
 @pytest.mark.parametrize("image", CHARTS.values(), ids=CHARTS)
 @given(data=st.data())
 @settings(max_examples=40)
-def test_every_pixel_about_a_box_is_where_the_patch_says(image: str, data: st.DataObject) -> None:
+def test_every_pixel_about_a_box_is_where_the_patch_says(image: DecodedImage, data: st.DataObject) -> None:
     x, y = (data.draw(st.floats(-0.2, 0.8)) for _ in "xy")
     width, height = (data.draw(st.floats(0.25, 2)) for _ in "xy")
     margin = data.draw(st.sampled_from([0, 0.25, 0.75]))
     size = np.array([image.width, image.height, image.width, image.height])
     box = np.array([x, y, width, height]) * size
-    patch = box_patch(image, box, margin)
+    patch = about_box(image, box, margin)
     assert_pixels_are_where_they_should_be(patch, image)
     assert max(patch.pixels.shape) >= MIN_PATCH
     reach = margin * box[2:].max()
@@ -112,7 +122,7 @@ def test_a_bright_dot_is_found_again(height: int, width: int, x: float, y: float
     image = DecodedImage(np.repeat(dot[..., None], 3, axis=2).round().astype(np.uint8), height, width)
     at = np.array([x, y]) / image.scale
     box = np.array([*(at - 30), 60, 60])
-    for patch in (whole_patch(image), box_patch(image, box, 0.75), rotated_patch(image, box, 0.75, 50)):
+    for patch in (whole_patch(image), about_box(image, box, 0.75), rotated_patch(image, box, 0.75, 50)):
         weights = patch.pixels[..., 0].reshape(-1, 1).astype(np.float64)
         found = (pixel_centers(patch) * weights).sum(axis=0) / weights.sum()
         np.testing.assert_allclose(patch.to_source(found[None]) * image.scale, [[x, y]], atol=0.05)
@@ -120,9 +130,9 @@ def test_a_bright_dot_is_found_again(height: int, width: int, x: float, y: float
 
 def test_small_boxes_are_enlarged_and_large_ones_are_not() -> None:
     image = DecodedImage(synthetic.image(height=2000, width=1500), 2000, 1500)
-    assert box_patch(image, np.array([900, 400, 30.0, 20]), 0.1).pixels.shape == (139, MIN_PATCH, 3)
-    assert box_patch(image, np.array([100, 100, 96.0, 191]), 0).pixels.shape == (MIN_PATCH, 97, 3)
-    large = box_patch(image, np.array([10, 20, 192.0, 200]), 0)
+    assert about_box(image, np.array([900, 400, 30.0, 20]), 0.1).pixels.shape == (139, MIN_PATCH, 3)
+    assert about_box(image, np.array([100, 100, 96.0, 191]), 0).pixels.shape == (MIN_PATCH, 97, 3)
+    large = about_box(image, np.array([10, 20, 192.0, 200]), 0)
     assert np.array_equal(large.pixels, image.pixels[20:220, 10:202])
 
 
@@ -143,18 +153,18 @@ def test_a_box_outside_of_the_image_has_no_patch(box: list[float]) -> None:
 
 
 def test_a_margin_may_reach_into_the_image() -> None:
-    patch = box_patch(chart(), np.array([-50, 10, 40.0, 40]), 0.75)
+    patch = about_box(chart(), np.array([-50, 10, 40.0, 40]), 0.75)
     np.testing.assert_allclose(corners(patch)[[0, 3]], [[0, 0], [20, 80]])
 
 
 def test_a_box_far_larger_than_the_image_shows_all_of_it() -> None:
-    patch = box_patch(chart(200, 250), np.array([-1e6, -1e6, 3e6, 3e6]), 0.25)
+    patch = about_box(chart(200, 250), np.array([-1e6, -1e6, 3e6, 3e6]), 0.25)
     assert patch.pixels.shape == (200, 250, 3)
 
 
 @pytest.mark.parametrize("angle", ANGLES)
 @pytest.mark.parametrize("image", CHARTS.values(), ids=CHARTS)
-def test_every_pixel_of_a_rotated_patch_is_where_the_patch_says(image: str, angle: int) -> None:
+def test_every_pixel_of_a_rotated_patch_is_where_the_patch_says(image: DecodedImage, angle: int) -> None:
     size = np.array([image.width, image.height])
     for box in (np.array([0, 0, *size]), np.array([*(0.5 * size), *(0.4 * size)])):
         patch = rotated_patch(image, box, 0.2, angle)
@@ -215,7 +225,7 @@ def test_a_box_without_any_size_can_be_rotated() -> None:
 @given(box=st.tuples(*[st.floats(0, 90)] * 2, *[st.floats(1, 90)] * 2))
 def test_a_box_keeps_its_place(box: tuple[float, ...]) -> None:
     image = CHARTS["reduced unevenly"]
-    patch = box_patch(image, np.array([40, 40, 90.0, 70]), 0.25)
+    patch = about_box(image, np.array([40, 40, 90.0, 70]), 0.25)
     found = patch.box_to_source(np.array(box))
     ends = patch.to_source(np.array([[box[0], box[1]], [box[0] + box[2], box[1] + box[3]]]))
     np.testing.assert_allclose(found, [*ends[0], *(ends[1] - ends[0])], atol=1e-9)
@@ -235,7 +245,8 @@ def test_a_box_of_a_rotated_patch(angle: int, expected: list[int]) -> None:
 
 def place(patch: Patch, image: DecodedImage) -> npt.NDArray[np.int_]:
     """Return which pixels of the decoded image a tile shows: x0, y0, x1, y1."""
-    return np.rint((corners(patch)[[0, 3]] * np.tile(image.scale, (2, 1))).ravel()).astype(int)
+    sides: FloatArray = (corners(patch)[[0, 3]] * np.tile(image.scale, (2, 1))).ravel()
+    return np.rint(sides).astype(np.int_)
 
 
 @given(rows=st.integers(1, 400), cols=st.integers(20, 400), number=st.integers(1, 9))
@@ -267,7 +278,7 @@ def test_number_of_tiles(rows: int, cols: int, number: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("image", CHARTS.values(), ids=CHARTS)
-def test_every_pixel_of_a_tile_is_where_it_says(image: str) -> None:
+def test_every_pixel_of_a_tile_is_where_it_says(image: DecodedImage) -> None:
     for number in (2, 3, 4):
         for tile in tiles(image, number):
             assert max(tile.pixels.shape) == MIN_PATCH

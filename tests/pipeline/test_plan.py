@@ -44,13 +44,13 @@ def dataset_of(
         keys=sample_keys(image_ids),
         reasons=list(reasons or [None] * n),
         splits=np.array(splits, dtype=np.uint8),
-        labels=random.random((n, 2)) < 0.5,
+        labels=(random.random((n, 2)) < 0.5).astype(np.int8),
         sizes=random.integers(1000, 100_000, n),
         bboxes=random.random((n, 4)).astype(np.float32),
         points=random.random((n, 5, 2)).astype(np.float32),
         landmarks=random.random((n, 68, 2)).astype(np.float32),
     )
-    return Dataset(["Smiling", "Young"], images, 0)
+    return Dataset(("Smiling", "Young"), images, 0)
 
 
 def shards_of(dataset: Dataset, samples_per_shard: int = 3, **changes: Any) -> list[ShardPlan]:
@@ -174,7 +174,7 @@ def test_the_split_is_part_of_the_fingerprint() -> None:
     [
         {"crop": "none"},
         {"table": dataclasses.replace(TABLE, attributes={"Smiling": ("mouth",), "Young": ("nose",)})},
-        {"table": dataclasses.replace(TABLE, attributes=dict(reversed(TABLE.attributes.items())))},
+        {"table": dataclasses.replace(TABLE, attributes=dict(reversed(list(TABLE.attributes.items()))))},
         {"table": dataclasses.replace(TABLE, further_regions={"hat": ((0, 8, 15),)})},
         {"table": dataclasses.replace(TABLE, further_regions={})},
     ],

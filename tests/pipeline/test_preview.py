@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 import shapely
 from PIL import Image, ImageFont
@@ -22,7 +23,7 @@ from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.masks import unpack_masks
 from regions.polygons import REGION_NAMES
 from tests.faces import ODD_FACES, face
-from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, annotated, rejected, small_table, write_output
+from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, Shards, annotated, rejected, small_table, write_output
 
 FACE_WITH_FURTHER = SMALL_TABLE + "\n[regions]\ncheek_line = [2, 3, 31]\n"
 
@@ -39,7 +40,7 @@ def sample_of(result: WrittenSample) -> StoredSample:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("run")
-    shards = {
+    shards: Shards = {
         f"train-{number:06d}": [
             *(annotated(image_id=f"{number}_{i}.jpg", labels=(i == 2, 0, 1)) for i in range(3)),
             rejected(image_id=f"{number}_none.jpg"),
@@ -50,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     return settings.output
 
 
-def sheet(output: str, path: Path, count: int, attribute: str | None = None) -> np.ndarray:
+def sheet(output: str, path: Path, count: int, attribute: str | None = None) -> npt.NDArray[np.uint8]:
     write_preview(output, str(path), count, attribute)
     with Image.open(path) as image:
         assert image.format == "PNG"

@@ -15,7 +15,7 @@ from pipeline.detection.mediapipe_detectors import PersonSegmenter
 from pipeline.formats.samples import StoredSample, decode_packed_masks, read_samples
 from regions import masks
 from regions.polygons import REGION_NAMES
-from tests.photograph import portrait
+from tests.photograph import Pixels, portrait
 
 pytest.importorskip("skimage")
 
@@ -64,7 +64,7 @@ def test_each_pixel_of_a_mask_asks_the_pixel_of_the_crop_that_it_stands_for() ->
 
 def test_a_person_is_told_from_the_background_whatever_was_seen_before() -> None:
     segmenter = PersonSegmenter()
-    head = cv2.resize(portrait(), (178, 218), interpolation=cv2.INTER_AREA)
+    head: Pixels = np.asarray(cv2.resize(portrait(), (178, 218), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     first = segmenter.find(head)
     nobody = segmenter.find(np.full((218, 178, 3), 128, dtype=np.uint8))
     again = segmenter.find(head)

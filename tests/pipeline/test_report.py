@@ -6,10 +6,11 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,16 +23,16 @@ from pipeline.errors import InputError
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import decode_packed_masks
 from pipeline.parser import make_parser
-from pipeline.records import RejectedImage, WrittenSample
+from pipeline.records import RejectedImage
 from pipeline.report import content
 from pipeline.report.content import redraw_report, write_report
 from pipeline.report.page import LABEL_BY_HAND, LIST_REJECTS
 from pipeline.vocabulary import LANDMARK_SOURCES, REJECT_REASONS
 from regions.attributes import AttributeTable, parse_table
-from regions.landmarks import five_points
+from regions.landmarks import FloatArray, five_points
 from regions.masks import unpack_masks
 from tests.faces import face
-from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, annotated, jpeg_file, rejected, write_output
+from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, Shards, annotated, jpeg_file, rejected, write_output
 
 HOSTILE = '"><script>alert(1)</script>&.jpg'
 REASONS = tuple(REJECT_REASONS)
@@ -42,11 +43,11 @@ class Tags(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.found: list[tuple[str, dict[str, str]]] = []
         self._open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
         if tag not in ("meta", "img", "br"):
             self._open.append(tag)
 
@@ -58,15 +59,13 @@ class Tags(HTMLParser):
         assert not self._open
 
 
-def page_of(
-    folder: Path, shards: Mapping[str, Sequence[WrittenSample | RejectedImage]], **options: AttributeTable | int
-) -> str:
+def page_of(folder: Path, shards: Shards, **options: Any) -> str:
     settings, dataset = write_output(folder, shards, **options)
     write_report(settings.output, dataset)
     return Path(settings.output, "report.html").read_text(encoding="utf-8")
 
 
-def tags_of(page: str) -> list[tuple[str, dict[str, str | None]]]:
+def tags_of(page: str) -> list[tuple[str, dict[str, str]]]:
     parser = Tags()
     parser.feed(page)
     parser.close()
@@ -81,7 +80,7 @@ def images_of(page: str) -> list[Image.Image]:
     prefix = "data:image/jpeg;base64,"
     sources = [attributes["src"] for tag, attributes in tags_of(page) if tag == "img"]
     assert all(source.startswith(prefix) for source in sources)
-    images = [Image.open(io.BytesIO(base64.b64decode(source[len(prefix) :]))) for source in sources]
+    images: list[Image.Image] = [Image.open(io.BytesIO(base64.b64decode(source[len(prefix) :]))) for source in sources]
     for image in images:
         image.load()
     return images
@@ -99,7 +98,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         rejected(image_id=f"{'../' * (reason == 'unsafe_id')}{reason}.jpg", reason=reason, detail=f"why {reason}")
         for reason in REASONS
     ]
-    shards = {
+    shards: Shards = {
         "train-000000": [*(annotated(image_id=f"t{i}.jpg", labels=(0, i < 2, 1)) for i in range(6)), *rejects],
         "val-000000": [annotated(image_id=HOSTILE, landmark_source="five_points")],
         "test-000000": [
@@ -171,6 +170,7 @@ def test_mask_areas_are_measured(page: str) -> None:
     text = text_of(page)
     assert "Measured on 9 samples out of 9" in text
     bald, nose, young = (re.search(rf"{name} ([\d.]+)% ([\d.]+)%", text) for name in ("Bald", "Big Nose", "Young"))
+    assert bald and nose and young
     assert (bald[1], nose[1], young[1]) == ("11.1", "22.2", "100.0")
     sample = annotated(labels=(1, 1, 1))
     areas = unpack_masks(decode_packed_masks(sample.png), 3).mean(axis=(1, 2))
@@ -194,7 +194,7 @@ def test_attributes_and_further_regions(tmp_path: Path) -> None:
 def test_many_rejects_are_bounded_spread_over_reasons_and_can_be_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shards = {
+    shards: dict[str, list[RejectedImage]] = {
         f"train-{shard:06d}": [
             *(rejected(image_id=f"gone_{shard}_{i}.jpg", reason="missing") for i in range(30)),
             *(rejected(image_id=f"empty_{shard}_{i}.jpg", reason="empty") for i in range(100)),
@@ -223,12 +223,12 @@ def test_run_without_rejects(tmp_path: Path) -> None:
 
 def test_thumbnails_never_leave_the_image_folder(tmp_path: Path) -> None:
     (tmp_path / "secret.jpg").write_bytes(jpeg_file())
-    shards = {"train-000000": [annotated(), rejected(image_id="../secret.jpg", reason="unsafe_id")]}
+    shards: Shards = {"train-000000": [annotated(), rejected(image_id="../secret.jpg", reason="unsafe_id")]}
     assert len(images_of(page_of(tmp_path, shards))) == 1
 
 
 def test_rejects_whose_image_is_gone_are_still_listed(tmp_path: Path) -> None:
-    shards = {"train-000000": [annotated(), rejected(image_id="gone.jpg"), rejected(image_id="here.jpg")]}
+    shards: Shards = {"train-000000": [annotated(), rejected(image_id="gone.jpg"), rejected(image_id="here.jpg")]}
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "here.jpg").write_bytes(jpeg_file())
     page = page_of(tmp_path, shards)
@@ -237,11 +237,11 @@ def test_rejects_whose_image_is_gone_are_still_listed(tmp_path: Path) -> None:
 
 
 def test_the_report_is_the_same_each_time(tmp_path: Path) -> None:
-    shards = {"train-000000": [annotated(), rejected()]}
+    shards: Shards = {"train-000000": [annotated(), rejected()]}
     assert page_of(tmp_path, shards) == page_of(tmp_path, shards)
 
 
-def shifted(percents: float) -> np.ndarray:
+def shifted(percents: float) -> FloatArray:
     """Return five points that lie by so many percents of the eye distance beside those of `face()`."""
     return five_points(face()) + (0.6 * percents, 0)
 
@@ -258,7 +258,7 @@ def agreement_page(tmp_path_factory: pytest.TempPathFactory) -> str:
         for error in ERRORS
     ]
     weak = [annotated(image_id=f"weak{i}.jpg", landmark_source="five_points", five=shifted(40)) for i in range(2)]
-    shards = {
+    shards: Shards = {
         "train-000000": [*samples[::2], annotated(image_id="none.jpg"), *weak],
         "val-000000": [annotated(image_id="none2.jpg"), rejected(five=shifted(50), guess=face())],
         "test-000000": [rejected(image_id="c.jpg"), *samples[1::2]],
@@ -332,7 +332,9 @@ def test_run_of_weak_sources_alone_has_no_overall_error(tmp_path: Path) -> None:
 
 
 def test_hostile_ids_are_only_text_among_the_worst(tmp_path: Path) -> None:
-    shards = {"train-000000": [annotated(image_id=HOSTILE, five=shifted(3)), rejected(image_id=HOSTILE, guess=face())]}
+    shards: Shards = {
+        "train-000000": [annotated(image_id=HOSTILE, five=shifted(3)), rejected(image_id=HOSTILE, guess=face())]
+    }
     page = page_of(tmp_path, shards)
     assert "<script" not in page
     assert HOSTILE in text_of(f"<body>{section_of(page, 'agreement')}")
@@ -382,7 +384,7 @@ def bridge_table() -> AttributeTable:
 def test_a_redrawn_report_has_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "b.jpg").write_bytes(jpeg_file())
-    shards = {
+    shards: Shards = {
         "train-000000": [annotated(table=bridge_table(), five=shifted(3)), rejected(guess=face())],
         "val-000000": [annotated(image_id="ä.jpg", table=bridge_table(), landmark_source="tiles")],
     }
@@ -457,7 +459,7 @@ def test_damage_is_reported_in_one_line_and_the_former_report_stays(
 def rewrite_labels(shard: Path, labels: dict[str, dict[str, int | None]]) -> None:
     """Replace the labels of samples, by key, in a tar file."""
     with tarfile.open(shard) as tar:
-        members = [(info.name, tar.extractfile(info).read()) for info in tar]
+        members = [(info.name, file.read()) for info in tar if (file := tar.extractfile(info)) is not None]
     with tarfile.open(shard, "w") as tar:
         for name, content in members:
             key, _, ending = name.partition(".")
@@ -480,7 +482,8 @@ def test_unknown_labels_count_neither_for_nor_against_an_attribute(tmp_path: Pat
     write_report(settings.output, dataset)
     text = text_of((tmp_path / "out" / "report.html").read_text())
     assert "Measured on 2 samples out of 2. Unknown labels are ignored." in text
-    assert [re.search(rf"{name} (\S+) ", text)[1] for name in ("Bald", "Big Nose", "Young")] == ["50.0%", "100.0%", "–"]  # noqa: RUF001
+    shares = [re.findall(rf"{name} (\S+) ", text)[0] for name in ("Bald", "Big Nose", "Young")]
+    assert shares == ["50.0%", "100.0%", "–"]  # noqa: RUF001
 
 
 def test_the_source_data_set_is_shown_as_the_user_names_it(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def manifest_rows(output: Path) -> dict[str, dict[str, Any]]:
 
 
 def dataset(output: Path) -> dict[str, Any]:
-    return json.loads((output / "dataset.json").read_text())
+    document: dict[str, Any] = json.loads((output / "dataset.json").read_text())
+    return document
 
 
 def test_images_in_are_samples_written_and_images_rejected(finished: Path) -> None:
@@ -143,7 +144,7 @@ def test_the_order_of_the_shards_does_not_change_a_byte(
 ) -> None:
     real = graph.BuildShards.expand
 
-    def reversed_order(self: object, names: Any) -> Any:
+    def reversed_order(self: graph.BuildShards, names: Any) -> Any:
         import apache_beam as beam
 
         other = [shard["name"] for shard in reversed(dataset(finished)["shards"])]

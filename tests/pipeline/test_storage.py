@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from apache_beam.io.filesystem import FileMetadata, FileSystem
+from typing_extensions import Buffer
 
 from pipeline import storage
 from pipeline.errors import InputError
@@ -37,7 +38,7 @@ class Upload(io.BytesIO):
         super().close()
 
 
-class DictFileSystem(FileSystem):
+class DictFileSystem(FileSystem):  # type: ignore[misc]
     """An object store as Beam sees it, with neither folders nor a network."""
 
     @classmethod
@@ -210,8 +211,8 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
 class FullDisk(io.BufferedWriter):
     """A file on a disk that has room for 100 bytes."""
 
-    def write(self, data: ReadableBuffer) -> int:
-        if self.tell() + len(data) > 100:
+    def write(self, data: Buffer) -> int:
+        if self.tell() + memoryview(data).nbytes > 100:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().write(data)
 

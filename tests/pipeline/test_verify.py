@@ -18,13 +18,13 @@ from PIL import Image
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.samples import SampleDescription, StoredSample, read_samples
 from pipeline.verify import sample_problems, verify
-from tests.synthetic import annotated, rejected, write_output
+from tests.synthetic import Shards, annotated, rejected, write_output
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run of two shards with three samples and one reject."""
-    shards = {
+    shards: Shards = {
         "train-000000": [annotated(image_id="a.jpg"), rejected(image_id="b.jpg"), annotated(image_id="c.jpg")],
         "test-000000": [annotated(image_id="d.jpg", labels=(0, 0, 0))],
     }
@@ -142,18 +142,23 @@ def jpeg(size: tuple[int, int], mode: str = "RGB") -> bytes:
         ({"png": png(np.full((96, 76), 255, np.uint8))}, "mask of Big_Nose is not empty, but its label is 0"),
     ],
 )
-def test_a_wrong_member_is_found(run: Path, sample: StoredSample, change: dict[str, bytes], message: str) -> None:
+def test_a_wrong_member_is_found(run: Path, sample: StoredSample, change: dict[str, Any], message: str) -> None:
     dataset = read_dataset_file(str(run))
     assert list(sample_problems(sample, dataset, "train")) == []
     (problem,) = sample_problems(dataclasses.replace(sample, **change), dataset, "train")
     assert message in problem
 
 
+def members_of(tar: tarfile.TarFile) -> list[tuple[str, bytes]]:
+    """Return the files of a tar file by name."""
+    return [(info.name, file.read()) for info in tar if (file := tar.extractfile(info)) is not None]
+
+
 def rewrite_descriptions(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the JSON members of the first shard, each a dict, and write the shard anew."""
     path = run / "shards" / "train-000000.tar"
     with tarfile.open(path) as tar:
-        members = [(info.name, tar.extractfile(info).read()) for info in tar]
+        members = members_of(tar)
     with tarfile.open(path, "w") as tar:
         for name, original in members:
             document = json.loads(original) if name.endswith(".json") else None

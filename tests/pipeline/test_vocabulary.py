@@ -82,7 +82,7 @@ class Code:
                 found |= self.words(value, value_scope, seen | {value})
         return found
 
-    def _passed(self, name: str, function: Function) -> Iterator[tuple[ast.AST, None, Scope]]:
+    def _passed(self, name: str, function: Function) -> Iterator[tuple[ast.AST | None, None, Scope]]:
         """Yield what the calls of a function pass as a parameter."""
         parameters = [parameter.arg for parameter in function.args.args if parameter.arg != "self"]
         if name in parameters:
@@ -122,7 +122,7 @@ def results(function: Function) -> Iterator[ast.AST]:
             yield node.value
 
 
-def bindings(name: str, function: Function) -> Iterator[tuple[ast.AST, int | None, Scope]]:
+def bindings(name: str, function: Function) -> Iterator[tuple[ast.AST | None, int | None, Scope]]:
     """Yield the expressions that a name is bound to in a function, or of which element of them."""
     for node in ast.walk(function):
         match node:

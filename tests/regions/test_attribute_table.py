@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table, table_toml
-from regions.polygons import REGION_NAMES
+from regions.polygons import REGION_NAMES, Vertex
 
 ALL = tuple(REGION_NAMES)
 
@@ -218,7 +218,7 @@ outlines = st.lists(st.integers(0, 67) | weights, min_size=3, max_size=5, unique
     ),
 )
 def test_any_table_survives_as_toml(
-    name: str, attributes: dict[str, tuple[str, ...]], further: FurtherRegions | None
+    name: str, attributes: dict[str, tuple[str, ...]], further: dict[str, tuple[tuple[Vertex, ...], ...]]
 ) -> None:
     table = AttributeTable(name, attributes, further, "any.toml")
     assert parse_table(table_toml(table), "any.toml") == table

@@ -25,7 +25,8 @@ def assert_same_regions(first: GeometryArray, second: GeometryArray, *, size: fl
 
 
 def transformed(polygons: GeometryArray, function: Callable[[FloatArray], FloatArray]) -> GeometryArray:
-    return shapely.transform(polygons, function)
+    result: GeometryArray = shapely.transform(polygons, function)
+    return result
 
 
 @given(shapes, shifts)
@@ -157,7 +158,7 @@ def test_further_regions_follow_the_ten() -> None:
 
 def test_weighted_vertices_lie_between_and_beyond_landmarks() -> None:
     points = face()
-    triangle = [36, {"36": 0.5, "39": 0.5}, {"19": 2.0, "37": -1.0}]
+    triangle: list[int | dict[str, float]] = [36, {"36": 0.5, "39": 0.5}, {"19": 2.0, "37": -1.0}]
     polygon = region_polygons(points, {"triangle": [triangle]})[-1]
     expected = shapely.Polygon([points[36], (points[36] + points[39]) / 2, 2 * points[19] - points[37]])
     assert polygon.symmetric_difference(expected).area == pytest.approx(0, abs=1e-6)

@@ -16,6 +16,7 @@ import shapely
 from PIL import Image
 from region_agreement import COMPARED, PARTS, RuleSet
 
+from pipeline.errors import InputError
 from pipeline.images import DecodedImage
 from regions.landmarks import MIRROR, FloatArray, mean_shape
 from regions.polygons import REGION_NAMES, GeometryArray
@@ -230,7 +231,7 @@ def test_unknown_rules_are_told(name: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_rules_of_other_regions_are_told() -> None:
     rules = RuleSet("chins", lambda landmarks: our_polygons(landmarks)[:2])
-    with pytest.raises(region_agreement.InputError, match="chins returns 2 regions, expected 10"):
+    with pytest.raises(InputError, match="chins returns 2 regions, expected 10"):
         masks_of(rules, face())
 
 
