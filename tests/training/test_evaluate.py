@@ -1,10 +1,11 @@
 """Evaluation, prediction and export, each through its command."""
 
 from __future__ import annotations
-from pathlib import Path
 
 import csv
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -24,12 +25,12 @@ SHARDS = {"train-000000": 4, "test-000000": 9, "test-000001": 8}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_dataset(tmp_path_factory.mktemp("evaluate") / "data", SHARDS)
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory):
+def network(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A network that finds the colored squares by construction: its maps are how bright they are."""
     path = tmp_path_factory.mktemp("network") / "perfect" / "best.pt"
     model = AttParseNet(3, (3, 3, 3, 3, 3), batch_norm=False)
@@ -49,15 +50,17 @@ def network(tmp_path_factory: pytest.TempPathFactory):
     return str(path)
 
 
-def results(folder):
+def results(folder: Path) -> Any:
     return json.loads((folder / "metrics.json").read_text())
 
 
-def run(network, output, *options):
+def run(network: str, output: Path, *options: str) -> int:
     return evaluate.main([f"--checkpoint={network}", f"--output={output}", "--workers=0", "--device=cpu", *options])
 
 
-def test_a_network_that_finds_all_is_told_so(data, network, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_that_finds_all_is_told_so(
+    data: str, network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(network, tmp_path, f"--data={data}", "--masks", "--batch_size=4") == 0
     (result,) = results(tmp_path).values()
     assert result["samples"] == 17
@@ -73,7 +76,7 @@ def test_a_network_that_finds_all_is_told_so(data, network, tmp_path: Path, caps
     assert "perfect: 17 samples; mean accuracy 1.0000" in capsys.readouterr().out
 
 
-def test_unknown_labels_of_shards_are_not_counted(network, tmp_path: Path) -> None:
+def test_unknown_labels_of_shards_are_not_counted(network: str, tmp_path: Path) -> None:
     (tmp_path / "data" / "shards").mkdir(parents=True)
     samples = {f"s{index}": members_of(index, ("Green",) if index < 3 else ()) for index in range(8)}
     write_tar(tmp_path / "data" / "shards" / "test-000000.tar", samples)
@@ -86,14 +89,16 @@ def test_unknown_labels_of_shards_are_not_counted(network, tmp_path: Path) -> No
     assert result["mean"]["accuracy"] == 1
 
 
-def test_a_16_bit_image_is_read_as_the_pipeline_reads_it(network, tmp_path: Path) -> None:
+def test_a_16_bit_image_is_read_as_the_pipeline_reads_it(network: str, tmp_path: Path) -> None:
     gray = face_of(1)[:, :, 0]
     Image.fromarray(gray.astype(np.uint16) << 8).save(tmp_path / "16.png")
     Image.fromarray(gray).save(tmp_path / "8.png")
     np.testing.assert_array_equal(read_face(str(tmp_path / "16.png")), read_face(str(tmp_path / "8.png")))
 
 
-def test_masks_are_not_read_unless_asked_for(data, network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_are_not_read_unless_asked_for(
+    data: str, network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = []
     init = Loader.__init__
     monkeypatch.setattr(Loader, "__init__", lambda self, d, s: settings.append(s) or init(self, d, s))
@@ -102,7 +107,7 @@ def test_masks_are_not_read_unless_asked_for(data, network, tmp_path: Path, monk
     assert "iou" not in results(tmp_path)["perfect"]["mean"]
 
 
-def test_two_runs_stand_side_by_side_each_with_its_own_data(data, network, tmp_path: Path) -> None:
+def test_two_runs_stand_side_by_side_each_with_its_own_data(data: str, network: str, tmp_path: Path) -> None:
     other = tmp_path / "blind" / "best.pt"
     torch.manual_seed(0)
     checkpoint.save(str(other), describe_model(AttParseNet(3, (2, 2, 2, 2, 2)), ATTRIBUTES))
@@ -114,7 +119,7 @@ def test_two_runs_stand_side_by_side_each_with_its_own_data(data, network, tmp_p
     assert (tmp_path / "to" / "localization_blind.png").exists()
 
 
-def test_a_folder_of_images_with_a_label_file(network, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_images_with_a_label_file(network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As LFWA and UMD-AED come: folders, attributes in other words and order, some missing, some labels unknown."""
     (tmp_path / "images" / "Ann_Lee").mkdir(parents=True)
     lines = ["image_id,blue,Unheard of,RED"]
@@ -148,7 +153,9 @@ def test_a_folder_of_images_with_a_label_file(network, tmp_path: Path, capsys: p
         (["--data=DATA", "--device=cuda:77"], "--device cuda:77: "),
     ],
 )
-def test_what_can_t_be_used_is_told_in_one_line(data, network, tmp_path: Path, capsys: pytest.CaptureFixture[str], options, what) -> None:
+def test_what_can_t_be_used_is_told_in_one_line(
+    data: str, network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], what: str
+) -> None:
     assert run(network, tmp_path / "to", *[option.replace("DATA", data) for option in options]) == 2
     error = capsys.readouterr().err
     assert what in error
@@ -156,14 +163,18 @@ def test_what_can_t_be_used_is_told_in_one_line(data, network, tmp_path: Path, c
     assert not (tmp_path / "to" / "metrics.json").exists()
 
 
-def test_attributes_that_have_nothing_in_common_are_refused(network, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_attributes_that_have_nothing_in_common_are_refused(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "labels.csv").write_text("image_id,Hat\na.png,1\n")
     Image.fromarray(face_of(1)).save(tmp_path / "a.png")
     assert run(network, tmp_path / "to", f"--images={tmp_path}", f"--labels={tmp_path / 'labels.csv'}") == 2
     assert "has none of the checkpoint's attributes" in capsys.readouterr().err
 
 
-def test_prediction_prints_attributes_and_draws_where_they_are(network, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prediction_prints_attributes_and_draws_where_they_are(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for index in (1, 6):
         Image.fromarray(face_of(index)).save(tmp_path / f"face{index}.png")
     paths = [str(tmp_path / f"face{index}.png") for index in (1, 6)]
@@ -176,7 +187,9 @@ def test_prediction_prints_attributes_and_draws_where_they_are(network, tmp_path
     assert sum(line.startswith("  ") for line in capsys.readouterr().out.splitlines()) == 4
 
 
-def test_images_that_can_t_be_read_or_would_be_lost(network, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_can_t_be_read_or_would_be_lost(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     for images, what in (
         (["bad.jpg"], "bad.jpg: found a file of 8 bytes that is not an image, expected JPEG, PNG"),
@@ -208,7 +221,9 @@ def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path: Path, capsys
 
 
 @pytest.mark.slow
-def test_an_export_that_computes_something_else_is_not_written(network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_that_computes_something_else_is_not_written(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(onnx_export, "TOLERANCE", 0)
     assert export.main([f"--checkpoint={network}", f"--output={tmp_path / 'net.onnx'}"]) == 1
     assert "onnxruntime differs from torch" in capsys.readouterr().err

@@ -1,16 +1,17 @@
 """Label files of other data sets: the trainer's part; the formats themselves are tested with `regions`."""
 
 from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
 
-from regions.label_file import UNKNOWN
+from regions.label_file import UNKNOWN, LabelTable
 from training.cli_common import DataError
 from training.label_file import image_path, match_attributes, read_labels
 
 
-def read(tmp_path: Path, text):
+def read(tmp_path: Path, text: str) -> LabelTable:
     path = tmp_path / "labels.txt"
     path.write_bytes(text.encode())
     return read_labels(str(path))
@@ -54,7 +55,7 @@ def test_zero_beside_minus_one_and_empty_cells_are_unknown(tmp_path: Path) -> No
         ("image_id,Bald\n..\\a.jpg,1\n", " found image .*, expected a path below the image folder"),
     ],
 )
-def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, text, what) -> None:
+def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, text: str, what: str) -> None:
     with pytest.raises(DataError, match=rf"labels.txt:{what}") as caught:
         read(tmp_path, text)
     assert str(caught.value).startswith(str(tmp_path / "labels.txt"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ KERNELS = (7, 3, 3, 3, 3, 3)
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_the_paper_s_network_has_its_layers_and_parameters(batch_norm) -> None:
+def test_the_paper_s_network_has_its_layers_and_parameters(batch_norm: bool) -> None:
     model = AttParseNet(batch_norm=batch_norm)
     convolutions = [layer for layer in model.features if isinstance(layer, nn.Conv2d)]
     assert [c.out_channels for c in convolutions] == [75, 200, 300, 512, 512, 40]
@@ -38,7 +39,7 @@ def test_the_paper_s_network_has_its_layers_and_parameters(batch_norm) -> None:
 
 
 @pytest.mark.parametrize("channels", [pytest.param(CHANNELS, marks=pytest.mark.slow), (2, 3, 4, 5, 6)])
-def test_images_become_logits_and_maps(channels) -> None:
+def test_images_become_logits_and_maps(channels: tuple[int, int, int, int, int]) -> None:
     model = AttParseNet(40, channels).eval()
     with torch.inference_mode():
         logits, maps = model(torch.zeros(1, 3, 218, 178))
@@ -48,7 +49,7 @@ def test_images_become_logits_and_maps(channels) -> None:
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_padded_channels_compute_the_same(batch_norm) -> None:
+def test_padded_channels_compute_the_same(batch_norm: bool) -> None:
     model = AttParseNet(5, (3, 9, 4, 8, 6), batch_norm)
     images = torch.rand((2, 3, 218, 178), generator=torch.Generator().manual_seed(0))
     model(images)  # statistics of BatchNorm other than its first ones
@@ -59,7 +60,7 @@ def test_padded_channels_compute_the_same(batch_norm) -> None:
             torch.testing.assert_close(found, expected)
 
 
-def example(count=6):
+def example(count: int = 6) -> tuple[Batch, npt.NDArray[np.uint8]]:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (count, 218, 178, 3), generator=generator, dtype=torch.uint8)
     masks = np.stack([masks_of([i & 1, i >> 1 & 1, i >> 2 & 1]) for i in range(count)])
@@ -79,7 +80,7 @@ def test_stage_1_is_mse_alone_and_stage_2_both() -> None:
     assert baseline.total.item() == baseline.bce.item() == pytest.approx(bce)
 
 
-def random_outputs():
+def random_outputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
     logits, maps = torch.randn((4, 3), generator=generator), torch.randn((4, 3, 96, 76), generator=generator)
     labels = torch.tensor([[0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=torch.int8)
@@ -134,7 +135,7 @@ def test_label_repair_leaves_unknown_labels_unknown() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 9, 40])
-def test_unpacking_is_what_numpy_does(count) -> None:
+def test_unpacking_is_what_numpy_does(count: int) -> None:
     masks = np.random.default_rng(count).integers(0, 2, (2, count, 96, 76), dtype=np.uint8)
     unpacked = unpack(torch.from_numpy(np.packbits(masks, axis=1)), count)
     np.testing.assert_array_equal(unpacked.numpy(), masks)
