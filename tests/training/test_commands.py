@@ -20,7 +20,8 @@ HEAVY = ("torch", "webdataset", "matplotlib", "onnx", "onnxruntime", "sklearn", 
 
 
 def main_of(name: str) -> Callable[[Sequence[str]], int]:
-    return importlib.import_module(f"training.{name}").main
+    main: Callable[[Sequence[str]], int] = importlib.import_module(f"training.{name}").main
+    return main
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -16,8 +16,9 @@ from PIL import Image
 from tests.training_data import ATTRIBUTES, face_of, labels_of, members_of, write_dataset, write_dataset_file, write_tar
 from training import checkpoint, evaluate, export, onnx_export, predict
 from training.checkpoint import describe_model, load_model
+from training.dataset_json import Dataset
 from training.face_images import read_face
-from training.loader import Loader
+from training.loader import Loader, LoaderSettings
 from training.model import AttParseNet
 from training.transforms import normalize
 
@@ -37,11 +38,12 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> str:
     with torch.no_grad():
         for layer in [layer for layer in model.features if isinstance(layer, torch.nn.Conv2d)]:
             layer.weight.zero_()
+            assert layer.bias is not None
             layer.bias.zero_()
             middle = layer.kernel_size[0] // 2
             for channel in range(3):
                 layer.weight[channel, channel, middle, middle] = 1
-        model.features[-1].bias.fill_(-0.1)
+        model.features[-1].get_parameter("bias").fill_(-0.1)
         model.classifier.weight.zero_()
         for attribute in range(3):
             model.classifier.weight.view(3, 3, -1)[attribute, attribute] = 1
@@ -101,7 +103,12 @@ def test_masks_are_not_read_unless_asked_for(
 ) -> None:
     settings = []
     init = Loader.__init__
-    monkeypatch.setattr(Loader, "__init__", lambda self, d, s: settings.append(s) or init(self, d, s))
+
+    def note(self: Loader, dataset: Dataset, of_loader: LoaderSettings) -> None:
+        settings.append(of_loader)
+        init(self, dataset, of_loader)
+
+    monkeypatch.setattr(Loader, "__init__", note)
     assert run(network, tmp_path, f"--data={data}") == 0
     assert [s.masks for s in settings] == [False]
     assert "iou" not in results(tmp_path)["perfect"]["mean"]

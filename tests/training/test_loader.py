@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> str:
     return write_dataset(tmp_path / "data", SHARDS)
 
 
-def load(folder: str, split: str = "train", world: World = SINGLE_PROCESS, **settings: int) -> Loader:
+def load(folder: str, split: str = "train", world: World = SINGLE_PROCESS, **settings: Any) -> Loader:
     return Loader(read_dataset(folder), LoaderSettings(split, **{"batch_size": 4, **settings}), world)
 
 
@@ -52,9 +52,10 @@ def test_every_sample_comes_once_and_whole(folder: str, workers: int) -> None:
     assert [len(batch.keys) for batch in batches] == [4, 4, 4, 4, 3]
     assert sorted(key for batch in batches for key in batch.keys) == [f"s{i:04}" for i in range(19)]
     for batch in batches:
+        assert batch.packed_masks is not None
         assert batch.images.dtype == batch.packed_masks.dtype == torch.uint8
         assert batch.labels.dtype == torch.int8
-        for key, image, packed, labels in zip(*[batch[3]], *batch[:3], strict=True):
+        for key, image, packed, labels in zip(batch.keys, batch.images, batch.packed_masks, batch.labels, strict=True):
             index = int(key[1:])
             assert labels.tolist() == labels_of(index)
             np.testing.assert_array_equal(unpack(packed[None], 3)[0].numpy(), masks_of(labels_of(index)))
@@ -82,8 +83,9 @@ def test_a_sample_moves_at_most_160_kilobytes_to_the_device(tmp_path: Path) -> N
     write_tar(tmp_path / "shards" / "train-000000.tar", samples)
     write_dataset_file(tmp_path, {"train-000000": 4}, attributes=names)
     (batch,) = load(str(tmp_path)).batches(0)
+    assert batch.packed_masks is not None
     assert batch.packed_masks.shape == (4, 5, 96, 76)
-    assert (batch.packed_masks == 0x5A).all()
+    assert batch.packed_masks.eq(0x5A).all()
     moved = sum(part.nbytes for part in (batch.images, batch.packed_masks, batch.labels))
     assert 150_000 < moved / len(batch.keys) <= 160_000
 
@@ -95,7 +97,7 @@ def test_without_masks_none_are_read(folder: str) -> None:
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ranks_share_the_samples_in_evaluation(folder: str, size: int, workers: int) -> None:
-    seen = Counter()
+    seen: Counter[str] = Counter()
     for rank in range(size):
         seen.update(keys(load(folder, world=World(rank, size), workers=workers)))
     assert seen == Counter(f"s{i:04}" for i in range(19))
@@ -142,7 +144,7 @@ def test_a_later_start_gives_the_same_batches_and_decodes_no_others(
 ) -> None:
     decoded = []
 
-    def note(sample: Sample, *rest: Any) -> list[int]:
+    def note(sample: dict[str, Any], *rest: Any) -> list[int]:
         decoded.append(sample["__key__"])
         return decode(sample, *rest)
 
@@ -155,7 +157,10 @@ def test_a_later_start_gives_the_same_batches_and_decodes_no_others(
         decoded.clear()
         for found, expected in zip(own.batches(1, start), whole[start:], strict=True):
             assert found.keys == expected.keys
-            assert all(torch.equal(*pair) for pair in zip(found[:3], expected[:3], strict=True))
+            assert found.packed_masks is not None and expected.packed_masks is not None
+            assert torch.equal(found.images, expected.images)
+            assert torch.equal(found.packed_masks, expected.packed_masks)
+            assert torch.equal(found.labels, expected.labels)
         passed = {key for batch in whole[:start] for key in batch.keys}
         # Of several workers, the last and partial batches are decoded in any case: they are joined.
         assert len(passed & set(decoded)) <= (workers * (size - 1) if workers > 1 else 0)
@@ -165,7 +170,7 @@ def test_a_later_start_gives_the_same_batches_and_decodes_no_others(
 def test_a_later_start_finds_the_same_batches_where_samples_are_skipped(folder: str, skip_bad_samples: bool) -> None:
     if skip_bad_samples:
         spoil(folder, lambda samples: samples["s0009"].update(jpg=b""))
-    settings = {"training": True, "skip_bad_samples": skip_bad_samples, "workers": 2}
+    settings: dict[str, Any] = {"training": True, "skip_bad_samples": skip_bad_samples, "workers": 2}
     whole = [batch.keys for batch in load(folder, **settings).batches(0)]
     assert [batch.keys for batch in load(folder, **settings).batches(0, 2)] == whole[2:]
 
@@ -396,6 +401,7 @@ class Files(http.server.SimpleHTTPRequestHandler):
             self.answer(404, b"{}")
         else:
             first = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "bytes=0-"))
+            assert first
             last = int(first[2]) + 1 if first[2] else len(content)
             part = content[int(first[1]) : last]
             end = int(first[1]) + len(part) - 1

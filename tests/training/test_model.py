@@ -11,8 +11,9 @@ from torch import nn
 from regions.label_file import UNKNOWN
 from tests.training_data import masks_of
 from training.batches import Batch
+from training.config import CHANNELS
 from training.losses import losses
-from training.model import CHANNELS, AttParseNet, with_padded_channels
+from training.model import AttParseNet, with_padded_channels
 from training.transforms import Augmentation, PreparedBatch, augment, generator_of, prepare, unpack
 
 FILTERS = (3, *CHANNELS, 40)
@@ -98,16 +99,18 @@ def test_unknown_labels_count_in_no_term_of_the_loss() -> None:
     torch.testing.assert_close(result.bce, bce)
     torch.testing.assert_close(result.mse, mse)
     torch.testing.assert_close(result.total, 2 * mse + bce)
-    result.total.backward()
+    result.total.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None and maps.grad is not None
     for gradient in (logits.grad, maps.grad.abs().amax((2, 3))):
-        assert torch.equal(gradient != 0, known)
+        assert torch.equal(gradient.bool(), known)
 
 
 def test_where_no_label_is_known_nothing_is_learned() -> None:
     logits, maps, labels, masks = random_outputs()
     result = losses(logits, maps, labels, masks, torch.zeros((4, 3), dtype=torch.bool), mse_weight=1, bce_weight=1)
-    result.total.backward()
+    result.total.backward()  # type: ignore[no-untyped-call]
     assert result.total.item() == 0
+    assert logits.grad is not None and maps.grad is not None
     assert not logits.grad.any()
     assert not maps.grad.any()
 
@@ -129,6 +132,7 @@ def test_label_repair_leaves_unknown_labels_unknown() -> None:
     for repair in (False, True):
         prepared = prepare(batch._replace(labels=labels), torch.device("cpu"), label_repair=repair)
         assert torch.equal(prepared.labels == UNKNOWN, labels == UNKNOWN)
+        assert prepared.known is not None
         assert torch.equal(prepared.known, labels != UNKNOWN)
         expected = batch.labels if repair else labels
         assert torch.equal(prepared.labels[prepared.known], expected[prepared.known])
@@ -147,6 +151,7 @@ def test_a_batch_is_normalized_and_lies_with_channels_last() -> None:
     assert prepared.images.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(prepared.images[0, 2, 5, 7], batch.images[0, 5, 7, 2] / 127.5 - 1)
     assert prepared.images.abs().max() <= 1
+    assert prepared.masks is not None
     np.testing.assert_array_equal(prepared.masks.numpy(), masks)
 
 
@@ -163,6 +168,7 @@ def test_flips_mirror_image_and_mask_alike() -> None:
     batch, _ = example(32)
     prepared = prepare(batch, torch.device("cpu"))
     flipped = augment(prepared, Augmentation(flip=True), generator_of(0, 0))
+    assert prepared.masks is not None and flipped.masks is not None
     mirrored = []
     for i in range(32):
         is_mirrored = torch.allclose(flipped.images[i], prepared.images[i].flip(2), atol=1e-4)
@@ -179,9 +185,10 @@ def test_crops_take_the_same_part_of_image_and_mask() -> None:
     images = nn.functional.interpolate(masks.float(), (218, 178)).expand(-1, 3, -1, -1)
     prepared = PreparedBatch(images, masks, torch.ones((64, 1), dtype=torch.uint8))
     cropped = augment(prepared, Augmentation(flip=True, smallest_crop=0.7), generator_of(3))
+    assert cropped.masks is not None
     assert not torch.equal(cropped.masks, masks)
     of_image = nn.functional.interpolate(cropped.images[:, :1], (96, 76), mode="area") > 0.5
-    differing = (of_image != (cropped.masks > 0)).sum(dim=(1, 2, 3))
+    differing = of_image.ne(cropped.masks > 0).sum(dim=(1, 2, 3))
     outline = 4 * 16 / 0.7
     assert (differing <= outline).all()
     assert (cropped.masks.sum(dim=(1, 2, 3)) >= masks[0].sum()).all()

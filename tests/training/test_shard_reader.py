@@ -6,7 +6,7 @@ import io
 import tarfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -103,5 +103,6 @@ def test_an_error_in_a_thread_reaches_the_reader_and_the_threads_end() -> None:
         list(in_threads([endless(), broken()], 2))
     items = in_threads([endless(), endless()], 2)
     assert next(items) == 0
+    assert isinstance(items, Generator)
     items.close()
     assert threading.active_count() == before

@@ -25,7 +25,7 @@ from training import checkpoint, loop, train
 from training.checkpoint import load_model
 from training.dataset_json import read_dataset
 from training.loader import Loader, LoaderSettings
-from training.metrics import MapCounts
+from training.metrics import EpochSums, MapCounts
 from training.model import AttParseNet
 from training.transforms import prepare
 
@@ -54,7 +54,8 @@ def history(folder: Path | str) -> list[dict[str, Any]]:
 
 
 def weights(folder: Path | str) -> dict[str, torch.Tensor]:
-    return checkpoint.load(str(Path(folder) / "last.pt"))["model"]
+    model: dict[str, torch.Tensor] = checkpoint.load(str(Path(folder) / "last.pt"))["model"]
+    return model
 
 
 def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -88,6 +89,7 @@ def test_a_thin_network_overfits_sixteen_samples(tmp_path: Path) -> None:
     overlaps = MapCounts(3, torch.device("cpu"))
     (batch,) = Loader(read_dataset(data), LoaderSettings("train", 16)).batches(0)
     prepared = prepare(batch, torch.device("cpu"))
+    assert prepared.masks is not None
     with torch.inference_mode():
         overlaps.add(trained.model(prepared.images)[1], prepared.masks)
     assert (overlaps.iou() > 0.9).all()
@@ -269,7 +271,7 @@ def test_a_stage_ends_early_when_the_losses_part(
         value = next(trained if prefix == "train" else validated)
         return {f"{prefix}_{name}": value for name in ("loss", "mse", "bce", "accuracy")}
 
-    monkeypatch.setattr(loop.EpochSums, "results", results)
+    monkeypatch.setattr(EpochSums, "results", results)
     options = ["--stage1_epochs=0", "--stage2_epochs=8", "--early_stop=2", "--batch_size=4"]
     assert run(data, tmp_path / "run", *options) == 0
     assert len(history(tmp_path / "run")) == 4
@@ -281,7 +283,7 @@ def test_the_best_network_is_that_of_the_lowest_validation_loss(
 ) -> None:
     bce = iter([0.5, 0.3, 0.4])
     states = []
-    results = loop.EpochSums.results
+    results = EpochSums.results
 
     def note(self: Any, prefix: str) -> dict[str, float]:
         found = results(self, prefix)
@@ -289,11 +291,11 @@ def test_the_best_network_is_that_of_the_lowest_validation_loss(
 
     save_last = checkpoint.RunCheckpoints.save_last
 
-    def note_last(self: Any, model: torch.nn.Module, *rest: Any) -> None:
+    def note_last(self: Any, model: AttParseNet, *rest: Any) -> None:
         states.append({name: value.clone() for name, value in model.state_dict().items()})
         save_last(self, model, *rest)
 
-    monkeypatch.setattr(loop.EpochSums, "results", note)
+    monkeypatch.setattr(EpochSums, "results", note)
     monkeypatch.setattr(checkpoint.RunCheckpoints, "save_last", note_last)
     assert run(data, tmp_path / "run", "--stage1_epochs=0", "--stage2_epochs=3", "--batch_size=4") == 0
     assert_equal_weights(checkpoint.load(str(tmp_path / "run" / "best.pt"))["model"], states[1])
