@@ -26,12 +26,12 @@ from bench_run import repeated_sample, timed_run
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.batches import Batch
-from training.config import TrainConfig
+from training.config import CHANNELS, TrainConfig
 from training.dataset_json import Dataset, read_dataset
 from training.distributed import SINGLE_PROCESS
 from training.loader import Loader, LoaderSettings
 from training.loop import StopRequest, Training
-from training.model import CHANNELS, AttParseNet
+from training.model import AttParseNet
 from training.shard_reader import read_shard
 
 SAMPLES = 16000
@@ -166,7 +166,7 @@ def bench_steps(dataset: Dataset, device: torch.device, config: TrainConfig, siz
             options = replace(config, batch_size=size, pad_channels=variant.pad_channels, compile=variant.compiled)
             training = Training(options, dataset, SINGLE_PROCESS, device, StopRequest())
             if not variant.channels_last:
-                training.model.to(memory_format=torch.contiguous_format)
+                training.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             print(f"batch {size}, {name}: {describe_step(training, steps, flop / peak)}")
     compare_with_loader(
         Training(replace(config, batch_size=sizes[0]), dataset, SINGLE_PROCESS, device, StopRequest()), steps

@@ -29,7 +29,8 @@ def face(
 def turned(points: Points, angle: float) -> Points:
     """Turn points about the origin by `angle` degrees (clockwise as seen, y being down)."""
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    return points @ np.array([[cos, sin], [-sin, cos]])
+    rotated: Points = points @ np.array([[cos, sin], [-sin, cos]])
+    return rotated
 
 
 def head_turned(angle: float, **placed: Any) -> Points:

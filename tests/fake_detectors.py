@@ -37,7 +37,15 @@ def place_of(pixels: Pixels, image: DecodedImage) -> Points:
     rows, cols = np.nonzero(pixels[..., 2] == 255)
     at = np.stack([cols + 0.5, rows + 0.5, np.ones(len(rows))], axis=1)
     source = pixels[rows, cols, :2] / 255 * (image.width, image.height)
-    return np.linalg.lstsq(at, source, rcond=None)[0].T
+    matrix: Points = np.linalg.lstsq(at, source, rcond=None)[0].T
+    return matrix
+
+
+def in_patch(points: Points, matrix: Points) -> Points:
+    """Return points of the source image in pixels of a patch, given the patch's matrix."""
+    shift: Points = matrix[:, 2]
+    mapped: Points = (points - shift) @ np.linalg.inv(matrix[:, :2]).T
+    return mapped
 
 
 def rotation_of(matrix: Points) -> float:
@@ -88,7 +96,7 @@ class FakeMesh:
         matrix = place_of(pixels, self._image)
         self.places.append(matrix)
         self.shapes.append(pixels.shape)
-        seen = [self._see((face - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T, pixels) for face in self._faces]
+        seen = [self._see(in_patch(face, matrix), pixels) for face in self._faces]
         return [face for face in seen if face is not None and len(self.places) <= self._looks]
 
     def _see(self, face: Points, pixels: Pixels) -> Points | None:
@@ -119,7 +127,7 @@ class FakeFaces:
         self.places.append(matrix)
         boxes = []
         for face in self._faces:
-            seen = (face - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+            seen = in_patch(face, matrix)
             low, high = seen.min(axis=0), seen.max(axis=0)
             upright = abs(eye_line_angle(five_points(seen))) <= self._tilt
             whole = (low >= 0).all() and (high <= pixels.shape[1::-1]).all()
@@ -161,8 +169,8 @@ def chain_of(
     mesh: Any = None, faces: Any = None, dlib: Any = None, names: Sequence[str] = ("mediapipe",)
 ) -> FallbackChain:
     """Return a fallback chain of the given detectors; those left out must not be used."""
-    detectors = [NotAsked() if detector is None else detector for detector in (mesh, faces, dlib)]
-    return FallbackChain(detectors_of(*detectors, names=names))
+    mesh, faces, dlib = (NotAsked() if detector is None else detector for detector in (mesh, faces, dlib))
+    return FallbackChain(detectors_of(mesh, faces, dlib, names))
 
 
 def detectors_of(mesh: Any, faces: Any, dlib: Any, names: Sequence[str] = ("mediapipe",)) -> Detectors:
@@ -178,6 +186,5 @@ def box_about(points: Points, margin: float = 0.1) -> Points:
 
 def hinted_row(*, box: Any = None, five: Any = None, given: Any = None) -> ImageRow:
     """Return a row with face box, five points and given landmarks, as far as they are given."""
-    hints = {"bbox": box, "points": five, "landmarks": given}
-    arrays = {name: None if hint is None else np.asarray(hint, np.float32) for name, hint in hints.items()}
-    return dataclasses.replace(image_row(), **arrays)
+    bbox, points, landmarks = (None if hint is None else np.asarray(hint, np.float32) for hint in (box, five, given))
+    return dataclasses.replace(image_row(), bbox=bbox, points=points, landmarks=landmarks)

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +15,19 @@ from pipeline import images
 from pipeline.handlabel.export import export_rejects
 from pipeline.inputs.image_ids import sample_keys
 from pipeline.records import RejectedImage
+from pipeline.vocabulary import RejectReason
+from regions.landmarks import FloatArray
 from tests.faces import face
-from tests.synthetic import annotated, image_row, jpeg_file, write_output
+from tests.synthetic import Shards, annotated, image_row, jpeg_file, write_output
 
 
 def unusable(
-    image_id: str, content: bytes, *, reason: str = "no_face", guess: np.ndarray | None = None, key: str | None = None
+    image_id: str,
+    content: bytes,
+    *,
+    reason: RejectReason = "no_face",
+    guess: FloatArray | None = None,
+    key: str | None = None,
 ) -> RejectedImage:
     """Return the reject that a run makes of an image without a usable face."""
     row = image_row(image_id=image_id)
@@ -35,12 +43,12 @@ def unusable(
     )
 
 
-def make_run(folder: Path, images: dict[str, bytes], *more, **kwargs) -> str:
+def make_run(folder: Path, images: dict[str, bytes], *more: RejectedImage, **kwargs: Any) -> str:
     """Write a run whose images are all rejected, in two shards with a sample and the `more` rejects each."""
     keys = kwargs.pop("keys", sample_keys(list(images)))
     rejects = [unusable(name, images[name], key=key, **kwargs) for name, key in zip(images, keys, strict=True)]
     half = -(-len(rejects) // 2)
-    shards = {
+    shards: Shards = {
         "train-000000": [annotated(image_id="good0.jpg"), *rejects[:half], *more],
         "val-000000": [annotated(image_id="good1.jpg"), *rejects[half:]],
     }
@@ -57,13 +65,13 @@ def index_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def labels_of(path: Path) -> np.ndarray:
+def labels_of(path: Path) -> FloatArray:
     shapes = json.loads(path.read_bytes())["shapes"]
     assert [shape["label"] for shape in shapes] == [str(i) for i in range(68)]
     return np.array([shape["points"][0] for shape in shapes])
 
 
-def label(path: Path, points: np.ndarray | None = None, **changes) -> None:
+def label(path: Path, points: FloatArray | None = None, **changes: object) -> None:
     """Save a file as labelme does after the points were moved; `changes` are to the document."""
     document = json.loads(path.read_bytes())
     if points is not None:

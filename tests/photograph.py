@@ -52,4 +52,5 @@ def shift_when_enlarged(detector: Detector) -> Points:
                 cv2.resize(part, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC), dtype=np.uint8
             )
             shifts.append((detector.find(large)[0] / 4 - detector.find(part)[0]).mean(axis=0))
-    return np.mean(shifts, axis=0)
+    mean: Points = np.mean(shifts, axis=0)
+    return mean

@@ -5,29 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
+
+import pytest
 
 from pipeline.cli import main
-from pipeline.formats.samples import read_samples
+from pipeline.config import RunConfig
+from pipeline.formats.samples import StoredSample, read_samples
 
 
-def files_of(folder):
+def files_of(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def shards_of(folder):
+def shards_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((folder / "shards").iterdir())}
 
 
-def join(released, sample, output, *options):
+def join(released: Path, sample: RunConfig, output: Path, *options: str) -> int:
     return main(["join", str(released), f"--images={sample.images}", f"--output={output}", *options])
 
 
-def samples_of(run):
+def samples_of(run: Path) -> list[StoredSample]:
     document = json.loads((run / "dataset.json").read_text())
     return [sample for shard in document["shards"] for sample in read_samples(f"{run}/shards/{shard['name']}.tar")]
 
 
-def sign_again(folder):
+def sign_again(folder: Path) -> None:
     """Make the hashes in release.json and SHA256SUMS those of the files as they are."""
     document = json.loads((folder / "release.json").read_text())
     for name, entry in document["files"].items():
@@ -39,7 +43,7 @@ def sign_again(folder):
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
-def error_line(capsys, *arguments):
+def error_line(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """Run a command that must refuse its arguments; return the line that it prints."""
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == 2

@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ from pipeline.records import (
     ShardSummary,
     WrittenSample,
 )
-from pipeline.vocabulary import LandmarkSource, RejectReason
+from pipeline.vocabulary import LandmarkSource, RejectReason, Split
 from regions.attributes import AttributeTable, parse_table
 from regions.crop import cut, face_crop_box
 from regions.landmarks import round_landmarks
@@ -47,6 +48,10 @@ Young = ["all"]
 
 HEIGHT, WIDTH = 500, 400
 """Size of a synthetic image; `tests.faces.face` lies in its middle."""
+
+
+Shards: TypeAlias = Mapping[str, Sequence[WrittenSample | RejectedImage]]
+"""What became of each image, by shard."""
 
 
 def small_table() -> AttributeTable:
@@ -68,7 +73,11 @@ def jpeg_file(*, seed: int = 0, height: int = HEIGHT, width: int = WIDTH) -> byt
 
 
 def image_row(
-    *, image_id: str = "a.jpg", labels: Sequence[int] = (1, 0, 1), reason: str | None = None, five: Points | None = None
+    *,
+    image_id: str = "a.jpg",
+    labels: Sequence[int] = (1, 0, 1),
+    reason: RejectReason | None = None,
+    five: Points | None = None,
 ) -> ImageRow:
     """Return a row without hints but the five points, if given."""
     key = "".join(c if c.isalnum() else "_" for c in image_id.rpartition(".")[0])
@@ -112,7 +121,7 @@ def rejected(
 
 def write_output(
     folder: Path,
-    shards: Mapping[str, Sequence[WrittenSample | RejectedImage]],
+    shards: Shards,
     *,
     table: AttributeTable | None = None,
     skipped: int = 0,
@@ -148,7 +157,7 @@ def write_output(
 
 
 def _write_shard(settings: BuildSettings, name: str, results: Sequence[WrittenSample | RejectedImage]) -> ShardSummary:
-    split = name.partition("-")[0]
+    split = cast(Split, name.partition("-")[0])
     attributes = list(settings.table.attributes)
     with storage.create(RunFolder(settings.output).shard(name)) as stream:
         writer = SampleWriter(stream)

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from PIL.Image import Exif
 
 from pipeline import cli, images
+from pipeline.config import RunConfig
 from pipeline.errors import ImageError, InputError
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.run_folder import RunFolder
@@ -22,7 +24,7 @@ from pipeline.inputs import dataset as pipeline_labels
 from pipeline.vocabulary import SPLITS
 from regions.label_file import UNKNOWN
 from regions.masks import unpack_masks
-from tests.label_file_cases import LABEL_FILE_CASES
+from tests.label_file_cases import LABEL_FILE_CASES, LabelFileCase
 from tests.synthetic import annotated, rejected, write_output
 from tests.training_data import THIN
 from training import dataset_json, evaluate, face_images, train
@@ -35,13 +37,13 @@ pytest.importorskip("skimage")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("contract") / "demo"
     assert cli.main(["demo", f"--output={folder}"]) == 0
     return str(folder)
 
 
-def test_every_sample_arrives_as_it_was_written(demo):
+def test_every_sample_arrives_as_it_was_written(demo: str) -> None:
     dataset = dataset_json.read_dataset(demo)
     for split, shards in dataset.shards.items():
         dataset_json.check_shards(shards, checksums=True)
@@ -49,6 +51,7 @@ def test_every_sample_arrives_as_it_was_written(demo):
         for batch in Loader(dataset, LoaderSettings(split, 4)).batches(0):
             pixels, masks, labels, _ = prepare(batch, torch.device("cpu"))
             assert pixels.shape[1:] == (3, 218, 178)
+            assert masks is not None
             for key, found, label in zip(batch.keys, masks, labels, strict=True):
                 sample = written.pop(key)
                 assert label.tolist() == sample.description.label_values().tolist()
@@ -56,7 +59,7 @@ def test_every_sample_arrives_as_it_was_written(demo):
         assert not written
 
 
-def test_both_readers_of_dataset_json_find_the_same(demo):
+def test_both_readers_of_dataset_json_find_the_same(demo: str) -> None:
     written = read_dataset_file(demo)
     read = dataset_json.read_dataset(demo)
     assert read.attributes == written.attributes
@@ -74,7 +77,7 @@ def test_both_readers_of_dataset_json_find_the_same(demo):
     )
 
 
-def test_sizes_and_version_are_those_of_the_pipeline(demo):
+def test_sizes_and_version_are_those_of_the_pipeline(demo: str) -> None:
     document = json.loads(Path(demo, "dataset.json").read_text())
     assert (document["format_version"], *document["image_size"]) == (
         dataset_json.FORMAT_VERSION,
@@ -83,7 +86,9 @@ def test_sizes_and_version_are_those_of_the_pipeline(demo):
     assert tuple(document["mask_size"]) == dataset_json.MASK_SIZE
 
 
-def test_a_network_is_trained_and_evaluated_on_the_built_in_sample(demo, tmp_path, capsys):
+def test_a_network_is_trained_and_evaluated_on_the_built_in_sample(
+    demo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     options = [f"--data={demo}", "--batch_size=4"]
     stages = ["--stage1_epochs=1", "--stage2_epochs=1"]
@@ -95,7 +100,7 @@ def test_a_network_is_trained_and_evaluated_on_the_built_in_sample(demo, tmp_pat
     assert "mean accuracy" in capsys.readouterr().out
 
 
-def test_an_image_is_resized_as_the_pipeline_does_without_a_crop(sample, tmp_path):
+def test_an_image_is_resized_as_the_pipeline_does_without_a_crop(sample: RunConfig, tmp_path: Path) -> None:
     output = str(tmp_path / "out")
     arguments = ["run", f"--images={sample.images}", f"--labels={sample.labels}", f"--output={output}", "--crop=none"]
     assert cli.main([*arguments, "--limit=2", "--min_coverage=0"]) in (0, 3)
@@ -108,19 +113,19 @@ def test_an_image_is_resized_as_the_pipeline_does_without_a_crop(sample, tmp_pat
         assert difference.mean() < 3  # what JPEG of quality 95 loses
 
 
-def encoded(image, kind, **options):
+def encoded(image: Image.Image, kind: str, **options: Exif | int) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
-def exif_of(orientation):
+def exif_of(orientation: int) -> Exif:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     return exif
 
 
-def image_files():
+def image_files() -> dict[str, bytes]:
     """Return image files of all kinds, by what is special about them."""
     rng = np.random.default_rng(0)
     rgb = Image.fromarray(rng.integers(0, 256, (60, 44, 3), dtype=np.uint8))
@@ -156,7 +161,7 @@ IMAGE_FILES = image_files()
 
 
 @pytest.mark.parametrize("kind", IMAGE_FILES)
-def test_both_packages_decode_an_image_alike(kind):
+def test_both_packages_decode_an_image_alike(kind: str) -> None:
     of_pipeline = images.decode(IMAGE_FILES[kind]).pixels
     of_training = face_images.decode(IMAGE_FILES[kind])
     assert of_training.dtype == np.uint8
@@ -164,7 +169,7 @@ def test_both_packages_decode_an_image_alike(kind):
     np.testing.assert_array_equal(of_training, of_pipeline)
 
 
-def png_of_size(width, height):
+def png_of_size(width: int, height: int) -> bytes:
     """Return a PNG file whose header announces a size."""
     content = bytearray(encoded(Image.new("L", (1, 1)), "PNG"))
     content[16:24] = struct.pack(">II", width, height)
@@ -184,21 +189,21 @@ def png_of_size(width, height):
         (png_of_size(8000, 8000), "PNG of 8000x8000 pixels, expected at most 34 million"),
     ],
 )
-def test_both_packages_refuse_the_same_files(content, what):
+def test_both_packages_refuse_the_same_files(content: bytes, what: str) -> None:
     with pytest.raises(ImageError):
         images.decode(content)
     with pytest.raises(ValueError, match=what):
         face_images.decode(content)
 
 
-def test_both_packages_have_the_same_limits():
+def test_both_packages_have_the_same_limits() -> None:
     names = ("MAX_DECODED_PIXELS", "MAX_JPEG_PIXELS", "MAX_OTHER_PIXELS", "REDUCTIONS", "REDUCIBLE_MODES")
     for name in (*names, "EXIF_TRANSPOSES"):
         assert getattr(face_images, name) == getattr(images, name), name
 
 
 @pytest.mark.parametrize("case", LABEL_FILE_CASES, ids=lambda case: case.name)
-def test_both_readers_of_label_files_agree(tmp_path, case):
+def test_both_readers_of_label_files_agree(tmp_path: Path, case: LabelFileCase) -> None:
     path = tmp_path / "labels"
     path.write_bytes(case.content)
     if case.error:
@@ -215,7 +220,7 @@ def test_both_readers_of_label_files_agree(tmp_path, case):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path: Path) -> Path:
     """A run whose labels are known and unknown, in three splits, one of them without samples."""
     labels = {"a.jpg": (1, -1, 0), "b.jpg": (-1, -1, -1), "c.jpg": (0, 1, 1)}
     samples = [annotated(image_id=name, labels=values) for name, values in labels.items()]
@@ -231,7 +236,7 @@ def run(tmp_path):
     return tmp_path / "out"
 
 
-def test_both_readers_of_dataset_json_agree(run):
+def test_both_readers_of_dataset_json_agree(run: Path) -> None:
     ours, theirs = read_dataset_file(str(run)), dataset_json.read_dataset(str(run))
     assert theirs.folder == str(run)
     assert theirs.attributes == ours.attributes
@@ -271,7 +276,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("place", "value"), WRONG, ids=str)
-def test_both_readers_of_dataset_json_name_the_same_wrong_field(run, place, value):
+def test_both_readers_of_dataset_json_name_the_same_wrong_field(
+    run: Path, place: list[str | int], value: bool | float | int | list[int] | list[str] | str | None
+) -> None:
     path = run / "dataset.json"
     document = json.loads(path.read_text())
     fields = document
@@ -293,7 +300,7 @@ def test_both_readers_of_dataset_json_name_the_same_wrong_field(run, place, valu
         assert "\n" not in message
 
 
-def test_unknown_labels_arrive_as_unknown(run):
+def test_unknown_labels_arrive_as_unknown(run: Path) -> None:
     dataset = dataset_json.read_dataset(str(run))
     written = {sample.key: sample for shard in dataset.shards["train"] for sample in read_samples(shard.url)}
     (batch,) = Loader(dataset, LoaderSettings("train", 8)).batches(0)

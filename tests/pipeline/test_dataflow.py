@@ -82,7 +82,7 @@ class Google(ThreadingHTTPServer):
         return {**job, "id": "job-1", "currentState": "JOB_STATE_DONE"}
 
 
-class _Redirected(httplib2.Http):
+class _Redirected(httplib2.Http):  # type: ignore[name-defined, misc]
     """A client for whom Dataflow's address is another one."""
 
     def __init__(self, url: str) -> None:
@@ -183,7 +183,8 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
     thread.start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
     monkeypatch.setattr(auth._Credentials, "_credentials_init", True)
-    monkeypatch.setattr(auth._Credentials, "_credentials", auth._ApitoolsCredentialsAdapter(AnonymousCredentials()))
+    anonymous = auth._ApitoolsCredentialsAdapter(AnonymousCredentials())  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(auth._Credentials, "_credentials", anonymous)
     monkeypatch.setattr(apiclient, "get_new_http", lambda: _Redirected(server.url))
     monkeypatch.setattr(FileSystems, "_pipeline_options", None)
     yield server

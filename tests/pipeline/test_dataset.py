@@ -6,6 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,8 @@ from pipeline.errors import InputError
 from pipeline.inputs import dataset
 from pipeline.inputs.image_ids import sample_keys
 from pipeline.inputs.openface import LANDMARK_COLUMNS
+from pipeline.records import Dataset
+from pipeline.vocabulary import RejectReason
 from regions.label_file import UNKNOWN
 from regions.landmarks import five_points
 from tests.faces import face
@@ -25,41 +30,41 @@ from tests.landmark_files import openface_csv
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """Return a folder to write text files to, with an empty folder for the images."""
     (tmp_path / "images").mkdir()
     return tmp_path
 
 
-def write(folder, name, content):
+def write(folder: Path, name: str, content: str | bytes) -> str:
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return str(path)
 
 
-def labels_of(folder, image_ids, values="1 -1"):
+def labels_of(folder: Path, image_ids: Sequence[str], values: str = "1 -1") -> str:
     rows = [f"{image_id} {values}" for image_id in image_ids]
     return write(folder, "labels.txt", "\n".join([str(len(rows)), "Smiling Young", *rows]) + "\n")
 
 
-def csv_labels_of(folder, image_ids):
+def csv_labels_of(folder: Path, image_ids: Sequence[str]) -> str:
     quoted = ['"' + image_id.replace('"', '""') + '"' for image_id in image_ids]
     return write(folder, "labels.csv", "\n".join(["image_id,Smiling", *(f"{name},1" for name in quoted)]) + "\n")
 
 
-def add_images(folder, *names, content=b"pixels"):
+def add_images(folder: Path, *names: str, content: bytes = b"pixels") -> None:
     for name in names:
         path = folder / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
 
-def read(folder, labels, **options):
+def read(folder: Path, labels: str, **options: Any) -> Dataset:
     config = RunConfig(images=str(folder / "images"), labels=labels, output="", **options)
     return dataset.read_dataset(config)
 
 
-def reasons(dataset):
+def reasons(dataset: Dataset) -> dict[str, RejectReason | None]:
     return dict(zip(dataset.images.image_ids, dataset.images.reasons, strict=True))
 
 
@@ -78,7 +83,7 @@ LABEL = "-1 or 1, 0 or 1, True or False, or nothing where it is unknown"
         'image_id, A, B\n"a.jpg", 1,-1 \nb.jpg,-1.0,1.0\n',
     ],
 )
-def test_labels_of_both_layouts(folder, content):
+def test_labels_of_both_layouts(folder: Path, content: str) -> None:
     labels = dataset.read_labels(write(folder, "labels", content))
     assert labels.names == ("A", "B")
     assert labels.image_ids == ["a.jpg", "b.jpg"]
@@ -102,7 +107,7 @@ def test_labels_of_both_layouts(folder, content):
         ("", ":1: empty, expected CelebA's text layout or CSV"),
     ],
 )
-def test_bad_label_files(folder, content, message):
+def test_bad_label_files(folder: Path, content: str, message: str) -> None:
     path = write(folder, "labels", content)
     with pytest.raises(InputError) as caught:
         dataset.read_labels(path)
@@ -120,7 +125,9 @@ PIECES = [*'21-0AB, \n\r\t"é\u00b2\0\udcff', "-1", "image_id", "a.jpg", "b c.jp
         max_size=25,
     )
 )
-def test_any_label_file_is_read_or_refused_in_one_line(tmp_path_factory, content):
+def test_any_label_file_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes | list[str]
+) -> None:
     if isinstance(content, list):
         content = "".join(content).encode(errors="surrogateescape")
     path = write(tmp_path_factory.getbasetemp(), "any", content)
@@ -133,7 +140,7 @@ def test_any_label_file_is_read_or_refused_in_one_line(tmp_path_factory, content
         assert labels.values.shape == (len(labels.image_ids), len(labels.names))
 
 
-def test_a_data_set_as_celeba_has_it(folder):
+def test_a_data_set_as_celeba_has_it(folder: Path) -> None:
     names = ["1.jpg", "2.jpg", "3.jpg"]
     add_images(folder, "2.jpg", "3.jpg")
     add_images(folder, "1.jpg", content=b"more pixels")
@@ -152,11 +159,11 @@ def test_a_data_set_as_celeba_has_it(folder):
     assert dataset.images.splits.tolist() == [0, 1, 2]
     assert dataset.images.sizes.tolist() == [11, 6, 6]
     assert dataset.images.labels.tolist() == [[1, 0]] * 3
-    assert rows[0].bbox.tolist() == [5, 6, 70, 80]
+    assert rows[0].bbox is not None and rows[0].bbox.tolist() == [5, 6, 70, 80]
     assert rows[1].bbox is None
     assert rows[2].bbox is None
     assert rows[0].points is None
-    assert rows[2].points.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
+    assert rows[2].points is not None and rows[2].points.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
     assert [row.landmarks for row in rows] == [None, None, None]
     assert dataset.skipped == 0
 
@@ -172,7 +179,7 @@ def test_a_data_set_as_celeba_has_it(folder):
         "b.jpg validation\na.jpg train\nc.jpg test\n",
     ],
 )
-def test_partition(folder, content):
+def test_partition(folder: Path, content: str) -> None:
     add_images(folder, "a.jpg", "b.jpg", "c.jpg", "unlabelled.jpg")
     labels = labels_of(folder, ["a.jpg", "b.jpg", "c.jpg"])
     dataset = read(folder, labels, partition=write(folder, "partition", content))
@@ -190,7 +197,7 @@ def test_partition(folder, content):
         ("", ":1: empty, expected CelebA's text layout or CSV"),
     ],
 )
-def test_bad_partitions(folder, content, message):
+def test_bad_partitions(folder: Path, content: str, message: str) -> None:
     add_images(folder, "a.jpg")
     path = write(folder, "partition", content)
     with pytest.raises(InputError) as caught:
@@ -208,7 +215,7 @@ def test_bad_partitions(folder, content, message):
         ("a.jpg {zeros} 1\na.jpg {zeros} 1", ":4: duplicate row for image 'a.jpg'"),
     ],
 )
-def test_bad_boxes_and_points(folder, option, line, message):
+def test_bad_boxes_and_points(folder: Path, option: str, line: str, message: str) -> None:
     add_images(folder, "a.jpg")
     names = {"bboxes": "x y w h", "points": "a b c d e f g h i j"}[option]
     lines = line.replace("{zeros}", " ".join("0" * (len(names.split()) - 1))).split("\n")
@@ -225,7 +232,7 @@ def test_bad_boxes_and_points(folder, option, line, message):
         ("points", "2 values per row, expected 10: five points (x, y each)"),
     ],
 )
-def test_boxes_and_points_of_another_kind(folder, option, message):
+def test_boxes_and_points_of_another_kind(folder: Path, option: str, message: str) -> None:
     add_images(folder, "a.jpg")
     path = write(folder, "numbers", "image_id,x,y\na.jpg,1,2\n")
     with pytest.raises(InputError, match=re.escape(message)):
@@ -233,31 +240,32 @@ def test_boxes_and_points_of_another_kind(folder, option, message):
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 9), (9, 0), (-5, 9), (9, -5)])
-def test_a_box_without_area_is_no_hint(folder, width, height):
+def test_a_box_without_area_is_no_hint(folder: Path, width: int, height: int) -> None:
     add_images(folder, "a.jpg")
     path = write(folder, "boxes", f"image_id,x,y,width,height\na.jpg,1,2,{width},{height}\n")
     (row,) = read(folder, labels_of(folder, ["a.jpg"]), bboxes=path).images.rows()
     assert row.bbox is None
 
 
-def landmarks_csv(folder, name, rows):
+def landmarks_csv(folder: Path, name: str, rows: Iterable[tuple[str, Iterable[object]]]) -> str:
     lines = [f"{image_id}," + ",".join(str(value) for value in values) for image_id, values in rows]
     return write(folder, name, "\n".join(["image_name," + ",".join(LANDMARK_COLUMNS), *lines]))
 
 
-def test_given_landmarks(folder):
+def test_given_landmarks(folder: Path) -> None:
     add_images(folder, "a.jpg", "b.jpg", "c.jpg")
     former = landmarks_csv(folder, "one.csv", [("a.jpg", range(136)), ("b.jpg", range(136))])
     later = landmarks_csv(folder, "two.csv", [("b.jpg", range(1, 137)), ("other.jpg", range(136))])
     labels = labels_of(folder, ["a.jpg", "b.jpg", "c.jpg"])
     a, b, c = read(folder, labels, landmarks=(former, later)).images.rows()
+    assert a.landmarks is not None and b.landmarks is not None
     assert a.landmarks.shape == (68, 2)
     assert a.landmarks[:2].tolist() == [[0, 68], [1, 69]]
     assert b.landmarks[:2].tolist() == [[1, 69], [2, 70]]
     assert c.landmarks is None
 
 
-def test_the_hints_choose_among_the_faces_of_openface(folder):
+def test_the_hints_choose_among_the_faces_of_openface(folder: Path) -> None:
     add_images(folder, "a.jpg")
     (folder / "openface").mkdir()
     write(folder / "openface", "a.csv", openface_csv([((0, "0.4"), face()), ((1, "0.9"), face(x=900))]))
@@ -265,11 +273,12 @@ def test_the_hints_choose_among_the_faces_of_openface(folder):
     points = write(folder, "points", f"1\nA B C D E F G H I J\na.jpg {values}\n")
     options = {"landmarks": (str(folder / "openface"),), "points": points}
     (row,) = read(folder, labels_of(folder, ["a.jpg"]), **options).images.rows()
+    assert row.landmarks is not None
     np.testing.assert_allclose(row.landmarks, face(), atol=0.0501)
 
 
 @pytest.mark.parametrize("options", [{"limit": 1}, {"skip_missing": True}])
-def test_landmarks_of_label_rows_that_are_left_out(folder, options):
+def test_landmarks_of_label_rows_that_are_left_out(folder: Path, options: dict[str, Any]) -> None:
     add_images(folder, "a.jpg")
     path = landmarks_csv(folder, "b.csv", [("b.jpg", range(136))])
     (row,) = read(folder, labels_of(folder, ["a.jpg", "b.jpg"]), landmarks=(path,), **options).images.rows()
@@ -284,14 +293,14 @@ def test_landmarks_of_label_rows_that_are_left_out(folder, options):
         ("image_name," + ",".join(LANDMARK_COLUMNS) + "\na.jpg" + ",1" * 135 + "\n", ":2: 136 columns, expected 137"),
     ],
 )
-def test_bad_landmark_files(folder, content, message):
+def test_bad_landmark_files(folder: Path, content: str, message: str) -> None:
     add_images(folder, "a.jpg")
     path = write(folder, "landmarks.csv", content)
     with pytest.raises(InputError, match=re.escape(path + message)):
         read(folder, labels_of(folder, ["a.jpg"]), landmarks=(path,))
 
 
-def test_missing_and_unlabelled_images(folder):
+def test_missing_and_unlabelled_images(folder: Path) -> None:
     add_images(folder, "b.jpg", "z.jpg", "c.PNG", "notes.txt", "sub/a.jpeg")
     dataset = read(folder, labels_of(folder, ["y.jpg", "b.jpg"]))
     assert list(reasons(dataset).items()) == [
@@ -306,7 +315,7 @@ def test_missing_and_unlabelled_images(folder):
     assert dataset.images.sizes.tolist()[:2] == [-1, 6]
 
 
-def test_skip_missing(folder):
+def test_skip_missing(folder: Path) -> None:
     add_images(folder, "b.jpg", "z.jpg")
     labels = labels_of(folder, ["y.jpg", "b.jpg", "../x.jpg", "w.jpg"])
     dataset = read(folder, labels, skip_missing=True)
@@ -314,14 +323,14 @@ def test_skip_missing(folder):
     assert dataset.skipped == 2
 
 
-def test_skip_unlabelled(folder):
+def test_skip_unlabelled(folder: Path) -> None:
     add_images(folder, "b.jpg", "z.jpg")
     dataset = read(folder, labels_of(folder, ["y.jpg", "b.jpg"]), skip_unlabelled=True)
     assert reasons(dataset) == {"y.jpg": "missing", "b.jpg": None}
 
 
 @pytest.mark.parametrize("options", [{}, {"skip_missing": True}, {"limit": 1}])
-def test_a_label_file_of_other_images_is_refused(folder, options):
+def test_a_label_file_of_other_images_is_refused(folder: Path, options: dict[str, Any]) -> None:
     add_images(folder, "inner/000001.jpg", "inner/000002.jpg", "notes.txt")
     labels = labels_of(folder, ["000001.jpg", "000002.jpg", "../inner/000001.jpg", "notes.tx"])
     with pytest.raises(InputError) as caught:
@@ -332,7 +341,7 @@ def test_a_label_file_of_other_images_is_refused(folder, options):
     )
 
 
-def test_skip_missing_where_no_row_is_left(folder):
+def test_skip_missing_where_no_row_is_left(folder: Path) -> None:
     add_images(folder, "b.jpg", "c.jpg")
     dataset = read(folder, labels_of(folder, ["b.jpg", "a.jpg"]), skip_missing=True, limit=0)
     assert dataset.images.labels.shape == (0, 2)
@@ -342,7 +351,7 @@ def test_skip_missing_where_no_row_is_left(folder):
 @pytest.mark.parametrize(
     ("limit", "expected"), [(1, ["a.jpg"]), (2, ["a.jpg", "b.jpg"]), (9, ["a.jpg", "b.jpg", "c.jpg"])]
 )
-def test_limit_takes_the_first_rows_and_no_unlabelled_image(folder, limit, expected):
+def test_limit_takes_the_first_rows_and_no_unlabelled_image(folder: Path, limit: int, expected: list[str]) -> None:
     add_images(folder, "a.jpg", "b.jpg", "c.jpg", "unlabelled.jpg")
     partition = write(folder, "partition", "".join(f"{name} 0\n" for name in expected))
     dataset = read(folder, labels_of(folder, ["a.jpg", "b.jpg", "c.jpg"]), limit=limit, partition=partition)
@@ -369,12 +378,17 @@ UNSAFE_IDS = [
 ]
 
 
-def test_unsafe_ids_are_rejected_and_never_opened(folder, monkeypatch):
+def test_unsafe_ids_are_rejected_and_never_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_images(folder, "safe.jpg")
     labels = csv_labels_of(folder, [*UNSAFE_IDS, "safe.jpg"])
     opened = []
     open_read = storage.open_read
-    monkeypatch.setattr(storage, "open_read", lambda path: opened.append(path) or open_read(path))
+
+    def note(path: str) -> IO[bytes]:
+        opened.append(path)
+        return open_read(path)
+
+    monkeypatch.setattr(storage, "open_read", note)
     dataset = read(folder, labels)
     assert reasons(dataset) == {**dict.fromkeys(UNSAFE_IDS, "unsafe_id"), "safe.jpg": None}
     assert opened == [labels]
@@ -394,14 +408,14 @@ def test_unsafe_ids_are_rejected_and_never_opened(folder, monkeypatch):
         ("-rf.jpg", "-rf"),
     ],
 )
-def test_safe_ids(folder, image_id, key):
+def test_safe_ids(folder: Path, image_id: str, key: str) -> None:
     add_images(folder, image_id)
     dataset = read(folder, csv_labels_of(folder, [image_id]))
     assert reasons(dataset) == {image_id: None}
     assert dataset.images.keys == [key]
 
 
-def test_file_names_that_are_not_utf8_are_listed(folder):
+def test_file_names_that_are_not_utf8_are_listed(folder: Path) -> None:
     try:
         (folder / "images" / os.fsdecode(b"fa\xe7ade.jpg")).write_bytes(b"x")
     except OSError:
@@ -414,7 +428,7 @@ def test_file_names_that_are_not_utf8_are_listed(folder):
 @pytest.mark.parametrize(
     "pair", [("a.jpg", "a.png"), ("x y.jpg", "x_y.jpg"), ("a/b.jpg", "a_b.jpg"), ("é.jpg", "顔.jpg")]
 )
-def test_two_ids_of_one_key(pair):
+def test_two_ids_of_one_key(pair: tuple[str, str]) -> None:
     keys = sample_keys([*pair, "other.jpg"])
     stem = re.sub("[^a-z]", "_", pair[0].rpartition(".")[0])
     assert keys[0] != keys[1]
@@ -422,18 +436,18 @@ def test_two_ids_of_one_key(pair):
     assert keys[2] == "other"
 
 
-def test_a_key_does_not_depend_on_the_order():
+def test_a_key_does_not_depend_on_the_order() -> None:
     image_ids = ["a.jpg", "b.jpg", "a.png"]
     forward, backward = sample_keys(image_ids), sample_keys(image_ids[::-1])
     assert forward == backward[::-1]
 
 
-def test_an_id_that_looks_like_another_ones_key():
+def test_an_id_that_looks_like_another_ones_key() -> None:
     first, second = sample_keys(["a.jpg", "a.png"])
     assert len(set(sample_keys(["a.jpg", "a.png", f"{first}.jpg", f"{second}.jpg"]))) == 4
 
 
-def test_very_long_ids():
+def test_very_long_ids() -> None:
     keys = sample_keys(["x" * 5000 + ".jpg", "x" * 5000 + "y.jpg", "x" * 72 + ".jpg"])
     assert len(set(keys)) == 3
     assert max(map(len, keys)) <= 90
@@ -450,7 +464,7 @@ ids = (
 @pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(ids, unique=True, max_size=30))
-def test_keys_are_unique_plain_and_short(image_ids):
+def test_keys_are_unique_plain_and_short(image_ids: list[str]) -> None:
     keys = sample_keys(image_ids)
     assert len(set(keys)) == len(image_ids)
     for key in keys:
@@ -458,12 +472,12 @@ def test_keys_are_unique_plain_and_short(image_ids):
         assert len(f"{key}.masks.png") <= 100
 
 
-def test_many_ids_of_one_key():
+def test_many_ids_of_one_key() -> None:
     image_ids = [f"{chr(0x4E00 + i // 500)}{chr(0x4E00 + i % 500)}.jpg" for i in range(100_000)]
     assert len(set(sample_keys(image_ids))) == len(image_ids)
 
 
-def test_an_empty_a_missing_and_an_unreadable_image_folder(folder):
+def test_an_empty_a_missing_and_an_unreadable_image_folder(folder: Path) -> None:
     labels = labels_of(folder, ["a.jpg"])
     with pytest.raises(InputError, match=r"images: no image files, expected names ending in \.jpg"):
         read(folder, labels)
@@ -480,7 +494,7 @@ def test_an_empty_a_missing_and_an_unreadable_image_folder(folder):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read any folder")
-def test_an_unreadable_image_folder(folder):
+def test_an_unreadable_image_folder(folder: Path) -> None:
     add_images(folder, "sub/a.jpg")
     (folder / "images" / "sub").chmod(0)
     try:
@@ -504,7 +518,7 @@ print(labels.values.shape[0], labels.values.shape[1], seconds, int(peak[1]) / 10
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of memory from /proc")
-def test_celebas_label_file_is_read_in_seconds_and_little_memory(folder):
+def test_celebas_label_file_is_read_in_seconds_and_little_memory(folder: Path) -> None:
     values = np.where(np.random.default_rng(0).random((1000, 40)) < 0.5, " 1", "-1")
     lines = [" ".join(row) for row in values.tolist()]
     rows = [f"{i:06d}.jpg {lines[i % 1000]}" for i in range(1, 202_600)]

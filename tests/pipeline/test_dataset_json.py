@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import msgspec
 import pytest
@@ -24,7 +27,7 @@ SOURCE = [(("source",), name) for name in SourceDataset.__struct_fields__]
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path: Path) -> Path:
     """A run of two shards."""
     write_output(
         tmp_path,
@@ -36,12 +39,16 @@ def run(tmp_path):
     return tmp_path / "out"
 
 
+Document: TypeAlias = dict[str, Any]
+
+
 @pytest.fixture
-def document(run):
-    return json.loads((run / "dataset.json").read_text())
+def document(run: Path) -> Document:
+    read: Document = json.loads((run / "dataset.json").read_text())
+    return read
 
 
-def refusal(run, content):
+def refusal(run: Path, content: object) -> str:
     """Return the message about a dataset.json, without the path that it starts with."""
     path = run / "dataset.json"
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
@@ -53,10 +60,10 @@ def refusal(run, content):
     return message.removeprefix(f"{path}: ")
 
 
-def changed(document, place, name, value):
+def changed(document: Document, place: Sequence[str | int], name: str, value: object) -> Document:
     """Return a copy with one field set, or without it where `value` is None."""
     result = copy.deepcopy(document)
-    fields = result
+    fields: Any = result
     for step in place:
         fields = fields[step]
     assert name in fields
@@ -67,7 +74,7 @@ def changed(document, place, name, value):
     return result
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     _, written = write_output(tmp_path, {"train-000000": [annotated()]}, skipped=3)
     assert read_dataset_file(str(tmp_path / "out")) == written
     document = json.loads((tmp_path / "out" / "dataset.json").read_text())
@@ -76,14 +83,14 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_missing_field_is_named(run, document, name):
+def test_a_missing_field_is_named(run: Path, document: Document, name: str) -> None:
     message = refusal(run, changed(document, (), name, None))
     expected = "format_version is None, expected 2" if name == "format_version" else f"missing required field `{name}`"
     assert expected in message
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_field_of_another_type_is_named(run, document, name):
+def test_a_field_of_another_type_is_named(run: Path, document: Document, name: str) -> None:
     message = refusal(run, changed(document, (), name, True))
     assert (
         "format_version is True, expected 2" if name == "format_version" else f"got `bool` - at `$.{name}`" in message
@@ -91,19 +98,23 @@ def test_a_field_of_another_type_is_named(run, document, name):
 
 
 @pytest.mark.parametrize(("place", "name"), NESTED)
-def test_a_missing_nested_field_is_named(run, document, place, name):
+def test_a_missing_nested_field_is_named(
+    run: Path, document: Document, place: tuple[str | int, ...], name: str
+) -> None:
     message = refusal(run, changed(document, place, name, None))
     assert f"missing required field `{name}` - at `$.{place[0]}" in message
 
 
 @pytest.mark.parametrize(("place", "name"), [*NESTED, *SOURCE])
-def test_a_nested_field_of_another_type_is_named(run, document, place, name):
+def test_a_nested_field_of_another_type_is_named(
+    run: Path, document: Document, place: tuple[str | int, ...], name: str
+) -> None:
     message = refusal(run, changed(document, place, name, True))
     assert "got `bool` - at" in message
     assert f"`$.{place[0]}" in message and f".{name}`" in message
 
 
-def test_parts_of_the_source_that_are_not_named_are_none(run, document):
+def test_parts_of_the_source_that_are_not_named_are_none(run: Path, document: Document) -> None:
     (run / "dataset.json").write_text(json.dumps(document | {"source": {}}))
     assert read_dataset_file(str(run)).source == SourceDataset()
 
@@ -127,7 +138,9 @@ def test_parts_of_the_source_that_are_not_named_are_none(run, document):
         (("shards", 0), "sha256", "x" * 64),
     ],
 )
-def test_a_value_out_of_range_is_named(run, document, place, name, value):
+def test_a_value_out_of_range_is_named(
+    run: Path, document: Document, place: tuple[str | int, ...], name: str, value: object
+) -> None:
     assert f"{(*place, name)[0]}" in refusal(run, changed(document, place, name, value))
 
 
@@ -146,19 +159,21 @@ HOSTILE_NAMES = [
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_a_shard_name_that_is_not_split_and_number_is_refused(run, document, name, capsys):
+def test_a_shard_name_that_is_not_split_and_number_is_refused(
+    run: Path, document: Document, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "at `$.shards[0].name`" in refusal(run, changed(document, ("shards", 0), "name", name))
     assert main(["verify", str(run)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_shard_of_another_split_is_refused(run, document):
+def test_a_shard_of_another_split_is_refused(run: Path, document: Document) -> None:
     message = refusal(run, changed(document, ("shards", 0), "split", "test"))
     assert message.startswith("name is 'train-000000', expected a shard of split 'test'")
 
 
 @pytest.mark.parametrize(("field", "name"), [("attributes", "Bald"), ("shards", "train-000000")])
-def test_a_repeated_name_is_refused(run, document, field, name):
+def test_a_repeated_name_is_refused(run: Path, document: Document, field: str, name: str) -> None:
     message = refusal(run, document | {field: [*document[field], document[field][0]]})
     assert message == f"{field} has {name!r} more than once, expected each name once"
 
@@ -175,11 +190,11 @@ def test_a_repeated_name_is_refused(run, document, field, name):
         (b'{"format_version": "2"}', "format_version is '2', expected 2"),
     ],
 )
-def test_what_is_not_a_dataset_file_is_refused(run, content, message):
+def test_what_is_not_a_dataset_file_is_refused(run: Path, content: bytes, message: str) -> None:
     assert refusal(run, content).startswith(message)
 
 
-def test_a_folder_without_a_dataset_file(tmp_path):
+def test_a_folder_without_a_dataset_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no dataset\.json, expected the folder of a finished run"):
         read_dataset_file(str(tmp_path))
     with pytest.raises(InputError, match="absent: no such folder"):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline.cli import main
+from pipeline.config import RunConfig
 from pipeline.detection import mediapipe_detectors
 from pipeline.inputs.openface import LANDMARK_COLUMNS
+from regions.landmarks import FloatArray
+from tests.photograph import Pixels
 
 pytest.importorskip("dlib")
 pytest.importorskip("skimage")
@@ -29,11 +34,11 @@ LIMIT = 8
 
 
 @pytest.fixture(scope="module")
-def detector():
+def detector() -> DlibLandmarks:
     return DlibLandmarks(None)
 
 
-def run_over(sample, output, *more):
+def run_over(sample: RunConfig, output: Path, *more: str) -> int:
     """Run over the first images of the sample; return the exit code."""
     options = {
         "images": sample.images,
@@ -47,14 +52,14 @@ def run_over(sample, output, *more):
     return main(["run", *(f"--{name}={value}" for name, value in options.items()), *more])
 
 
-def result_of(output):
+def result_of(output: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return dataset.json and the rows of the manifest by image id."""
     document = json.loads((output / "dataset.json").read_text())
     rows = read_manifest(str(output), "train-000000").to_pylist()
     return document, {row["image_id"]: row for row in rows}
 
 
-def test_dlib_and_the_face_mesh_agree(detector):
+def test_dlib_and_the_face_mesh_agree(detector: DlibLandmarks) -> None:
     mesh = FaceMesh()
     for pixels in (photograph(), portrait()):
         found = detector.find(pixels)[0]
@@ -63,18 +68,18 @@ def test_dlib_and_the_face_mesh_agree(detector):
     mesh.close()
 
 
-def test_a_mirrored_image_has_mirrored_landmarks(detector):
+def test_a_mirrored_image_has_mirrored_landmarks(detector: DlibLandmarks) -> None:
     (found,) = detector.find(portrait())
     (mirrored,) = detector.find(np.ascontiguousarray(portrait()[:, ::-1]))
     assert distance(mirrored[MIRROR] * (-1, 1) + (240, 0), found) < 0.03
 
 
 @pytest.mark.slow
-def test_points_count_from_the_corner_of_the_first_pixel(detector):
+def test_points_count_from_the_corner_of_the_first_pixel(detector: DlibLandmarks) -> None:
     assert np.abs(shift_when_enlarged(detector)).max() < 0.15
 
 
-def test_all_faces_are_found_the_surest_first(detector):
+def test_all_faces_are_found_the_surest_first(detector: DlibLandmarks) -> None:
     two = np.full((270, 640, 3), 128, dtype=np.uint8)
     two[:, :240] = portrait()
     two[:, 400:] = portrait()[:, ::-1]
@@ -84,11 +89,15 @@ def test_all_faces_are_found_the_surest_first(detector):
     assert detector.find(np.zeros((100, 100, 3), dtype=np.uint8)) == []
 
 
-def test_a_large_image_is_not_enlarged():
+def test_a_large_image_is_not_enlarged() -> None:
     class Spy(DlibLandmarks):
-        def __init__(self):
-            self.asked = []
-            self._detector = lambda pixels, enlargements: self.asked.append(enlargements) or []
+        def __init__(self) -> None:
+            self.asked: list[int] = []
+            self._detector = self._detect
+
+        def _detect(self, pixels: Pixels, enlargements: int) -> list[object]:
+            self.asked.append(enlargements)
+            return []
 
     spy = Spy()
     spy.find(np.zeros((2048, MAX_UPSAMPLED_PIXELS // 2048, 3), dtype=np.uint8))
@@ -97,7 +106,7 @@ def test_a_large_image_is_not_enlarged():
 
 
 @pytest.mark.slow
-def test_a_run_with_dlib_alone(sample, detector, tmp_path):
+def test_a_run_with_dlib_alone(sample: RunConfig, detector: DlibLandmarks, tmp_path: Path) -> None:
     points = detector.find(portrait())[0] + 3
     header = ",".join(["image_name", *LANDMARK_COLUMNS])
     line = ",".join(["portrait.jpg", *(f"{value:.3f}" for value in points.T.ravel())])
@@ -118,12 +127,12 @@ def test_a_run_with_dlib_alone(sample, detector, tmp_path):
 
 
 @pytest.mark.slow
-def test_dlib_takes_what_mediapipe_leaves(sample, tmp_path, monkeypatch):
+def test_dlib_takes_what_mediapipe_leaves(sample: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Blind:
-        def find(self, pixels):
+        def find(self, pixels: Pixels) -> list[FloatArray]:
             return []
 
-        def close(self):
+        def close(self) -> None:
             pass
 
     monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", lambda landmarker: Blind())
@@ -138,7 +147,9 @@ def test_dlib_takes_what_mediapipe_leaves(sample, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["garbage", "five points"])
-def test_a_file_that_is_no_model_of_68_points_is_refused(sample, tmp_path, capsys, kind):
+def test_a_file_that_is_no_model_of_68_points_is_refused(
+    sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
     path = dlib_model_path(None).replace("68", "5")
     if kind == "garbage":
         path = str(tmp_path / "garbage.dat")

@@ -13,9 +13,11 @@ from pipeline.detection.fallback_chain import (
     hinted_box,
     prominence,
 )
-from pipeline.vocabulary import LANDMARK_SOURCES, WEAK_SOURCES
+from pipeline.images import DecodedImage
+from pipeline.records import ImageRow
+from pipeline.vocabulary import LANDMARK_SOURCES, WEAK_SOURCES, LandmarkSource
 from regions.boxes import BBox
-from regions.landmarks import face_size, five_points, landmarks_from_five_points, landmarks_in_bbox
+from regions.landmarks import FloatArray, face_size, five_points, landmarks_from_five_points, landmarks_in_bbox
 from tests.faces import face
 from tests.fake_detectors import (
     FakeDlib,
@@ -35,14 +37,16 @@ IMAGE = chart()
 FACE = face(x=120, y=110, eye_distance=40)
 
 
-def assert_found(found, landmark_source, expected, within=0.03):
+def assert_found(
+    found: DetectedFace | DetectionFailure, landmark_source: str, expected: FloatArray, within: float = 0.03
+) -> None:
     """Check the landmark source and, in face sizes, the landmarks."""
     assert isinstance(found, DetectedFace), found
     assert found.landmark_source == landmark_source
     assert np.linalg.norm(found.landmarks - expected, axis=1).max() <= within * face_size(expected)
 
 
-def sources_of(chain, image, row):
+def sources_of(chain: FallbackChain, image: DecodedImage, row: ImageRow) -> list[LandmarkSource]:
     """Return all landmark sources in order, as they are tried when none gives a face."""
     return [landmark_source for landmark_source, candidates in chain._sources(image, row) if not list(candidates)]
 
@@ -51,7 +55,9 @@ def sources_of(chain, image, row):
     ("eye_distance", "landmark_source", "asked"),
     [(125, "whole_image", 0), (85, "whole_image", 0), (40, "face_detector", 1), (20, "tiles", 1 + 9 + 49 + 225)],
 )
-def test_the_smaller_the_face_the_later_the_source_without_hints(eye_distance, landmark_source, asked):
+def test_the_smaller_the_face_the_later_the_source_without_hints(
+    eye_distance: int, landmark_source: str, asked: int
+) -> None:
     image, there = chart(800, 800), face(x=430, y=350, eye_distance=eye_distance)
     mesh, faces = FakeMesh(image, [there]), FakeFaces(image, [there])
     assert_found(chain_of(mesh, faces).find(image, hinted_row()), landmark_source, there)
@@ -59,7 +65,7 @@ def test_the_smaller_the_face_the_later_the_source_without_hints(eye_distance, l
 
 
 @pytest.mark.parametrize(("angle", "rotation"), [(45, 30), (-45, -30), (78, 60), (-78, -60)])
-def test_a_tilted_face_without_hints_is_found_in_a_rotated_image(angle, rotation):
+def test_a_tilted_face_without_hints_is_found_in_a_rotated_image(angle: int, rotation: int) -> None:
     there = face(x=130, y=120, eye_distance=60, angle=angle)
     mesh, faces = FakeMesh(IMAGE, [there]), FakeFaces(IMAGE, [there])
     assert_found(chain_of(mesh, faces).find(IMAGE, hinted_row()), "rotated", there)
@@ -67,7 +73,7 @@ def test_a_tilted_face_without_hints_is_found_in_a_rotated_image(angle, rotation
     assert [first_seen, near, far] == pytest.approx([rotation, angle, angle], abs=1)
 
 
-def test_sources_without_hints():
+def test_sources_without_hints() -> None:
     empty = FakeMesh(IMAGE, []), FakeFaces(IMAGE, [])
     assert sources_of(chain_of(*empty), IMAGE, hinted_row()) == [
         *("whole_image", "face_detector", "tiles"),
@@ -94,19 +100,19 @@ def test_sources_without_hints():
     ],
     ids=["box", "five points", "tilted"],
 )
-def test_sources_with_hints(hints, expected):
+def test_sources_with_hints(hints: dict[str, FloatArray], expected: list[str]) -> None:
     chain = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []))
     assert sources_of(chain, IMAGE, hinted_row(**hints)) == expected
     with_dlib = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []), FakeDlib(), ("dlib", "mediapipe"))
     assert sources_of(with_dlib, IMAGE, hinted_row(**hints)) == ["dlib", *expected]
 
 
-def test_every_source_is_known():
+def test_every_source_is_known() -> None:
     assert len(set(LANDMARK_SOURCES)) == 8
     assert set(WEAK_SOURCES) < set(LANDMARK_SOURCES)
 
 
-def test_what_is_beside_the_box_is_not_looked_at():
+def test_what_is_beside_the_box_is_not_looked_at() -> None:
     box = box_about(FACE)
     mesh = FakeMesh(IMAGE, [FACE])
     assert_found(chain_of(mesh).find(IMAGE, hinted_row(box=box)), "hinted_box", FACE)
@@ -117,7 +123,7 @@ def test_what_is_beside_the_box_is_not_looked_at():
     np.testing.assert_allclose(place[:, :2] @ (cols, rows) + place[:, 2], box[:2] + box[2:] + reach, atol=1.5)
 
 
-def test_a_second_look_about_the_box_is_from_farther():
+def test_a_second_look_about_the_box_is_from_farther() -> None:
     there = face(x=125, y=120, eye_distance=20)
     mesh = FakeMesh(IMAGE, [there], shares=(0.05, 0.2))
     assert_found(chain_of(mesh).find(IMAGE, hinted_row(box=box_about(there))), "hinted_box", there)
@@ -125,24 +131,27 @@ def test_a_second_look_about_the_box_is_from_farther():
     assert mesh.places[1][0, 0] > 1.5 * mesh.places[0][0, 0]
 
 
-def test_five_points_alone_make_a_box():
+def test_five_points_alone_make_a_box() -> None:
     mesh = FakeMesh(IMAGE, [FACE])
     assert_found(chain_of(mesh).find(IMAGE, hinted_row(five=five_points(FACE))), "hinted_box", FACE)
     assert len(mesh.places) == 1
 
 
-def test_hinted_box():
+def test_hinted_box() -> None:
     five = five_points(FACE)
     assert hinted_box(hinted_row()) is None
     box = hinted_box(hinted_row(box=[1, 2, 30, 40], five=five))
+    assert box is not None
     assert box.tolist() == [1, 2, 30, 40]
     assert box.dtype == np.float64
-    x, y, width, height = hinted_box(hinted_row(five=five))
+    about = hinted_box(hinted_row(five=five))
+    assert about is not None
+    x, y, width, height = about
     assert width == height == pytest.approx(2.2 * np.ptp(five, axis=0).max(), rel=1e-6)
     np.testing.assert_allclose([x + width / 2, y + height / 2], (five.min(axis=0) + five.max(axis=0)) / 2, rtol=1e-6)
 
 
-def test_the_box_limits_the_search_and_the_five_points_select_the_face():
+def test_the_box_limits_the_search_and_the_five_points_select_the_face() -> None:
     other = face(x=190, y=120, eye_distance=30)
     here = face(x=80, y=120, eye_distance=30)
     both = np.array([20, 40, 220, 160])
@@ -154,7 +163,7 @@ def test_the_box_limits_the_search_and_the_five_points_select_the_face():
 
 
 @pytest.mark.parametrize("angle", [26, -40, 90, -135, 180])
-def test_a_face_that_is_tilted_by_its_five_points_is_looked_at_upright(angle):
+def test_a_face_that_is_tilted_by_its_five_points_is_looked_at_upright(angle: int) -> None:
     there = face(x=130, y=120, eye_distance=40, angle=angle)
     for hints in ({}, {"box": box_about(there)}):
         mesh = FakeMesh(IMAGE, [there], tilt=3)
@@ -165,7 +174,7 @@ def test_a_face_that_is_tilted_by_its_five_points_is_looked_at_upright(angle):
 
 
 @pytest.mark.parametrize("angle", [-45, 30, 70])
-def test_a_tilted_face_in_a_box_is_looked_for_with_rotations(angle):
+def test_a_tilted_face_in_a_box_is_looked_for_with_rotations(angle: int) -> None:
     there = face(x=130, y=120, eye_distance=40, angle=angle)
     mesh = FakeMesh(IMAGE, [there], tilt=16)
     assert_found(chain_of(mesh).find(IMAGE, hinted_row(box=box_about(there))), "rotated", there)
@@ -173,7 +182,7 @@ def test_a_tilted_face_in_a_box_is_looked_for_with_rotations(angle):
 
 
 @pytest.mark.parametrize(("angle", "looks"), [(24, 1), (26, 2), (-50, 2)])
-def test_a_tilted_face_that_is_seen_is_taken_as_it_looks_upright(angle, looks):
+def test_a_tilted_face_that_is_seen_is_taken_as_it_looks_upright(angle: int, looks: int) -> None:
     there = face(x=130, y=120, eye_distance=40, angle=angle)
     mesh = FakeMesh(IMAGE, [there], tilt=60, tilt_error=0.2)
     found = chain_of(mesh).find(IMAGE, hinted_row(box=box_about(there)))
@@ -181,7 +190,7 @@ def test_a_tilted_face_that_is_seen_is_taken_as_it_looks_upright(angle, looks):
     assert len(mesh.places) == looks
 
 
-def test_a_face_that_is_upright_by_its_five_points_is_looked_at_once():
+def test_a_face_that_is_upright_by_its_five_points_is_looked_at_once() -> None:
     there = face(x=130, y=120, eye_distance=40, angle=28)
     five = five_points(face(x=130, y=120, eye_distance=40, angle=24))
     mesh = FakeMesh(IMAGE, [there], tilt=60)
@@ -189,13 +198,13 @@ def test_a_face_that_is_upright_by_its_five_points_is_looked_at_once():
     assert len(mesh.places) == 1
 
 
-def test_a_tilted_face_that_is_not_seen_again_is_taken_as_it_was():
+def test_a_tilted_face_that_is_not_seen_again_is_taken_as_it_was() -> None:
     there = face(x=130, y=120, eye_distance=40, angle=40)
     mesh = FakeMesh(IMAGE, [there], tilt=60, looks=1)
     assert_found(chain_of(mesh).find(IMAGE, hinted_row(box=box_about(there))), "hinted_box", there)
 
 
-def test_a_face_beside_the_box_is_not_the_one():
+def test_a_face_beside_the_box_is_not_the_one() -> None:
     beside = face(x=70, y=60, eye_distance=20)
     mesh, faces = FakeMesh(IMAGE, [beside], shares=(0.05, 1)), FakeFaces(IMAGE, [beside], smallest=10)
     box = box_about(face(x=170, y=170, eye_distance=40))
@@ -204,41 +213,44 @@ def test_a_face_beside_the_box_is_not_the_one():
     assert found.reason == "wrong_face"
     assert found.detail.startswith("hinted_box: 1.5")
     assert "box sizes from the center of the face box" in found.detail
+    assert found.guess is not None
     np.testing.assert_allclose(found.guess, landmarks_in_bbox(BBox(*box)), atol=1e-4)
 
 
-def test_the_face_detector_helps_where_the_box_is_too_large():
+def test_the_face_detector_helps_where_the_box_is_too_large() -> None:
     there = face(x=120, y=120, eye_distance=40)
     mesh, faces = FakeMesh(IMAGE, [there], shares=(0.25, 1)), FakeFaces(IMAGE, [there])
     box = np.array([*(there.mean(axis=0) - 90), 180, 180])
     assert_found(chain_of(mesh, faces).find(IMAGE, hinted_row(box=box)), "face_detector", there)
 
 
-def test_an_image_without_a_face():
+def test_an_image_without_a_face() -> None:
     chain = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []))
     assert chain.find(IMAGE, hinted_row()) == DetectionFailure("no_face", "no detector found a face", None)
     found = chain.find(IMAGE, hinted_row(box=[50, 60, 100, 120]))
     assert found[:2] == ("no_face", "no detector found a face")
+    assert isinstance(found, DetectionFailure) and found.guess is not None
     np.testing.assert_allclose(found.guess, landmarks_in_bbox(BBox(50, 60, 100, 120)))
 
 
-def test_given_landmarks_come_first_and_need_not_agree_with_the_hints():
+def test_given_landmarks_come_first_and_need_not_agree_with_the_hints() -> None:
     far = face(x=200, y=200, eye_distance=10)
     image = hinted_row(box=box_about(far), five=five_points(far), given=FACE)
     assert_found(chain_of(names=("mediapipe", "dlib")).find(IMAGE, image), "given", FACE, 1e-6)
 
 
-def test_given_landmarks_that_are_no_face_are_not_used():
+def test_given_landmarks_that_are_no_face_are_not_used() -> None:
     wrong = FACE[::-1]
     mesh = FakeMesh(IMAGE, [FACE])
     assert_found(chain_of(mesh).find(IMAGE, hinted_row(given=wrong, box=box_about(FACE))), "hinted_box", FACE)
     found = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, [])).find(IMAGE, hinted_row(given=wrong))
+    assert isinstance(found, DetectionFailure) and found.guess is not None
     assert found.reason == "wrong_face"
     assert found.detail.startswith("given: not a plausible face shape")
     np.testing.assert_allclose(found.guess, wrong, atol=1e-4)
 
 
-def test_five_points_are_the_last_resort():
+def test_five_points_are_the_last_resort() -> None:
     five = five_points(FACE) + np.array([[0, 0], [0, 0], [3, 1], [0, 0], [0, 0]])
     blind = FakeMesh(IMAGE, []), FakeFaces(IMAGE, []), FakeDlib()
     found = chain_of(*blind, names=("mediapipe", "dlib")).find(IMAGE, hinted_row(five=five))
@@ -246,17 +258,18 @@ def test_five_points_are_the_last_resort():
     assert blind[2].asked == 1
 
 
-def test_five_points_at_one_place_are_no_face():
+def test_five_points_at_one_place_are_no_face() -> None:
     chain = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []))
     found = chain.find(IMAGE, hinted_row(five=np.full((5, 2), 100)))
     assert found[:2] == ("wrong_face", "five_points: face of 0.0 pixels between the eyes, expected at least 4")
+    assert isinstance(found, DetectionFailure) and found.guess is not None
     assert np.isfinite(found.guess).all()
 
 
 @pytest.mark.parametrize(
     ("eye_distance", "angle", "looks"), [(32, 0, 1), (29, 0, 3), (60, 24, 1), (60, 27, 3)], ids=str
 )
-def test_small_and_tilted_faces_without_hints_must_be_found_again(eye_distance, angle, looks):
+def test_small_and_tilted_faces_without_hints_must_be_found_again(eye_distance: int, angle: int, looks: int) -> None:
     there = face(x=120, y=120, eye_distance=eye_distance, angle=angle)
     mesh = FakeMesh(IMAGE, [there], tilt=45)
     assert_found(chain_of(mesh).find(IMAGE, hinted_row()), "whole_image", there)
@@ -267,7 +280,7 @@ def test_small_and_tilted_faces_without_hints_must_be_found_again(eye_distance, 
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(150, 250), (250, 150)])
-def test_a_face_is_small_by_the_longer_side_of_the_image(rows, cols):
+def test_a_face_is_small_by_the_longer_side_of_the_image(rows: int, cols: int) -> None:
     image, there = chart(rows, cols), face(x=75, y=75, eye_distance=27)
     mesh = FakeMesh(image, [there])
     assert_found(chain_of(mesh).find(image, hinted_row()), "whole_image", there)
@@ -275,7 +288,7 @@ def test_a_face_is_small_by_the_longer_side_of_the_image(rows, cols):
 
 
 @pytest.mark.parametrize(("wobble", "trusted"), [(0.1, True), (0.14, False)])
-def test_a_small_face_that_changes_too_much_is_not_trusted(wobble, trusted):
+def test_a_small_face_that_changes_too_much_is_not_trusted(wobble: float, trusted: bool) -> None:
     there = face(x=120, y=120, eye_distance=28)
     mesh = FakeMesh(IMAGE, [there], wobble=wobble)
     found = chain_of(mesh, FakeFaces(IMAGE, [])).find(IMAGE, hinted_row())
@@ -286,7 +299,7 @@ def test_a_small_face_that_changes_too_much_is_not_trusted(wobble, trusted):
 
 
 @pytest.mark.parametrize("looks", [1, 2])
-def test_a_small_face_that_is_not_found_again_is_not_trusted(looks):
+def test_a_small_face_that_is_not_found_again_is_not_trusted(looks: int) -> None:
     there = face(x=120, y=120, eye_distance=28)
     mesh = FakeMesh(IMAGE, [there], looks=looks)
     found = chain_of(mesh, FakeFaces(IMAGE, [there], smallest=10)).find(IMAGE, hinted_row())
@@ -294,16 +307,16 @@ def test_a_small_face_that_is_not_found_again_is_not_trusted(looks):
 
 
 @pytest.mark.parametrize(("eye_distance", "angle"), [(24, 0), (50, 45)], ids=["tiles", "rotated"])
-def test_what_tiles_and_rotated_images_show_must_be_found_again(eye_distance, angle):
+def test_what_tiles_and_rotated_images_show_must_be_found_again(eye_distance: int, angle: int) -> None:
     there = face(x=120, y=120, eye_distance=eye_distance, angle=angle)
     for wobble, trusted in ((0.1, True), (0.14, False)):
         mesh = FakeMesh(IMAGE, [there], wobble=wobble)
         found = chain_of(mesh, FakeFaces(IMAGE, [there])).find(IMAGE, hinted_row())
-        assert isinstance(found, DetectedFace) is trusted
-        assert not trusted or found.landmark_source == ("rotated" if angle else "tiles")
+        source = found.landmark_source if isinstance(found, DetectedFace) else None
+        assert source == (("rotated" if angle else "tiles") if trusted else None)
 
 
-def test_what_the_face_detector_finds_must_be_found_again_too():
+def test_what_the_face_detector_finds_must_be_found_again_too() -> None:
     there = face(x=120, y=120, eye_distance=20)
     for looks, found in ((3, False), (4, True)):
         mesh = FakeMesh(IMAGE, [there], looks=looks)
@@ -313,7 +326,7 @@ def test_what_the_face_detector_finds_must_be_found_again_too():
     assert_found(answer, "face_detector", there)
 
 
-def test_a_face_that_two_boxes_show_is_one_face():
+def test_a_face_that_two_boxes_show_is_one_face() -> None:
     near, far = face(x=70, y=70, eye_distance=20), face(x=180, y=180, eye_distance=20)
     search = FaceSearch(detectors_of(FakeMesh(IMAGE, [near, far]), NotAsked(), NotAsked()))
     boxes = [box_about(near), box_about(near + 2), box_about(far), box_about(near)]
@@ -322,7 +335,7 @@ def test_a_face_that_two_boxes_show_is_one_face():
     np.testing.assert_allclose(found, [near, far], atol=1)
 
 
-def test_a_mediapipe_without_a_face_detector_looks_with_the_mesh_alone():
+def test_a_mediapipe_without_a_face_detector_looks_with_the_mesh_alone() -> None:
     image, there = chart(800, 800), face(x=430, y=350, eye_distance=20)
     mesh = FakeMesh(image, [there])
     chain = FallbackChain(detectors_of(mesh, None, NotAsked()))
@@ -331,7 +344,7 @@ def test_a_mediapipe_without_a_face_detector_looks_with_the_mesh_alone():
     assert mesh.closed
 
 
-def test_all_is_in_source_pixels_where_the_image_was_reduced():
+def test_all_is_in_source_pixels_where_the_image_was_reduced() -> None:
     image = chart(reduction=8)
     straight, tilted = face(x=900, y=800, eye_distance=100), face(x=900, y=800, eye_distance=400, angle=50)
     for there, hints, landmark_source in (
@@ -345,14 +358,14 @@ def test_all_is_in_source_pixels_where_the_image_was_reduced():
         assert_found(chain.find(image, hinted_row(**hints)), landmark_source, there)
 
 
-def test_dlib_answers_in_decoded_pixels():
+def test_dlib_answers_in_decoded_pixels() -> None:
     image, there = chart(125, 250, reduction=4), face(x=500, y=200)
     chain = chain_of(dlib=FakeDlib(there / 4), names=("dlib",))
     for hints in ({}, {"box": box_about(there)}, {"five": five_points(there)}):
         assert_found(chain.find(image, hinted_row(**hints)), "dlib", there, 1e-6)
 
 
-def test_the_first_detector_that_finds_the_face_counts():
+def test_the_first_detector_that_finds_the_face_counts() -> None:
     other = FACE + 3
     sees, blind = FakeMesh(IMAGE, [FACE]), FakeMesh(IMAGE, [])
     image = hinted_row(box=box_about(FACE))
@@ -363,7 +376,7 @@ def test_the_first_detector_that_finds_the_face_counts():
     assert_found(chain_of(sees, None, FakeDlib(), ("dlib", "mediapipe")).find(IMAGE, image), "hinted_box", FACE)
 
 
-def test_of_several_faces_the_hint_selects_one():
+def test_of_several_faces_the_hint_selects_one() -> None:
     faces = [face(x=x, y=120, eye_distance=size) for x, size in ((60, 20), (120, 26), (190, 22))]
     for selected in faces:
         for hints in ({"box": box_about(selected)}, {"five": five_points(selected)}):
@@ -372,7 +385,7 @@ def test_of_several_faces_the_hint_selects_one():
     assert_found(chain_of(dlib=dlib, names=("dlib",)).find(IMAGE, hinted_row()), "dlib", faces[1], 1e-6)
 
 
-def test_of_faces_that_match_the_hint_the_nearest_is_selected():
+def test_of_faces_that_match_the_hint_the_nearest_is_selected() -> None:
     several = [FACE + (7, 0), FACE + (2, 0), FACE - (10, 0), FACE[::-1]]  # the last one is no face
     for hints in ({"box": box_about(FACE)}, {"five": five_points(FACE)}):
         for order in (several, several[::-1]):
@@ -385,7 +398,7 @@ def test_of_faces_that_match_the_hint_the_nearest_is_selected():
     assert_found(found, "dlib", several[1], 1e-6)  # the five points decide
 
 
-def test_the_most_prominent_face_is_large_in_the_middle_and_whole():
+def test_the_most_prominent_face_is_large_in_the_middle_and_whole() -> None:
     middle = prominence(face(x=200, y=200, eye_distance=20), 400, 400)
     assert middle == pytest.approx(20, rel=0.1)
     assert prominence(face(x=200, y=200, eye_distance=40), 400, 400) == pytest.approx(2 * middle, rel=0.1)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,8 +20,10 @@ from pipeline.building import annotate
 from pipeline.building.kept_crops import KeptCrops
 from pipeline.building.run import CROP_VERSIONS, run_with_same_crops
 from pipeline.cli import main
+from pipeline.config import RunConfig
 from pipeline.formats.manifest import read_manifest_file
-from pipeline.formats.samples import read_samples
+from pipeline.formats.samples import StoredSample, read_samples
+from pipeline.images import DecodedImage
 from pipeline.inputs.openface import LANDMARK_COLUMNS
 from tests.pipeline.test_storage import OBJECTS
 
@@ -33,7 +36,7 @@ TRIED_AGAIN = {"corrupt.jpg", "no_face.jpg", "noise_with_points.jpg", "hidden_ey
 
 
 @pytest.fixture(scope="module")
-def former(sample, tmp_path_factory):
+def former(sample: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, which must not be changed."""
     output = tmp_path_factory.mktemp("former") / "out"
     assert run_over(sample, output) == 0
@@ -41,7 +44,7 @@ def former(sample, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def again(sample, former, tmp_path_factory):
+def again(sample: RunConfig, former: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run once more, with the landmarks of the former one."""
     output = tmp_path_factory.mktemp("again") / "out"
     assert run_over(sample, output, former) == 0
@@ -49,18 +52,18 @@ def again(sample, former, tmp_path_factory):
 
 
 @pytest.fixture
-def copy(former, tmp_path):
+def copy(former: Path, tmp_path: Path) -> Path:
     """A copy of the former run to spoil."""
     return Path(shutil.copytree(former, tmp_path / "former"))
 
 
 @pytest.fixture
-def decoded(monkeypatch):
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[RunConfig], set[str]]:
     """Return a function that returns which images of a sample were decoded."""
     hashes = set()
     real = images.decode
 
-    def decode(content):
+    def decode(content: bytes) -> DecodedImage:
         hashes.add(hashlib.sha256(content).hexdigest())
         return real(content)
 
@@ -70,7 +73,7 @@ def decoded(monkeypatch):
     }
 
 
-def run_over(sample, output, landmarks=None, *more):
+def run_over(sample: RunConfig, output: Path | str, landmarks: Path | str | None = None, *more: str) -> int:
     """Run over the sample, with the landmarks of a path if there is one; return the exit code."""
     options = {
         "images": sample.images,
@@ -86,11 +89,11 @@ def run_over(sample, output, landmarks=None, *more):
     return main(["run", *(f"--{name}={value}" for name, value in options.items()), *given, *more])
 
 
-def all_images(sample):
+def all_images(sample: RunConfig) -> set[str]:
     return {path.name for path in Path(sample.images).iterdir()}
 
 
-def samples_of(output):
+def samples_of(output: Path) -> dict[str, StoredSample]:
     """Return all samples of a run by image id."""
     return {
         sample.description.image_id: sample
@@ -99,25 +102,25 @@ def samples_of(output):
     }
 
 
-def crops_of(output):
+def crops_of(output: Path) -> dict[str, bytes]:
     return {image_id: sample.jpeg for image_id, sample in samples_of(output).items()}
 
 
-def landmarks_of(output):
+def landmarks_of(output: Path) -> dict[str, tuple[tuple[float, float], ...]]:
     return {image_id: sample.description.landmarks for image_id, sample in samples_of(output).items()}
 
 
-def sources_of(output):
+def sources_of(output: Path) -> dict[str, str]:
     return {image_id: sample.description.landmark_source for image_id, sample in samples_of(output).items()}
 
 
-def files_of(output):
+def files_of(output: Path) -> dict[str, str]:
     """Return the hash of every shard and manifest."""
     files = [*(output / "shards").iterdir(), *(output / "manifest").iterdir()]
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def with_other_images(sample, folder):
+def with_other_images(sample: RunConfig, folder: Path) -> RunConfig:
     """Return the sample with some of its images replaced: one good, the rest those that are tried again."""
     images = Path(shutil.copytree(sample.images, folder / "other images"))
     portrait = Image.open(images / "portrait.jpg")
@@ -126,7 +129,9 @@ def with_other_images(sample, folder):
     return dataclasses.replace(sample, images=str(images))
 
 
-def test_the_landmarks_of_a_former_run_are_given_and_its_crops_are_kept(sample, former, tmp_path, decoded):
+def test_the_landmarks_of_a_former_run_are_given_and_its_crops_are_kept(
+    sample: RunConfig, former: Path, tmp_path: Path, decoded: Callable[[RunConfig], set[str]]
+) -> None:
     output = tmp_path / "out"
     assert run_over(sample, output, former) == 0
     assert decoded(sample) == TRIED_AGAIN
@@ -143,7 +148,9 @@ def test_the_landmarks_of_a_former_run_are_given_and_its_crops_are_kept(sample, 
     assert main(["verify", str(output)]) == 0
 
 
-def test_another_attribute_table_needs_no_image_decoded(sample, former, tmp_path, decoded):
+def test_another_attribute_table_needs_no_image_decoded(
+    sample: RunConfig, former: Path, tmp_path: Path, decoded: Callable[[RunConfig], set[str]]
+) -> None:
     table = Path("regions/celeba.toml").read_text().replace('Smiling = ["mouth"]', 'Smiling = ["mouth", "cheeks"]')
     (tmp_path / "mine.toml").write_text(table)
     output = tmp_path / "out"
@@ -154,7 +161,9 @@ def test_another_attribute_table_needs_no_image_decoded(sample, former, tmp_path
     assert all(ours[image_id].png != theirs[image_id].png for image_id in theirs)
 
 
-def test_other_crops_are_made_anew(sample, former, tmp_path, decoded):
+def test_other_crops_are_made_anew(
+    sample: RunConfig, former: Path, tmp_path: Path, decoded: Callable[[RunConfig], set[str]]
+) -> None:
     uncropped, back = tmp_path / "uncropped", tmp_path / "back"
     assert run_over(sample, uncropped, former, "--crop=none") == 0
     assert decoded(sample) == all_images(sample)
@@ -166,7 +175,9 @@ def test_other_crops_are_made_anew(sample, former, tmp_path, decoded):
     assert crops_of(back) == crops_of(former)
 
 
-def test_a_changed_image_keeps_its_landmarks_and_gets_a_new_crop(sample, former, tmp_path, decoded):
+def test_a_changed_image_keeps_its_landmarks_and_gets_a_new_crop(
+    sample: RunConfig, former: Path, tmp_path: Path, decoded: Callable[[RunConfig], set[str]]
+) -> None:
     other = with_other_images(sample, tmp_path)
     output = tmp_path / "out"
     assert run_over(other, output, former) == 0
@@ -182,7 +193,7 @@ def test_a_changed_image_keeps_its_landmarks_and_gets_a_new_crop(sample, former,
     assert files_of(tmp_path / "anew") == files_of(output)
 
 
-def test_rejected_images_and_weak_landmarks_are_tried_again(sample, former, tmp_path):
+def test_rejected_images_and_weak_landmarks_are_tried_again(sample: RunConfig, former: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert run_over(with_other_images(sample, tmp_path), output, former) == 0
     landmark_sources = sources_of(output)
@@ -192,7 +203,7 @@ def test_rejected_images_and_weak_landmarks_are_tried_again(sample, former, tmp_
 
 
 @pytest.mark.parametrize("option", ["--seed=5", "--samples_per_shard=3", "--samples_per_shard=50", "--limit=12"])
-def test_other_shards_have_the_right_crops(sample, former, tmp_path, option):
+def test_other_shards_have_the_right_crops(sample: RunConfig, former: Path, tmp_path: Path, option: str) -> None:
     output = tmp_path / "out"
     assert run_over(sample, output, former, option) == 0
     ours = crops_of(output)
@@ -202,7 +213,9 @@ def test_other_shards_have_the_right_crops(sample, former, tmp_path, option):
 
 
 @pytest.mark.parametrize("more", [[], ["--skip_missing"]])
-def test_an_image_that_has_gone_does_not_mix_up_the_crops(sample, former, tmp_path, more):
+def test_an_image_that_has_gone_does_not_mix_up_the_crops(
+    sample: RunConfig, former: Path, tmp_path: Path, more: list[str]
+) -> None:
     images = Path(shutil.copytree(sample.images, tmp_path / "images"))
     (images / "webp.webp").unlink()
     output = tmp_path / "out"
@@ -212,7 +225,7 @@ def test_an_image_that_has_gone_does_not_mix_up_the_crops(sample, former, tmp_pa
     assert crops_of(output) == expected
 
 
-def test_crops_are_taken_in_the_order_of_the_shard(former):
+def test_crops_are_taken_in_the_order_of_the_shard(former: Path) -> None:
     samples = list(read_samples(str(former / "shards" / "train-000000.tar")))
     ids = [sample.description.image_id for sample in samples]
     kept = KeptCrops(str(former), "train-000000")
@@ -220,11 +233,12 @@ def test_crops_are_taken_in_the_order_of_the_shard(former):
     crop = kept.take(ids[1])
     assert crop is not None and crop.jpeg == samples[1].jpeg and crop.box == samples[1].description.crop
     assert kept.take(ids[0]) is None
-    assert kept.take(ids[2]).jpeg == samples[2].jpeg
+    last = kept.take(ids[2])
+    assert last is not None and last.jpeg == samples[2].jpeg
     kept.close()
 
 
-def damage(run, kind):
+def damage(run: Path, kind: str) -> None:
     """Spoil a shard of a run."""
     tar = run / "shards" / "train-000001.tar"
     content = bytearray(tar.read_bytes())
@@ -247,7 +261,9 @@ def damage(run, kind):
 
 
 @pytest.mark.parametrize("kind", ["truncated", "no tar file", "spoiled header"])
-def test_a_damaged_shard_is_reported_and_its_crops_are_made_again(sample, copy, again, tmp_path, capsys, kind):
+def test_a_damaged_shard_is_reported_and_its_crops_are_made_again(
+    sample: RunConfig, copy: Path, again: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
     damage(copy, kind)
     output = tmp_path / "out"
     assert run_over(sample, output, copy) == 0
@@ -259,34 +275,38 @@ def test_a_damaged_shard_is_reported_and_its_crops_are_made_again(sample, copy, 
 
 @pytest.mark.parametrize("content", ["{}", "not JSON", '{"format_version": 99}', '{"format_version": 1}'])
 def test_a_former_run_with_another_dataset_file_has_landmarks_but_no_crops(
-    sample, copy, again, tmp_path, decoded, content
-):
+    sample: RunConfig, copy: Path, again: Path, tmp_path: Path, decoded: Callable[[RunConfig], set[str]], content: str
+) -> None:
     (copy / "dataset.json").write_text(content)
     assert run_over(sample, tmp_path / "out", copy) == 0
     assert files_of(tmp_path / "out") == files_of(again)
     assert decoded(sample) == all_images(sample)
 
 
-def test_a_shard_that_is_gone_is_made_again(sample, copy, again, tmp_path):
+def test_a_shard_that_is_gone_is_made_again(sample: RunConfig, copy: Path, again: Path, tmp_path: Path) -> None:
     damage(copy, "deleted")
     assert run_over(sample, tmp_path / "out", copy) == 0
     assert files_of(tmp_path / "out") == files_of(again)
 
 
 @pytest.mark.parametrize("kind", ["spoiled image", "another shard"])
-def test_crops_that_are_not_those_of_the_record_are_not_kept(sample, copy, again, tmp_path, kind):
+def test_crops_that_are_not_those_of_the_record_are_not_kept(
+    sample: RunConfig, copy: Path, again: Path, tmp_path: Path, kind: str
+) -> None:
     damage(copy, kind)
     assert run_over(sample, tmp_path / "out", copy) == 0
     assert crops_of(tmp_path / "out") == crops_of(again)
 
 
-def test_a_shard_without_its_manifest_is_made_anew(sample, copy, again, tmp_path):
+def test_a_shard_without_its_manifest_is_made_anew(sample: RunConfig, copy: Path, again: Path, tmp_path: Path) -> None:
     damage(copy, "no manifest")
     assert run_over(sample, tmp_path / "out", copy) == 0
     assert set(crops_of(tmp_path / "out")) == set(crops_of(again))
 
 
-def test_a_run_that_was_not_finished_has_landmarks_but_no_crops_to_keep(sample, copy, again, tmp_path, decoded):
+def test_a_run_that_was_not_finished_has_landmarks_but_no_crops_to_keep(
+    sample: RunConfig, copy: Path, again: Path, tmp_path: Path, decoded: Callable[[RunConfig], set[str]]
+) -> None:
     (copy / "dataset.json").unlink()
     assert run_over(sample, tmp_path / "out", copy) == 0
     assert files_of(tmp_path / "out") == files_of(again)
@@ -294,14 +314,23 @@ def test_a_run_that_was_not_finished_has_landmarks_but_no_crops_to_keep(sample, 
 
 
 @pytest.mark.parametrize("path", ["{}/", "{}/manifest", "{}/manifest/"])
-def test_other_names_for_the_former_run(sample, former, again, tmp_path, decoded, path):
+def test_other_names_for_the_former_run(
+    sample: RunConfig, former: Path, again: Path, tmp_path: Path, decoded: Callable[[RunConfig], set[str]], path: str
+) -> None:
     output = tmp_path / "out"
     assert run_over(sample, output, path.format(former)) == 0
     assert files_of(output) == files_of(again)
     assert decoded(sample) == TRIED_AGAIN
 
 
-def test_relative_names_for_the_former_run(sample, former, again, tmp_path, decoded, monkeypatch):
+def test_relative_names_for_the_former_run(
+    sample: RunConfig,
+    former: Path,
+    again: Path,
+    tmp_path: Path,
+    decoded: Callable[[RunConfig], set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for folder, path in ((former.parent, former.name), (former, "manifest"), (former, ".")):
         monkeypatch.chdir(folder)
         output = tmp_path / f"out{len(path)}"
@@ -310,7 +339,9 @@ def test_relative_names_for_the_former_run(sample, former, again, tmp_path, deco
     assert decoded(sample) == TRIED_AGAIN
 
 
-def test_a_former_run_in_an_object_store(sample, former, again, tmp_path, decoded):
+def test_a_former_run_in_an_object_store(
+    sample: RunConfig, former: Path, again: Path, tmp_path: Path, decoded: Callable[[RunConfig], set[str]]
+) -> None:
     OBJECTS.clear()
     for file in former.rglob("*"):
         if file.is_file():
@@ -321,7 +352,7 @@ def test_a_former_run_in_an_object_store(sample, former, again, tmp_path, decode
     assert decoded(sample) == TRIED_AGAIN
 
 
-def test_a_single_manifest(sample, former, tmp_path):
+def test_a_single_manifest(sample: RunConfig, former: Path, tmp_path: Path) -> None:
     manifest = former / "manifest" / "train-000001.parquet"
     of_shard = {row["image_id"] for row in read_manifest_file(str(manifest)).to_pylist()} - TRIED_AGAIN
     assert run_over(sample, tmp_path / "out", manifest) == 0
@@ -331,7 +362,9 @@ def test_a_single_manifest(sample, former, tmp_path):
     assert crops_of(tmp_path / "out") == crops_of(former)
 
 
-def test_landmarks_made_by_hand_override_those_of_a_former_run(sample, former, tmp_path, decoded):
+def test_landmarks_made_by_hand_override_those_of_a_former_run(
+    sample: RunConfig, former: Path, tmp_path: Path, decoded: Callable[[RunConfig], set[str]]
+) -> None:
     points = np.array(landmarks_of(former)["portrait.jpg"]) + 4
     almost_the_same = np.array(landmarks_of(former)["webp.webp"]) + 0.004  # rounded off
     rows = {"portrait.jpg": points, "webp.webp": almost_the_same}
@@ -345,13 +378,19 @@ def test_landmarks_made_by_hand_override_those_of_a_former_run(sample, former, t
     assert {image_id for image_id in theirs if ours[image_id] != theirs[image_id]} == {"portrait.jpg"}
 
 
-def test_landmarks_that_no_longer_pass_the_checks_keep_no_crop(sample, former, tmp_path, decoded, monkeypatch):
+def test_landmarks_that_no_longer_pass_the_checks_keep_no_crop(
+    sample: RunConfig,
+    former: Path,
+    tmp_path: Path,
+    decoded: Callable[[RunConfig], set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(annotate, "plausibility_problem", lambda *_: "no longer a face")
     assert run_over(sample, tmp_path / "out", former) == 0
     assert decoded(sample) == all_images(sample)
 
 
-def test_crops_are_kept_only_of_a_run_whose_crops_would_be_the_same(copy):
+def test_crops_are_kept_only_of_a_run_whose_crops_would_be_the_same(copy: Path) -> None:
     document = json.loads((copy / "dataset.json").read_text())
     versions = document["versions"]
     assert run_with_same_crops([str(copy)], "face", versions) == str(copy)
@@ -370,7 +409,9 @@ def test_crops_are_kept_only_of_a_run_whose_crops_would_be_the_same(copy):
 
 
 @pytest.mark.parametrize("path", [".", "manifest", "manifest/train-000000.parquet", "link"])
-def test_landmarks_out_of_the_output_are_refused(sample, former, tmp_path, capsys, path):
+def test_landmarks_out_of_the_output_are_refused(
+    sample: RunConfig, former: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
     (tmp_path / "link").symlink_to(former)
     source = tmp_path / "link" if path == "link" else former / path
     before = files_of(former)
@@ -383,7 +424,9 @@ def test_landmarks_out_of_the_output_are_refused(sample, former, tmp_path, capsy
 
 
 @pytest.mark.parametrize("path", ["dict://bucket/out", "dict://bucket/out/", "dict://bucket/out/manifest"])
-def test_landmarks_out_of_an_output_in_an_object_store_are_refused(sample, former, capsys, path):
+def test_landmarks_out_of_an_output_in_an_object_store_are_refused(
+    sample: RunConfig, former: Path, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
     OBJECTS.clear()
     for file in (former / "manifest").iterdir():
         OBJECTS[f"dict://bucket/out/manifest/{file.name}"] = file.read_bytes()
@@ -393,7 +436,9 @@ def test_landmarks_out_of_an_output_in_an_object_store_are_refused(sample, forme
     assert before == OBJECTS
 
 
-def test_a_former_run_over_other_images_is_refused(sample, former, tmp_path, capsys):
+def test_a_former_run_over_other_images_is_refused(
+    sample: RunConfig, former: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels = Path(sample.labels).read_text().splitlines()
     (tmp_path / "labels.txt").write_text("\n".join(["1", labels[1], labels[2].replace("portrait", "other"), ""]))
     (tmp_path / "images").mkdir()

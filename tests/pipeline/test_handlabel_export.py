@@ -3,8 +3,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -14,8 +18,9 @@ from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel import export
 from pipeline.handlabel.collect import import_labels
 from pipeline.handlabel.export import export_rejects
-from pipeline.handlabel.labelme_file import start_landmarks
+from pipeline.handlabel.labelme_file import labelme_file, start_landmarks
 from pipeline.inputs.landmark_csv import read_landmark_csv
+from pipeline.records import RejectedImage
 from tests.faces import face
 from tests.labeling import export_three, index_of, label, labels_of, make_run, unusable
 from tests.synthetic import HEIGHT, WIDTH, annotated, jpeg_file, rejected, write_output
@@ -24,11 +29,11 @@ SIZE = (HEIGHT, WIDTH)
 
 
 @pytest.fixture
-def exported(tmp_path):
+def exported(tmp_path: Path) -> Path:
     return export_three(tmp_path)
 
 
-def test_images_are_copied_unchanged_beside_files_that_labelme_opens(tmp_path, exported):
+def test_images_are_copied_unchanged_beside_files_that_labelme_opens(tmp_path: Path, exported: Path) -> None:
     assert sorted(path.name for path in exported.iterdir()) == sorted(
         ["images.csv", *(f"{name}.{ending}" for name in "abc" for ending in ("jpg", "json"))]
     )
@@ -54,7 +59,7 @@ def test_images_are_copied_unchanged_beside_files_that_labelme_opens(tmp_path, e
     ]
 
 
-def test_points_start_at_the_best_guess_else_at_a_mean_face(tmp_path, exported):
+def test_points_start_at_the_best_guess_else_at_a_mean_face(tmp_path: Path, exported: Path) -> None:
     np.testing.assert_allclose(labels_of(exported / "a.json"), face(x=210), atol=1e-3)
     (tmp_path / "other").mkdir()
     export_rejects(make_run(tmp_path / "other", {"a.jpg": jpeg_file()}), str(tmp_path / "none"))
@@ -62,7 +67,7 @@ def test_points_start_at_the_best_guess_else_at_a_mean_face(tmp_path, exported):
     np.testing.assert_allclose(start, start_landmarks(np.full((68, 2), np.nan), SIZE), atol=1e-3)
 
 
-def test_a_turned_image_is_labelled_as_it_is_shown(tmp_path):
+def test_a_turned_image_is_labelled_as_it_is_shown(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     stream = io.BytesIO()
@@ -78,7 +83,7 @@ def test_a_turned_image_is_labelled_as_it_is_shown(tmp_path):
     assert main(["handlabel", "import", str(tmp_path / "todo"), "--output", str(tmp_path / "l.csv")]) == 2
 
 
-def test_names_are_the_keys_with_the_ending_of_the_image(tmp_path):
+def test_names_are_the_keys_with_the_ending_of_the_image(tmp_path: Path) -> None:
     png = io.BytesIO()
     Image.open(io.BytesIO(jpeg_file())).save(png, "PNG")
     results = [
@@ -99,7 +104,7 @@ def test_names_are_the_keys_with_the_ending_of_the_image(tmp_path):
     }
 
 
-def test_what_can_be_labelled_and_what_not_is_told(tmp_path, capsys):
+def test_what_can_be_labelled_and_what_not_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     others = [rejected(image_id=f"m{i}.jpg", reason="missing") for i in range(2)] + [rejected(reason="corrupt")]
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file()}, *others, reason="wrong_face")
     assert main(["handlabel", "export", output, "--output", str(tmp_path / "to do")]) == 0
@@ -111,14 +116,18 @@ def test_what_can_be_labelled_and_what_not_is_told(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("others", [[], [rejected(reason="corrupt")]])
-def test_nothing_to_label_writes_nothing(tmp_path, capsys, others):
+def test_nothing_to_label_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], others: list[RejectedImage]
+) -> None:
     settings, _ = write_output(tmp_path, {"train-000000": [annotated(), *others]})
     assert main(["handlabel", "export", settings.output, "--output", str(tmp_path / "todo")]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("nothing to annotate")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
 
 
-def test_work_in_the_folder_is_never_overwritten(tmp_path, exported, capsys):
+def test_work_in_the_folder_is_never_overwritten(
+    tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     label(exported / "a.json", face())
     before = {path.name: path.read_bytes() for path in exported.iterdir()}
     assert main(["handlabel", "export", str(tmp_path / "out"), f"--output={exported}/"]) == 2
@@ -130,7 +139,7 @@ def test_work_in_the_folder_is_never_overwritten(tmp_path, exported, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out", "todo"]
 
 
-def test_an_empty_folder_may_be_there(tmp_path):
+def test_an_empty_folder_may_be_there(tmp_path: Path) -> None:
     (tmp_path / "todo").mkdir()
     export_rejects(make_run(tmp_path, {"a.jpg": jpeg_file()}), str(tmp_path / "todo") + "/")
     assert (tmp_path / "todo" / "a.json").exists()
@@ -147,7 +156,7 @@ def test_an_empty_folder_may_be_there(tmp_path):
         ("gs://bucket/todo", "expected a local folder"),
     ],
 )
-def test_folders_that_can_not_be_made(tmp_path, to, message):
+def test_folders_that_can_not_be_made(tmp_path: Path, to: str, message: str) -> None:
     output = make_run(tmp_path, {"a.jpg": jpeg_file()})
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
@@ -166,7 +175,9 @@ def test_folders_that_can_not_be_made(tmp_path, to, message):
         (lambda path: path.write_bytes(jpeg_file(seed=9)), "b.jpg: not the image that the run read"),
     ],
 )
-def test_a_image_that_is_not_the_one_of_the_run_is_named(tmp_path, capsys, spoil, message):
+def test_a_image_that_is_not_the_one_of_the_run_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], object], message: str
+) -> None:
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file(seed=1)})
     spoil(tmp_path / "images" / "b.jpg")
     assert main(["handlabel", "export", output, "--output", str(tmp_path / "todo")]) == 2
@@ -175,11 +186,13 @@ def test_a_image_that_is_not_the_one_of_the_run_is_named(tmp_path, capsys, spoil
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file()})
-    real, calls = export.labelme_file, []
+    real, calls = labelme_file, []
 
-    def full(*arguments):
+    def full(*arguments: Any) -> bytes:
         calls.append(arguments)
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
@@ -191,7 +204,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
 
 
-def test_moved_images_are_found_where_images_says(tmp_path):
+def test_moved_images_are_found_where_images_says(tmp_path: Path) -> None:
     output = make_run(tmp_path, {"a b/c.jpg": jpeg_file()})
     (tmp_path / "images").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="if the image folder has moved, pass --images"):
@@ -201,14 +214,14 @@ def test_moved_images_are_found_where_images_says(tmp_path):
 
 
 @pytest.mark.parametrize("image_id", ["../secret.jpg", "a/../../secret.jpg", "/etc/secret.jpg"])
-def test_an_image_id_can_not_leave_the_image_folder(tmp_path, image_id):
+def test_an_image_id_can_not_leave_the_image_folder(tmp_path: Path, image_id: str) -> None:
     (tmp_path / "secret.jpg").write_bytes(jpeg_file())
     settings, _ = write_output(tmp_path, {"train-000000": [unusable(image_id, jpeg_file(), key="x")]})
     with pytest.raises(InputError, match="expected a plain path"):
         export_rejects(settings.output, str(tmp_path / "todo"))
 
 
-def test_a_key_can_not_leave_the_folder(tmp_path):
+def test_a_key_can_not_leave_the_folder(tmp_path: Path) -> None:
     output = make_run(tmp_path, {"a.jpg": jpeg_file()}, keys=["../a"])
     with pytest.raises(InputError, match=r"key '\.\./a'"):
         export_rejects(output, str(tmp_path / "todo"))
@@ -226,7 +239,7 @@ def test_a_key_can_not_leave_the_folder(tmp_path):
         ),
     ],
 )
-def test_damaged_manifests_are_told(tmp_path, spoil, message):
+def test_damaged_manifests_are_told(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
     output = make_run(tmp_path, {"a.jpg": jpeg_file(), "b.jpg": jpeg_file()}, unusable("c.jpg", jpeg_file()))
     (tmp_path / "images" / "c.jpg").write_bytes(jpeg_file())
     spoil(tmp_path / "out" / "manifest" / "train-000000.parquet")
@@ -235,7 +248,7 @@ def test_damaged_manifests_are_told(tmp_path, spoil, message):
     assert not (tmp_path / "todo").exists()
 
 
-def test_counts_that_differ_from_the_manifests_are_told(tmp_path):
+def test_counts_that_differ_from_the_manifests_are_told(tmp_path: Path) -> None:
     output = make_run(tmp_path, {"a.jpg": jpeg_file()})
     path = tmp_path / "out" / "dataset.json"
     path.write_text(path.read_text().replace('"no_face": 1', '"no_face": 2'))
@@ -244,7 +257,7 @@ def test_counts_that_differ_from_the_manifests_are_told(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
 
 
-def test_a_run_that_does_not_name_its_images_needs_images(tmp_path):
+def test_a_run_that_does_not_name_its_images_needs_images(tmp_path: Path) -> None:
     output = make_run(tmp_path, {"a.jpg": jpeg_file()})
     path = tmp_path / "out" / "dataset.json"
     document = json.loads(path.read_text())
@@ -255,9 +268,14 @@ def test_a_run_that_does_not_name_its_images_needs_images(tmp_path):
     assert export_rejects(output, str(tmp_path / "todo"), str(tmp_path / "images")).copied == {"no_face": 1}
 
 
-def test_only_the_manifests_of_shards_with_rejects_are_read(tmp_path, monkeypatch):
+def test_only_the_manifests_of_shards_with_rejects_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = make_run(tmp_path, {"a.jpg": jpeg_file()})
     read = []
-    monkeypatch.setattr(export, "read_manifest", lambda *args: (read.append(args[1]), read_manifest(*args))[1])
+
+    def note(output: str, name: str) -> pa.Table:
+        read.append(name)
+        return read_manifest(output, name)
+
+    monkeypatch.setattr(export, "read_manifest", note)
     export_rejects(output, str(tmp_path / "todo"))
     assert read == ["train-000000"]

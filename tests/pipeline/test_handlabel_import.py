@@ -4,7 +4,9 @@ import hashlib
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +25,13 @@ SIZE = (HEIGHT, WIDTH)
 
 
 @pytest.fixture
-def exported(tmp_path):
+def exported(tmp_path: Path) -> Path:
     return export_three(tmp_path)
 
 
-def test_what_was_labelled_comes_back_in_the_order_of_the_index(tmp_path, capsys):
+def test_what_was_labelled_comes_back_in_the_order_of_the_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ids = ["z z/a,b.jpg", "é.jpg", "quo'te.jpg", "y.jpg", 'd"q.jpg']
     output = make_run(tmp_path, {image_id: jpeg_file(seed=i) for i, image_id in enumerate(ids)})
     folder = tmp_path / "todo"
@@ -49,7 +53,7 @@ def test_what_was_labelled_comes_back_in_the_order_of_the_index(tmp_path, capsys
         np.testing.assert_allclose(found[image_id], expected, atol=6e-4)
 
 
-def test_the_order_of_the_shapes_and_what_else_a_tool_saves_do_not_matter(tmp_path, exported):
+def test_the_order_of_the_shapes_and_what_else_a_tool_saves_do_not_matter(tmp_path: Path, exported: Path) -> None:
     expected = labels_of(exported / "b.json")
     document = json.loads((exported / "b.json").read_bytes())
     document["shapes"] = document["shapes"][40:] + document["shapes"][39::-1]
@@ -66,12 +70,12 @@ def test_the_order_of_the_shapes_and_what_else_a_tool_saves_do_not_matter(tmp_pa
     np.testing.assert_allclose(found["b.jpg"], expected, atol=6e-4)
 
 
-def test_a_file_counts_once_it_is_saved_even_if_no_point_was_moved(tmp_path, exported):
+def test_a_file_counts_once_it_is_saved_even_if_no_point_was_moved(tmp_path: Path, exported: Path) -> None:
     label(exported / "a.json")
     assert import_labels(str(exported), str(tmp_path / "l.csv")).annotated == 1
 
 
-def test_deleted_files_are_counted(tmp_path, exported, capsys):
+def test_deleted_files_are_counted(tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (exported / "a.json").unlink()
     label(exported / "b.json")
     assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 0
@@ -79,7 +83,9 @@ def test_deleted_files_are_counted(tmp_path, exported, capsys):
 
 
 @pytest.mark.parametrize(("delete", "message"), [([], "3 files unchanged"), (["a", "b"], "2 missing")])
-def test_nothing_labelled_yet(tmp_path, exported, capsys, delete, message):
+def test_nothing_labelled_yet(
+    tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str], delete: list[str], message: str
+) -> None:
     for name in delete:
         (exported / f"{name}.json").unlink()
     assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 2
@@ -88,7 +94,7 @@ def test_nothing_labelled_yet(tmp_path, exported, capsys, delete, message):
     assert not (tmp_path / "l.csv").exists()
 
 
-def test_every_bad_file_is_named(tmp_path, exported, capsys):
+def test_every_bad_file_is_named(tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (exported / "a.json").write_text("{")
     label(exported / "b.json", face())
     label(exported / "c.json", shapes=json.loads((exported / "c.json").read_bytes())["shapes"][1:])
@@ -110,14 +116,18 @@ def test_every_bad_file_is_named(tmp_path, exported, capsys):
         (lambda path: path.write_bytes(jpeg_file(height=100, width=80)), r"expected \(100, 80\), as a\.jpg is shown"),
     ],
 )
-def test_a_spoilt_image_is_told(tmp_path, exported, capsys, spoil, message):
+def test_a_spoilt_image_is_told(
+    tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], object], message: str
+) -> None:
     label(exported / "a.json")
     spoil(exported / "a.jpg")
     assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 2
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_a_labels_file_that_can_not_be_read_is_told(tmp_path, exported, capsys):
+def test_a_labels_file_that_can_not_be_read_is_told(
+    tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (exported / "a.json").unlink()
     (exported / "a.json").mkdir()
     assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 2
@@ -141,7 +151,7 @@ def test_a_labels_file_that_can_not_be_read_is_told(tmp_path, exported, capsys):
         (b"file,image_id,reason,sha256\n\xe4.jpg,,,\n", r"images\.csv: not valid CSV in UTF-8"),
     ],
 )
-def test_a_hostile_or_damaged_index_is_refused(tmp_path, exported, content, message):
+def test_a_hostile_or_damaged_index_is_refused(tmp_path: Path, exported: Path, content: bytes, message: str) -> None:
     label(exported / "a.json")
     (tmp_path / "x.json").write_bytes((exported / "a.json").read_bytes())
     (exported / "images.csv").write_bytes(content)
@@ -152,7 +162,9 @@ def test_a_hostile_or_damaged_index_is_refused(tmp_path, exported, content, mess
 
 
 @pytest.mark.parametrize("folder", ["absent", "images"])
-def test_a_folder_that_export_did_not_make_is_refused(tmp_path, exported, capsys, folder):
+def test_a_folder_that_export_did_not_make_is_refused(
+    tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
     assert main(["handlabel", "import", str(tmp_path / folder), "--output", str(tmp_path / "l.csv")]) == 2
     errors = capsys.readouterr().err.splitlines()[-1]
     assert errors.startswith(f"attparse: {tmp_path / folder / 'images.csv'}: No such file")
@@ -169,7 +181,7 @@ def test_a_folder_that_export_did_not_make_is_refused(tmp_path, exported, capsys
         ("todo/../todo/images.csv", r"other than images\.csv of the folder"),
     ],
 )
-def test_files_that_can_not_be_written(tmp_path, exported, to, message):
+def test_files_that_can_not_be_written(tmp_path: Path, exported: Path, to: str, message: str) -> None:
     (tmp_path / "folder.csv").mkdir()
     label(exported / "a.json")
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
@@ -178,7 +190,7 @@ def test_files_that_can_not_be_written(tmp_path, exported, to, message):
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
 
-def test_a_former_csv_file_is_replaced(tmp_path, exported):
+def test_a_former_csv_file_is_replaced(tmp_path: Path, exported: Path) -> None:
     (tmp_path / "l.csv").write_text("former")
     label(exported / "a.json")
     import_labels(str(exported), str(tmp_path / "l.csv"))
@@ -187,7 +199,7 @@ def test_a_former_csv_file_is_replaced(tmp_path, exported):
 
 
 @pytest.mark.parametrize("arguments", [[], ["export"], ["export", "out"], ["import", "todo"], ["other", "out"]])
-def test_bad_arguments_are_exit_code_2(arguments):
+def test_bad_arguments_are_exit_code_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["handlabel", *arguments])
     assert stopped.value.code == 2
@@ -201,13 +213,13 @@ def hashes(output: Path) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def manifest_rows(output: Path) -> dict[str, dict]:
+def manifest_rows(output: Path) -> dict[str, dict[str, Any]]:
     names = [path.stem for path in output.glob("manifest/*")]
     return {row["image_id"]: row for name in names for row in read_manifest(str(output), name).to_pylist()}
 
 
 @pytest.mark.slow
-def test_labels_made_by_hand_rebuild_only_the_shard_concerned(tmp_path):
+def test_labels_made_by_hand_rebuild_only_the_shard_concerned(tmp_path: Path) -> None:
     pytest.importorskip("skimage")
     from pipeline.demo import make_sample
 

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image
 
@@ -34,7 +36,7 @@ AS_SHOWN = {
 """Upper and lower quadrants of the image "RG BY" when it is transposed for each EXIF orientation."""
 
 
-def quadrants(width=60, height=40):
+def quadrants(width: int = 60, height: int = 40) -> Image.Image:
     image = Image.new("RGB", (width, height), RED)
     image.paste(GREEN, (width // 2, 0, width, height // 2))
     image.paste(BLUE, (0, height // 2, width // 2, height))
@@ -42,13 +44,13 @@ def quadrants(width=60, height=40):
     return image
 
 
-def encoded(image, kind, **options):
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
-def with_orientation(image, kind, orientation):
+def with_orientation(image: Image.Image, kind: str, orientation: int) -> bytes:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     if kind == "TIFF":
@@ -57,7 +59,7 @@ def with_orientation(image, kind, orientation):
     return encoded(image, kind, exif=exif, **options)
 
 
-def seen(pixels):
+def seen(pixels: npt.NDArray[np.uint8]) -> str:
     """Return the quadrants of decoded pixels as in `AS_SHOWN`."""
     rows, cols = pixels.shape[:2]
     centers = pixels[[rows // 4, rows // 4, -rows // 4, -rows // 4], [cols // 4, -cols // 4, cols // 4, -cols // 4]]
@@ -65,7 +67,7 @@ def seen(pixels):
     return "".join(letters[:2]) + " " + "".join(letters[2:])
 
 
-def error_of(content):
+def error_of(content: bytes) -> ImageError:
     with pytest.raises(ImageError) as caught:
         decode(content)
     assert str(caught.value) == f"{caught.value.reason}: {caught.value.detail}"
@@ -73,7 +75,7 @@ def error_of(content):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "MPO"])
-def test_every_format_whatever_the_name_says(kind):
+def test_every_format_whatever_the_name_says(kind: str) -> None:
     image = decode(encoded(quadrants(), kind))
     assert image.pixels.dtype == np.uint8
     assert image.pixels.shape == (40, 60, 3)
@@ -82,13 +84,13 @@ def test_every_format_whatever_the_name_says(kind):
     assert seen(image.pixels) == "RG BY"
 
 
-def palette_with_transparency():
+def palette_with_transparency() -> bytes:
     image = Image.new("P", (6, 4), 1)
     image.putpalette([9, 9, 9, 10, 20, 30])
     return encoded(image, "PNG", transparency=bytes([255, 128]))
 
 
-def sixteen_bit(pixel):
+def sixteen_bit(pixel: int | tuple[int, int, int, int] | tuple[int, int, int]) -> bytes:
     return cv2.imencode(".png", np.full((4, 6, *np.shape(pixel)), pixel, np.uint16))[1].tobytes()
 
 
@@ -111,7 +113,7 @@ def sixteen_bit(pixel):
         pytest.param(encoded(Image.new("RGB", (1, 1), RED), "PNG"), RED, id="one pixel"),
     ],
 )
-def test_every_kind_of_pixel_becomes_rgb(content, pixel):
+def test_every_kind_of_pixel_becomes_rgb(content: bytes, pixel: tuple[int, int, int]) -> None:
     pixels = decode(content).pixels
     assert pixels.shape[2] == 3
     assert np.abs(pixels.astype(int) - pixel).max() <= 1
@@ -119,7 +121,7 @@ def test_every_kind_of_pixel_becomes_rgb(content, pixel):
 
 @pytest.mark.parametrize("orientation", AS_SHOWN)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_images_are_upright_by_their_exif_orientation(kind, orientation):
+def test_images_are_upright_by_their_exif_orientation(kind: str, orientation: int) -> None:
     image = decode(with_orientation(quadrants(), kind, orientation))
     height, width = (40, 60) if orientation < 5 else (60, 40)
     assert (image.height, image.width) == (height, width)
@@ -130,18 +132,18 @@ def test_images_are_upright_by_their_exif_orientation(kind, orientation):
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0"])
-def test_broken_exif_is_no_fault_of_the_pixels(kind, exif):
+def test_broken_exif_is_no_fault_of_the_pixels(kind: str, exif: bytes) -> None:
     assert decode(encoded(quadrants(), kind, exif=exif)).pixels.shape == (40, 60, 3)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 60000])
-def test_an_orientation_that_does_not_exist(orientation):
+def test_an_orientation_that_does_not_exist(orientation: int) -> None:
     assert seen(decode(with_orientation(quadrants(), "JPEG", orientation)).pixels) == "RG BY"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "MPO"])
 @pytest.mark.parametrize("orientation", [2, 6])
-def test_large_images_are_upright_and_reduced(kind, orientation):
+def test_large_images_are_upright_and_reduced(kind: str, orientation: int) -> None:
     image = decode(with_orientation(quadrants(4200, 2800), kind, orientation))
     height, width = (2800, 4200) if orientation < 5 else (4200, 2800)
     assert (image.height, image.width) == (height, width)
@@ -150,7 +152,7 @@ def test_large_images_are_upright_and_reduced(kind, orientation):
     assert seen(image.pixels) == AS_SHOWN[orientation]
 
 
-def test_a_large_16_bit_image_is_upright_and_reduced():
+def test_a_large_16_bit_image_is_upright_and_reduced() -> None:
     gray = np.zeros((2800, 4200), np.uint16)
     gray[:1400, 2100:] = 0xFF00
     image = decode(with_orientation(Image.fromarray(gray), "PNG", 6))
@@ -160,33 +162,33 @@ def test_a_large_16_bit_image_is_upright_and_reduced():
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
-def test_large_images_of_every_kind(mode):
-    image = Image.new(mode, (4200, 2800)) if mode == "I;16" else quadrants(4200, 2800).convert(mode)
-    content = encoded(image, "TIFF") if mode == "CMYK" else encoded(image, "PNG", compress_level=1)
+def test_large_images_of_every_kind(mode: str) -> None:
+    original = Image.new(mode, (4200, 2800)) if mode == "I;16" else quadrants(4200, 2800).convert(mode)
+    content = encoded(original, "TIFF") if mode == "CMYK" else encoded(original, "PNG", compress_level=1)
     image = decode(content)
     assert image.pixels.shape == (1400, 2100, 3)
     if mode in ("P", "RGBA", "CMYK"):
         assert seen(image.pixels) == "RG BY"
 
 
-def test_sizes_that_reductions_do_not_divide():
+def test_sizes_that_reductions_do_not_divide() -> None:
     image = decode(encoded(quadrants(4001, 2999), "JPEG"))
     assert image.pixels.shape == (1500, 2001, 3)
     assert image.scale.tolist() == [2001 / 4001, 1500 / 2999]
 
 
-def test_an_image_just_small_enough_is_not_reduced():
+def test_an_image_just_small_enough_is_not_reduced() -> None:
     side = int(MAX_DECODED_PIXELS**0.5)
     assert decode(encoded(Image.new("L", (side, side)), "JPEG")).scale.tolist() == [1, 1]
     assert decode(encoded(Image.new("L", (side + 2, side + 2)), "JPEG")).scale.tolist() == [0.5, 0.5]
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["baseline", "progressive"])
-def jpeg_of_64_megapixels(request):
+def jpeg_of_64_megapixels(request: pytest.FixtureRequest) -> bytes:
     return encoded(quadrants(8000, 8000), "JPEG", progressive=request.param)
 
 
-def test_a_jpeg_of_64_megapixels(jpeg_of_64_megapixels):
+def test_a_jpeg_of_64_megapixels(jpeg_of_64_megapixels: bytes) -> None:
     image = decode(jpeg_of_64_megapixels)
     assert image.pixels.shape == (2000, 2000, 3)
     assert (image.height, image.width) == (8000, 8000)
@@ -204,26 +206,26 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of memory from /proc")
-def test_the_memory_a_jpeg_of_64_megapixels_takes(jpeg_of_64_megapixels):
+def test_the_memory_a_jpeg_of_64_megapixels_takes(jpeg_of_64_megapixels: bytes) -> None:
     command = [sys.executable, "-c", DECODE_AND_MEASURE]
     output = subprocess.run(command, input=jpeg_of_64_megapixels, check=True, capture_output=True).stdout
     assert int(output) / 1024 < 350
 
 
-def test_a_jpeg_with_more_images_behind_it_may_be_as_large_as_any_jpeg():
+def test_a_jpeg_with_more_images_behind_it_may_be_as_large_as_any_jpeg() -> None:
     image = decode(encoded(quadrants(7000, 5000), "MPO"))
     assert image.pixels.shape == (1250, 1750, 3)
     assert (image.height, image.width) == (5000, 7000)
 
 
-def test_a_png_of_30_megapixels():
+def test_a_png_of_30_megapixels() -> None:
     image = decode(encoded(quadrants(6000, 5000), "PNG", compress_level=1))
     assert image.pixels.shape == (2500, 3000, 3)
     assert image.scale.tolist() == [0.5, 0.5]
     assert seen(image.pixels) == "RG BY"
 
 
-def png_claiming(width, height):
+def png_claiming(width: int, height: int) -> bytes:
     """Return a small PNG whose header claims another size, with a right checksum."""
     png = bytearray(encoded(Image.new("L", (2, 2)), "PNG"))
     png[16:24] = struct.pack(">II", width, height)
@@ -231,7 +233,7 @@ def png_claiming(width, height):
     return bytes(png)
 
 
-def jpeg_claiming(width, height):
+def jpeg_claiming(width: int, height: int) -> bytes:
     """Return a small JPEG whose frame header claims another size."""
     jpeg = bytearray(encoded(quadrants(), "JPEG"))
     start = jpeg.index(b"\xff\xc0") + 5
@@ -247,18 +249,18 @@ def jpeg_claiming(width, height):
         (jpeg_claiming(65_500, 65_500), "JPEG of 65500x65500 pixels, expected at most 134 million"),
     ],
 )
-def test_too_large_images_are_refused_by_their_header(content, detail):
+def test_too_large_images_are_refused_by_their_header(content: bytes, detail: str) -> None:
     error = error_of(content)
     assert (error.reason, error.detail) == ("too_large", detail)
 
 
-def test_a_png_with_a_wrong_checksum_in_its_header():
+def test_a_png_with_a_wrong_checksum_in_its_header() -> None:
     png = bytearray(png_claiming(4, 4))
     png[29] ^= 1
     assert error_of(bytes(png)).reason == "not_an_image"
 
 
-def test_an_empty_file():
+def test_an_empty_file() -> None:
     error = error_of(b"")
     assert (error.reason, error.detail) == ("empty", "file of 0 bytes")
 
@@ -278,12 +280,12 @@ def test_an_empty_file():
     ],
     ids=["text", "gif", "ppm", "ico", "two bytes", "no frame header", "half a header", "no size", "zeros"],
 )
-def test_what_is_no_image(content, start):
+def test_what_is_no_image(content: bytes, start: str) -> None:
     error = error_of(content)
     assert (error.reason, error.detail) == ("not_an_image", f"file of {len(content)} bytes, starting {start}")
 
 
-def noise(kind, side=200, **options):
+def noise(kind: str, side: int = 200, **options: Any) -> bytes:
     return encoded(
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)), kind, **options
     )
@@ -291,7 +293,7 @@ def noise(kind, side=200, **options):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
-def test_a_truncated_image_is_never_used(kind, share):
+def test_a_truncated_image_is_never_used(kind: str, share: float) -> None:
     content = noise(kind)
     error = error_of(content[: int(len(content) * share)])
     assert error.reason in ("corrupt", "not_an_image")
@@ -300,14 +302,14 @@ def test_a_truncated_image_is_never_used(kind, share):
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
 @pytest.mark.parametrize("side", [200, 3000])
-def test_a_truncated_jpeg(side, options):
+def test_a_truncated_jpeg(side: int, options: dict[str, bool]) -> None:
     content = encoded(quadrants(side, side), "JPEG", quality=100, **options)
     error = error_of(content[: len(content) * 2 // 3])
     assert error.reason == "corrupt"
     assert "truncated" in error.detail
 
 
-def test_a_jpeg_with_a_broken_table():
+def test_a_jpeg_with_a_broken_table() -> None:
     content = bytearray(noise("JPEG"))
     start = content.index(b"\xff\xc4") + 5
     content[start : start + 16] = b"\xff" * 16
@@ -315,14 +317,14 @@ def test_a_jpeg_with_a_broken_table():
     assert (error.reason, error.detail) == ("corrupt", "broken data stream when reading image file")
 
 
-def test_a_png_with_a_flipped_bit():
+def test_a_png_with_a_flipped_bit() -> None:
     content = bytearray(noise("PNG"))
     content[len(content) // 2] ^= 0x10
     assert error_of(bytes(content)).reason == "corrupt"
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_no_damage_leads_to_any_other_error():
+def test_no_damage_leads_to_any_other_error() -> None:
     whole = noise("JPEG", side=64)
     random = np.random.default_rng(1)
     results = set()
@@ -339,20 +341,20 @@ def test_no_damage_leads_to_any_other_error():
     assert results <= {"decoded", "corrupt", "not_an_image", "too_large"}
 
 
-def test_threads_get_the_images_they_asked_for():
+def test_threads_get_the_images_they_asked_for() -> None:
     contents = [with_orientation(quadrants(4200, 2800), "JPEG", orientation) for orientation in AS_SHOWN]
     with ThreadPoolExecutor(2) as pool:
         images = list(pool.map(decode, contents))
     assert [seen(image.pixels) for image in images] == list(AS_SHOWN.values())
 
 
-def test_a_thread_that_fails_does_not_block_the_next():
+def test_a_thread_that_fails_does_not_block_the_next() -> None:
     broken = encoded(quadrants(4200, 2800), "JPEG")[:-5000]
     for _ in range(2):
         assert error_of(broken).reason == "corrupt"
     assert seen(decode(encoded(quadrants(4200, 2800), "JPEG")).pixels) == "RG BY"
 
 
-def test_details_fit_on_a_line():
+def test_details_fit_on_a_line() -> None:
     for content in (b"\n\n\n\n", b"\xff\xd8\n\n", noise("PNG")[:500]):
         assert re.fullmatch(".+", error_of(content).detail)

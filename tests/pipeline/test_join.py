@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
+from pipeline.config import RunConfig
 from tests.releases import error_line, join, samples_of, shards_of, sign_again
 
 pytest.importorskip("skimage")
 
 
 @pytest.fixture(scope="module")
-def run(sample, tmp_path_factory):
+def run(sample: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run over the built-in sample."""
     output = tmp_path_factory.mktemp("published") / "out"
     options = [f"--{name}={getattr(sample, name)}" for name in ("images", "labels", "partition", "bboxes", "points")]
@@ -28,13 +29,15 @@ def run(sample, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def released(run):
+def released(run: Path) -> Path:
     """A release of that run."""
     assert main(["release", str(run), f"--output={run.parent / 'rel'}"]) == 0
     return run.parent / "rel"
 
 
-def test_joined_shards_are_the_publisher_s(released, run, sample, tmp_path, capsys):
+def test_joined_shards_are_the_publisher_s(
+    released: Path, run: Path, sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert join(released, sample, tmp_path / "joined") == 0
     assert "shards byte-identical to the publisher's" in capsys.readouterr().out
     assert shards_of(tmp_path / "joined") == shards_of(run)
@@ -42,7 +45,9 @@ def test_joined_shards_are_the_publisher_s(released, run, sample, tmp_path, caps
 
 
 @pytest.mark.parametrize("options", [["--resolution=218x178"], ["--resolution=source"], ["--without_labels"]])
-def test_other_releases_join_to_the_same_shards(run, sample, tmp_path, options):
+def test_other_releases_join_to_the_same_shards(
+    run: Path, sample: RunConfig, tmp_path: Path, options: list[str]
+) -> None:
     assert main(["release", str(run), f"--output={tmp_path / 'rel'}", *options]) == 0
     assert main(["verify", str(tmp_path / "rel")]) == 0
     labels = [f"--labels={sample.labels}"] if options == ["--without_labels"] else []
@@ -50,7 +55,7 @@ def test_other_releases_join_to_the_same_shards(run, sample, tmp_path, options):
     assert shards_of(tmp_path / "joined") == shards_of(run)
 
 
-def test_a_refined_run_without_a_crop_is_joined_to_the_same_shards(sample, tmp_path):
+def test_a_refined_run_without_a_crop_is_joined_to_the_same_shards(sample: RunConfig, tmp_path: Path) -> None:
     options = ["--refine=segmentation", "--attribute_table=refined", "--crop=none", "--min_coverage=0.5", "--limit=10"]
     run = tmp_path / "out"
     assert main(["run", f"--images={sample.images}", f"--labels={sample.labels}", f"--output={run}", *options]) == 0
@@ -60,7 +65,7 @@ def test_a_refined_run_without_a_crop_is_joined_to_the_same_shards(sample, tmp_p
     assert "under_eyes" in pq.read_schema(tmp_path / "rel" / "landmarks.parquet").names
 
 
-def test_the_reader_s_labels_count_where_they_are_given(released, sample, tmp_path):
+def test_the_reader_s_labels_count_where_they_are_given(released: Path, sample: RunConfig, tmp_path: Path) -> None:
     lines = Path(sample.labels).read_text().splitlines()
     names = lines[1].split()
     rows = {cells[0]: cells[1:] for cells in (line.rsplit(None, 40) for line in lines[2:])}
@@ -77,13 +82,15 @@ def test_the_reader_s_labels_count_where_they_are_given(released, sample, tmp_pa
 
 
 @pytest.fixture
-def images(sample, tmp_path):
+def images(sample: RunConfig, tmp_path: Path) -> Path:
     """A copy of the sample's images, to be changed."""
     shutil.copytree(sample.images, tmp_path / "images")
     return tmp_path / "images"
 
 
-def test_images_that_differ_or_are_missing_are_named_and_counted(released, run, images, tmp_path, capsys):
+def test_images_that_differ_or_are_missing_are_named_and_counted(
+    released: Path, run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     written = [sample.description.image_id for sample in samples_of(run)]
     (images / written[0]).unlink()
     (images / written[1]).write_bytes((images / written[2]).read_bytes())
@@ -97,7 +104,9 @@ def test_images_that_differ_or_are_missing_are_named_and_counted(released, run, 
     assert main(["verify", str(tmp_path / "joined")]) == 0
 
 
-def test_a_join_builds_only_what_is_not_done(released, run, images, tmp_path, capsys):
+def test_a_join_builds_only_what_is_not_done(
+    released: Path, run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["join", str(released), f"--images={images}", f"--output={tmp_path / 'joined'}"]
     assert main(command) == 0
     count = len(shards_of(run))
@@ -111,7 +120,7 @@ def test_a_join_builds_only_what_is_not_done(released, run, images, tmp_path, ca
     assert {name for name in times if again[name] != times[name]} == {"train-000000.tar"}
 
 
-def test_an_id_that_leads_out_of_the_folder_is_never_opened(released, images, tmp_path):
+def test_an_id_that_leads_out_of_the_folder_is_never_opened(released: Path, images: Path, tmp_path: Path) -> None:
     copy = tmp_path / "rel"
     shutil.copytree(released, copy)
     table = pq.read_table(copy / "landmarks.parquet")
@@ -131,7 +140,9 @@ def test_an_id_that_leads_out_of_the_folder_is_never_opened(released, images, tm
     assert json.loads((tmp_path / "joined" / "dataset.json").read_text())["rejects"] == {"unsafe_id": 1}
 
 
-def test_other_versions_are_told(released, sample, tmp_path, capsys):
+def test_other_versions_are_told(
+    released: Path, sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "rel"
     shutil.copytree(released, copy)
     document = json.loads((copy / "release.json").read_text())
@@ -141,8 +152,10 @@ def test_other_versions_are_told(released, sample, tmp_path, capsys):
     assert "made with other versions, so shards may differ in their bytes: pillow 1.0 there" in capsys.readouterr().err
 
 
-def test_what_can_t_be_joined_is_told_in_one_line(released, run, sample, tmp_path, capsys):
-    def told(*arguments):
+def test_what_can_t_be_joined_is_told_in_one_line(
+    released: Path, run: Path, sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*arguments: object) -> str:
         return error_line(capsys, *arguments)
 
     options = [f"--images={sample.images}", f"--output={tmp_path / 'joined'}"]
@@ -163,7 +176,9 @@ def test_what_can_t_be_joined_is_told_in_one_line(released, run, sample, tmp_pat
 PROCESSES = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
 
 
-def test_a_join_takes_beam_s_options_as_a_run_does(released, run, sample, tmp_path, capsys):
+def test_a_join_takes_beam_s_options_as_a_run_does(
+    released: Path, run: Path, sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["join", str(released), f"--images={sample.images}", f"--output={tmp_path / 'joined'}"]
     assert main([*command, "--dry_run=true"]) == 0
     assert "dry run: nothing was written or submitted" in capsys.readouterr().out
@@ -173,7 +188,7 @@ def test_a_join_takes_beam_s_options_as_a_run_does(released, run, sample, tmp_pa
     assert shards_of(tmp_path / "joined") == shards_of(run)
 
 
-def test_a_process_that_finds_the_release_damaged_is_heard(released, sample, tmp_path):
+def test_a_process_that_finds_the_release_damaged_is_heard(released: Path, sample: RunConfig, tmp_path: Path) -> None:
     copy = tmp_path / "rel"
     shutil.copytree(released, copy)
     (copy / "masks" / "train-000000.tar").write_bytes(b"x")
@@ -185,7 +200,9 @@ def test_a_process_that_finds_the_release_damaged_is_heard(released, sample, tmp
     assert "train-000000.tar: damaged, its sha256 differs" in done.stderr.splitlines()[-1]
 
 
-def test_a_join_records_the_versions_that_decided_its_bytes(released, run, sample, tmp_path):
+def test_a_join_records_the_versions_that_decided_its_bytes(
+    released: Path, run: Path, sample: RunConfig, tmp_path: Path
+) -> None:
     copy = tmp_path / "rel"
     shutil.copytree(released, copy)
     document = json.loads((copy / "release.json").read_text())

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline.handlabel.labelme_file import EDGE, LabelError, annotated_landmarks, labelme_file, start_landmarks
-from regions.landmarks import mean_shape
+from regions.landmarks import FloatArray, mean_shape
 from regions.quality import plausibility_problem
 from tests.faces import ODD_FACES, face
 from tests.synthetic import HEIGHT, WIDTH
@@ -15,13 +16,13 @@ SIZE = (HEIGHT, WIDTH)
 NAN = float("nan")
 
 
-def saved(**changes) -> bytes:
+def saved(**changes: object) -> bytes:
     """Return the file of an image a.jpg as labelme saves it, with changes to the document."""
     return json.dumps({**json.loads(labelme_file("a.jpg", face(), SIZE)), **changes}).encode()
 
 
 @pytest.mark.parametrize(("height", "width"), [(500, 400), (300, 900), (64, 64)])
-def test_the_mean_face_fills_most_of_the_image(height, width):
+def test_the_mean_face_fills_most_of_the_image(height: int, width: int) -> None:
     start = start_landmarks(np.full((68, 2), np.nan), (height, width))
     low, high = start.min(axis=0), start.max(axis=0)
     np.testing.assert_allclose((low + high) / 2, (width / 2, height / 2))
@@ -31,7 +32,7 @@ def test_the_mean_face_fills_most_of_the_image(height, width):
 
 
 @pytest.mark.parametrize("guess", [*ODD_FACES.values(), face(x=900), face(y=900)])
-def test_every_point_starts_where_it_can_be_dragged(guess):
+def test_every_point_starts_where_it_can_be_dragged(guess: FloatArray) -> None:
     start = start_landmarks(guess, SIZE)
     assert (start >= EDGE).all() and (start <= np.array([WIDTH, HEIGHT]) - EDGE).all()
     inside = ((guess >= EDGE) & (guess <= np.array([WIDTH, HEIGHT]) - EDGE)).all(axis=1)
@@ -41,18 +42,18 @@ def test_every_point_starts_where_it_can_be_dragged(guess):
         np.testing.assert_array_equal(start, start_landmarks(np.full((68, 2), np.nan), SIZE))
 
 
-def test_a_guess_with_one_unknown_point_is_no_guess():
+def test_a_guess_with_one_unknown_point_is_no_guess() -> None:
     guess = face()
     guess[3, 1] = np.nan
     assert np.isfinite(start_landmarks(guess, SIZE)).all()
 
 
-def test_a_image_of_one_pixel_has_a_start():
+def test_a_image_of_one_pixel_has_a_start() -> None:
     assert (start_landmarks(np.full((68, 2), np.nan), (1, 1)) == 1).all()
 
 
-def shapes_with(*changes: tuple[int, dict]) -> list[dict]:
-    shapes = json.loads(labelme_file("a.jpg", face(), SIZE))["shapes"]
+def shapes_with(*changes: tuple[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    shapes: list[dict[str, Any]] = json.loads(labelme_file("a.jpg", face(), SIZE))["shapes"]
     for number, change in changes:
         shapes[number].update(change)
     return shapes
@@ -89,14 +90,14 @@ def shapes_with(*changes: tuple[int, dict]) -> list[dict]:
         (None, "no list of shapes in it"),
     ],
 )
-def test_labels_that_can_not_be_used_are_told(shapes, message):
+def test_labels_that_can_not_be_used_are_told(shapes: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(LabelError) as caught:
         annotated_landmarks(saved(shapes=shapes), "a.jpg", SIZE)
     assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("name", ["one point", "on one line", "reversed order"])
-def test_points_that_are_no_face_are_told(name):
+def test_points_that_are_no_face_are_told(name: str) -> None:
     content = labelme_file("a.jpg", ODD_FACES[name], SIZE)
     with pytest.raises(LabelError) as caught:
         annotated_landmarks(content, "a.jpg", SIZE)
@@ -112,7 +113,7 @@ def test_points_that_are_no_face_are_told(name):
         ({"imageHeight": None}, r"are \(None, 400\), expected \(500, 400\)"),
     ],
 )
-def test_labels_of_another_image_are_told(change, message):
+def test_labels_of_another_image_are_told(change: dict[str, Any], message: str) -> None:
     with pytest.raises(LabelError, match=message):
         annotated_landmarks(saved(**change), "a.jpg", SIZE)
 
@@ -120,13 +121,13 @@ def test_labels_of_another_image_are_told(change, message):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"7", b"\xff\xfe\x00", b"[" * 100_000, b'{"shapes": {}}', b"9" * 5000]
 )
-def test_files_that_are_not_labelme_s_are_told(content):
+def test_files_that_are_not_labelme_s_are_told(content: bytes) -> None:
     with pytest.raises(LabelError, match=r"not valid JSON|no list of shapes") as caught:
         annotated_landmarks(content, "a.jpg", SIZE)
     assert "\n" not in str(caught.value)
 
 
-def test_points_on_the_very_edge_are_in_the_image():
+def test_points_on_the_very_edge_are_in_the_image() -> None:
     points = np.round(face() - face().min(axis=0))
     width, height = points.max(axis=0).astype(int).tolist()
     content = labelme_file("a.jpg", points, (height, width))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +16,9 @@ from pipeline.errors import InputError
 from pipeline.inputs.files_per_image import match_files
 from pipeline.inputs.landmark_csv import read_landmark_csv
 from pipeline.inputs.landmark_files import READERS, read_landmarks
-from pipeline.inputs.landmark_reader import landmark_path
+from pipeline.inputs.landmark_reader import LandmarkPath, landmark_path
 from pipeline.inputs.openface import LANDMARK_COLUMNS
-from regions.landmarks import five_points
+from regions.landmarks import FloatArray, five_points
 from tests.faces import face
 from tests.landmark_files import SEQUENCE_COLUMNS, openface_csv, pts_file
 from tests.pipeline.test_storage import OBJECTS
@@ -26,14 +28,14 @@ OTHER = face(x=700, y=600, eye_distance=90)
 
 
 @pytest.fixture
-def messages(caplog, monkeypatch):
+def messages(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """Return a function that returns the messages to the user."""
     monkeypatch.setattr(logging.getLogger("attparse"), "propagate", True)
     caplog.set_level(logging.INFO, logger="attparse")
     return lambda: [record.getMessage() for record in caplog.records if record.name == "attparse"]
 
 
-def write(folder, files):
+def write(folder: Path, files: Mapping[str, str | bytes]) -> str:
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +43,14 @@ def write(folder, files):
     return str(folder)
 
 
-def read(paths, image_ids, *, boxes=None, points=None, label_ids=None):
+def read(
+    paths: Sequence[str | Path],
+    image_ids: list[str],
+    *,
+    boxes: Mapping[str, Sequence[float]] | None = None,
+    points: Mapping[str, FloatArray] | None = None,
+    label_ids: Sequence[str] | None = None,
+) -> dict[str, FloatArray]:
     """Read landmarks with the hints of some images, by id; return those of each image that has some."""
     box_rows = np.full((len(image_ids), 4), np.nan, dtype=np.float32)
     point_rows = np.full((len(image_ids), 5, 2), np.nan, dtype=np.float32)
@@ -54,28 +63,28 @@ def read(paths, image_ids, *, boxes=None, points=None, label_ids=None):
     return {image_id: found for image_id, found in zip(image_ids, landmarks, strict=True) if not np.isnan(found).all()}
 
 
-def error_of(path, image_ids=("a.jpg",)):
+def error_of(path: Path | str, image_ids: Sequence[str] = ("a.jpg",)) -> str:
     with pytest.raises(InputError) as caught:
         read([path], list(image_ids))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def one_face(points=FACE, confidence="0.980"):
+def one_face(points: FloatArray = FACE, confidence: str = "0.980") -> str:
     return openface_csv([((0, confidence), points)])
 
 
-def table_csv(rows):
+def table_csv(rows: Iterable[tuple[str, FloatArray]]) -> str:
     lines = [",".join([image_id, *(f"{value:.3f}" for value in points.T.ravel())]) for image_id, points in rows]
     return "\n".join([",".join(["image_name", *LANDMARK_COLUMNS]), *lines]) + "\n"
 
 
-def test_without_paths_there_is_no_room_for_landmarks():
+def test_without_paths_there_is_no_room_for_landmarks() -> None:
     nothing = np.zeros((3, 4), np.float32), np.zeros((3, 5, 2), np.float32)
     assert read_landmarks([], ["a", "b", "c"], *nothing).shape == (3, 0, 2)
 
 
-def test_a_table(tmp_path, messages):
+def test_a_table(tmp_path: Path, messages: Callable[[], list[str]]) -> None:
     content = table_csv([("b.jpg", FACE), ("sub/a.jpg", OTHER), ("unknown.jpg", FACE)])
     path = tmp_path / "landmarks.csv"
     path.write_text(content)
@@ -87,21 +96,21 @@ def test_a_table(tmp_path, messages):
     assert list(read_landmark_csv(str(path))) == ["b.jpg", "sub/a.jpg", "unknown.jpg"]
 
 
-def test_celebas_text_layout_is_a_table_too(tmp_path):
+def test_celebas_text_layout_is_a_table_too(tmp_path: Path) -> None:
     rows = table_csv([("a.jpg", FACE)]).replace(",", " ").splitlines()
     path = tmp_path / "landmarks.txt"
     path.write_text("\n".join(["1", *rows]) + "\n")
     np.testing.assert_allclose(read([path], ["a.jpg"])["a.jpg"], FACE, atol=1e-3)
 
 
-def test_a_table_of_other_images(tmp_path):
+def test_a_table_of_other_images(tmp_path: Path) -> None:
     path = tmp_path / "landmarks.csv"
     path.write_text(table_csv([("images/a.jpg", FACE), ("images/b.jpg", FACE)]))
     message = "none of 2 rows matches an image of the label file: found 'images/a.jpg', expected names such as 'a.jpg'"
     assert error_of(path) == f"{path}: {message}"
 
 
-def test_images_that_are_left_out_of_a_run_are_not_unknown(tmp_path, messages):
+def test_images_that_are_left_out_of_a_run_are_not_unknown(tmp_path: Path, messages: Callable[[], list[str]]) -> None:
     (tmp_path / "landmarks.csv").write_text(table_csv([("b.jpg", FACE)]))
     folder = write(tmp_path / "openface", {"b.csv": one_face(), "c.csv": "never read"})
     for path in (tmp_path / "landmarks.csv", folder):
@@ -110,7 +119,7 @@ def test_images_that_are_left_out_of_a_run_are_not_unknown(tmp_path, messages):
 
 
 @pytest.mark.parametrize("header", ["id,x_0,y_0", "path;x_0", "\u00b2", "", "x_0,x_1", "timestamp,confidence"])
-def test_a_header_of_neither_layout(tmp_path, header):
+def test_a_header_of_neither_layout(tmp_path: Path, header: str) -> None:
     path = tmp_path / "landmarks.csv"
     path.write_text(f"{header}\na.jpg,1,2\n")
     message = error_of(path)
@@ -119,7 +128,7 @@ def test_a_header_of_neither_layout(tmp_path, header):
     assert "face, confidence" in message
 
 
-def test_a_missing_path(tmp_path):
+def test_a_missing_path(tmp_path: Path) -> None:
     for name in ("absent.csv", "a.pts", "absent.pts", "absent"):
         assert error_of(tmp_path / name) == f"{tmp_path / name}: No such file or directory"
 
@@ -128,7 +137,7 @@ def test_a_missing_path(tmp_path):
     ("name", "content"),
     [("a.csv", one_face()), ("a.CSV", one_face()), ("a.pts", pts_file(FACE)), ("a.PTS", pts_file(FACE, header=None))],
 )
-def test_a_file_or_its_folder(tmp_path, name, content):
+def test_a_file_or_its_folder(tmp_path: Path, name: str, content: str) -> None:
     folder = write(tmp_path / "files", {name: content})
     for path in (folder, f"{folder}/", f"{folder}/{name}"):
         found = read([path], ["b.jpg", "a.jpg"])
@@ -150,18 +159,18 @@ def test_a_file_or_its_folder(tmp_path, name, content):
         ("a.pts", pts_file(FACE[:67]), ":71: 67 points, expected 68"),
     ],
 )
-def test_bad_files_are_named(tmp_path, name, content, message):
+def test_bad_files_are_named(tmp_path: Path, name: str, content: bytes | str, message: str) -> None:
     folder = write(tmp_path / "files", {"0.csv" if name == "a.csv" else "0.pts": "of no image", name: content})
     assert error_of(folder).startswith(f"{folder}/{name}{message}")
 
 
-def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     for name, content in {"a.csv": one_face(), "a.pts": pts_file(FACE)}.items():
         folder = write(tmp_path / name[2:], {name: "\ufeff" + content})
         assert list(read([folder], ["a.jpg"])) == list(read([f"{folder}/{name}"], ["a.jpg"])) == ["a.jpg"]
 
 
-def test_other_output_of_openface_is_left_alone(tmp_path, messages):
+def test_other_output_of_openface_is_left_alone(tmp_path: Path, messages: Callable[[], list[str]]) -> None:
     others = dict.fromkeys(
         ["a_of_details.txt", "a.hog", "a.jpg", "a_aligned/face_det_000000.bmp", "._a.csv"], b"\xff\0"
     )
@@ -170,7 +179,7 @@ def test_other_output_of_openface_is_left_alone(tmp_path, messages):
     assert messages() == []
 
 
-def test_hints_select_the_face_of_each_file(tmp_path, messages):
+def test_hints_select_the_face_of_each_file(tmp_path: Path, messages: Callable[[], list[str]]) -> None:
     both = openface_csv([((0, "0.3"), FACE), ((1, "0.9"), OTHER)])
     folder = write(tmp_path / "openface", {f"{name}.csv": both for name in ("box", "points", "none", "neither")})
     found = read(
@@ -188,7 +197,7 @@ def test_hints_select_the_face_of_each_file(tmp_path, messages):
     ]
 
 
-def test_openface_found_no_face(tmp_path, messages):
+def test_openface_found_no_face(tmp_path: Path, messages: Callable[[], list[str]]) -> None:
     failed = openface_csv([((1, 0, "0.000", "0.10", 0), FACE)], SEQUENCE_COLUMNS)
     files = {"a.csv": openface_csv([]), "b.csv": failed, "c.csv": one_face()}
     folder = write(tmp_path / "openface", files)
@@ -196,7 +205,7 @@ def test_openface_found_no_face(tmp_path, messages):
     assert messages()[0].startswith(f"{folder}: 2 files without a face, 0 without one that matches")
 
 
-def test_a_video_is_refused_whatever_it_is_called(tmp_path):
+def test_a_video_is_refused_whatever_it_is_called(tmp_path: Path) -> None:
     frames = [((number, 0, f"{number / 30:.3f}", "0.98", 1), FACE) for number in (1, 2)]
     content = openface_csv(frames, SEQUENCE_COLUMNS)
     for name in ("a.csv", "images.csv"):
@@ -225,7 +234,7 @@ def test_a_video_is_refused_whatever_it_is_called(tmp_path):
         (["a.csv"], ["a"], {"a.csv": "a"}),
     ],
 )
-def test_matching(names, image_ids, expected):
+def test_matching(names: list[str], image_ids: list[str], expected: dict[str, str]) -> None:
     assert match_files("f", names, image_ids) == expected
 
 
@@ -248,12 +257,12 @@ def test_matching(names, image_ids, expected):
         (["a.csv", "a.CSV"], ["a.jpg"], "f/a.CSV: second file of image 'a.jpg' (first is 'a.csv'), expected one"),
     ],
 )
-def test_matches_that_are_not_unique(names, image_ids, message):
+def test_matches_that_are_not_unique(names: list[str], image_ids: list[str], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         match_files("f", names, image_ids)
 
 
-def test_files_of_no_image(tmp_path, messages):
+def test_files_of_no_image(tmp_path: Path, messages: Callable[[], list[str]]) -> None:
     folder = write(tmp_path / "pts", {"x/a.pts": pts_file(FACE), "b.pts": "never read", "c.pts": "never read"})
     assert list(read([folder], ["x/a.jpg", "d.jpg"])) == ["x/a.jpg"]
     assert messages() == [f"{folder}: skipped 2 of 3 files, no such image in the label file"]
@@ -271,7 +280,7 @@ def test_files_of_no_image(tmp_path, messages):
         (("a.csv", "sub/a.pts", "sub/b.pts"), "2 .pts files and 1 .csv file"),
     ],
 )
-def test_folders_of_neither_or_both_kinds(tmp_path, names, found):
+def test_folders_of_neither_or_both_kinds(tmp_path: Path, names: tuple[str, ...], found: str) -> None:
     (tmp_path / "mixed").mkdir()
     folder = write(tmp_path / "mixed", dict.fromkeys(names, "x"))
     assert error_of(folder) == (
@@ -280,14 +289,14 @@ def test_folders_of_neither_or_both_kinds(tmp_path, names, found):
     )
 
 
-def test_images_beside_the_files_are_ignored(tmp_path):
+def test_images_beside_the_files_are_ignored(tmp_path: Path) -> None:
     folder = write(
         tmp_path, {"helen/a.pts": pts_file(FACE), "helen/a.jpg": b"\xff\xd8", "helen/b.PTS": pts_file(OTHER)}
     )
     assert list(read([folder], ["helen/a.jpg", "helen/b.jpg"])) == ["helen/a.jpg", "helen/b.jpg"]
 
 
-def test_the_later_path_counts_where_it_has_landmarks(tmp_path):
+def test_the_later_path_counts_where_it_has_landmarks(tmp_path: Path) -> None:
     pts = write(tmp_path / "pts", {f"{name}.pts": pts_file(FACE) for name in "abc"})
     openface = write(
         tmp_path / "openface", {"a.csv": one_face(OTHER), "b.csv": openface_csv([]), "c.csv": one_face(OTHER)}
@@ -300,7 +309,7 @@ def test_the_later_path_counts_where_it_has_landmarks(tmp_path):
     np.testing.assert_allclose(read([openface, pts], ids, points=hints)["a.jpg"], FACE, atol=0.0501)
 
 
-def test_more_files_than_are_read_at_once(tmp_path, capsys):
+def test_more_files_than_are_read_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     faces = {f"{i:04d}": face(x=100 + i) for i in range(600)}
     folder = write(tmp_path / "pts", {f"{name[:2]}/{name}.pts": pts_file(points) for name, points in faces.items()})
     found = read([folder], [f"{name}.jpg" for name in faces])
@@ -310,7 +319,7 @@ def test_more_files_than_are_read_at_once(tmp_path, capsys):
     assert "landmarks: 100%" in capsys.readouterr().err
 
 
-def test_remote_files_and_folders():
+def test_remote_files_and_folders() -> None:
     OBJECTS.clear()
     for path, content in {
         "openface/sub/a.csv": one_face(),
@@ -344,7 +353,9 @@ def test_remote_files_and_folders():
         ("files/sub/a.CSV", b"\xff", "OpenFaceReader"),
     ],
 )
-def test_the_format_of_a_folder_is_recognized_by_its_names(tmp_path, name, content, kind):
+def test_the_format_of_a_folder_is_recognized_by_its_names(
+    tmp_path: Path, name: str, content: bytes, kind: str
+) -> None:
     folder = write(tmp_path, {name: content, f"{name.partition('/')[0]}/notes.txt": "no landmarks"})
     path = landmark_path(f"{folder}/{name.partition('/')[0]}")
     assert recognized_by(path)[0] == kind
@@ -362,7 +373,9 @@ def test_the_format_of_a_folder_is_recognized_by_its_names(tmp_path, name, conte
         ("a.txt", "202599\n", "CsvReader"),
     ],
 )
-def test_the_format_of_a_file_is_recognized_by_its_name_or_header(tmp_path, name, content, kind):
+def test_the_format_of_a_file_is_recognized_by_its_name_or_header(
+    tmp_path: Path, name: str, content: str | None, kind: str
+) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
         assert recognized_by(landmark_path(str(tmp_path / name))) == [kind]
@@ -370,12 +383,12 @@ def test_the_format_of_a_file_is_recognized_by_its_name_or_header(tmp_path, name
         assert recognized_by(landmark_path(str(tmp_path / name)), at_most=1) == [kind]
 
 
-def recognized_by(path, at_most=None):
+def recognized_by(path: LandmarkPath, at_most: int | None = None) -> list[str]:
     """Return the names of the readers that recognize a path, in the order in which they are asked."""
     matching = (type(reader).__name__ for reader in READERS if reader.recognizes(path))
     return list(itertools.islice(matching, at_most))
 
 
-def test_the_manifests_of_a_run_win_over_other_files_beside_them(tmp_path):
+def test_the_manifests_of_a_run_win_over_other_files_beside_them(tmp_path: Path) -> None:
     folder = write(tmp_path / "run", {"manifest/train-000000.parquet": b"no", "hand.csv": one_face(), "a.pts": "x"})
     assert error_of(folder).startswith(f"{folder}/manifest/train-000000.parquet: ")

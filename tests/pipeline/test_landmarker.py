@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+from pipeline.config import RunConfig
 
 pytest.importorskip("skimage")
 
@@ -22,26 +26,27 @@ from tests.photograph import distance, photograph, portrait, shift_when_enlarged
 LIMIT = 8
 
 
-def needs_model(test):
+def needs_model(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test that needs a model file."""
-    return pytest.mark.landmarker(SKIP_WITHOUT_LANDMARKER(test))
+    marked: Callable[..., None] = pytest.mark.landmarker(SKIP_WITHOUT_LANDMARKER(test))
+    return marked
 
 
 @pytest.fixture(scope="module")
-def landmarker():
+def landmarker() -> Iterator[FaceLandmarker]:
     detector = FaceLandmarker(LANDMARKER_FILE.read_bytes())
     yield detector
     detector.close()
 
 
-def run_over(sample, output, *more):
+def run_over(sample: RunConfig, output: Path, *more: str) -> int:
     """Run over the first images of the sample; return the exit code."""
     options = {"images": sample.images, "labels": sample.labels, "output": output, "limit": LIMIT}
     return main(["run", *(f"--{name}={value}" for name, value in options.items()), *more])
 
 
 @needs_model
-def test_it_agrees_with_the_face_mesh(landmarker):
+def test_it_agrees_with_the_face_mesh(landmarker: FaceLandmarker) -> None:
     mesh = FaceMesh()
     for pixels in (photograph(), portrait()):
         (found,) = landmarker.find(pixels)
@@ -53,25 +58,25 @@ def test_it_agrees_with_the_face_mesh(landmarker):
 
 
 @needs_model
-def test_a_mirrored_image_has_mirrored_landmarks(landmarker):
+def test_a_mirrored_image_has_mirrored_landmarks(landmarker: FaceLandmarker) -> None:
     (found,) = landmarker.find(portrait())
     (mirrored,) = landmarker.find(np.ascontiguousarray(portrait()[:, ::-1]))
     assert distance(mirrored[MIRROR] * (-1, 1) + (240, 0), found) < 0.02
 
 
 @needs_model
-def test_its_points_count_from_the_corner_of_the_first_pixel(landmarker):
+def test_its_points_count_from_the_corner_of_the_first_pixel(landmarker: FaceLandmarker) -> None:
     assert np.abs(shift_when_enlarged(landmarker)).max() < 0.15
 
 
 @needs_model
-def test_an_image_without_a_face(landmarker):
+def test_an_image_without_a_face(landmarker: FaceLandmarker) -> None:
     assert landmarker.find(np.full((60, 80, 3), 130, dtype=np.uint8)) == []
 
 
 @pytest.mark.slow
 @needs_model
-def test_a_run_with_a_model_file(sample, tmp_path, capsys):
+def test_a_run_with_a_model_file(sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = LANDMARKER_FILE.read_bytes()
     assert run_over(sample, tmp_path / "mesh") == 0
     assert run_over(sample, tmp_path / "out", f"--landmarker={LANDMARKER_FILE}") == 0
@@ -89,7 +94,9 @@ def test_a_run_with_a_model_file(sample, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "out")]) == 0
 
 
-def test_a_file_that_is_no_model_is_refused_and_a_former_run_kept(sample, tmp_path, capsys):
+def test_a_file_that_is_no_model_is_refused_and_a_former_run_kept(
+    sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output, path = tmp_path / "out", tmp_path / "no_model.task"
     assert run_over(sample, output) == 0
     former = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,12 +23,16 @@ FACE = face(x=120, y=110, eye_distance=40)
 
 
 @pytest.fixture
-def opened(monkeypatch):
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, ...]]:
     """Put fake detectors where the real ones are opened; return the calls that open them."""
     calls = []
 
-    def opens(name, detector):
-        return lambda *arguments: calls.append((name, *arguments)) or detector
+    def opens(name: str, detector: object) -> Callable[..., object]:
+        def opened_now(*arguments: str | None) -> object:
+            calls.append((name, *arguments))
+            return detector
+
+        return opened_now
 
     monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", opens("mesh", FakeMesh(IMAGE, [FACE])))
     monkeypatch.setattr(mediapipe_detectors, "open_face_detector", opens("faces", FakeFaces(IMAGE, [])))
@@ -35,7 +41,7 @@ def opened(monkeypatch):
     return calls
 
 
-def test_detectors_are_opened_when_they_are_needed_and_once(opened):
+def test_detectors_are_opened_when_they_are_needed_and_once(opened: list[tuple[str | None, ...]]) -> None:
     chain = FallbackChain(open_detectors(DetectorSettings(("mediapipe", "dlib"), "a.task", "a.dat")))
     chain.find(IMAGE, hinted_row(given=FACE))
     assert opened == []
@@ -52,23 +58,25 @@ def test_detectors_are_opened_when_they_are_needed_and_once(opened):
         (("dlib", "mediapipe"), [("dlib", None), ("mesh", None), ("faces",)]),
     ],
 )
-def test_a_face_that_none_finds_opens_all_detectors_of_the_settings(opened, names, expected):
+def test_a_face_that_none_finds_opens_all_detectors_of_the_settings(
+    opened: list[tuple[str | None, ...]], names: tuple[str, ...], expected: list[tuple[str | None, ...]]
+) -> None:
     chain = FallbackChain(open_detectors(DetectorSettings(names)))
     for _ in range(2):
         chain.find(IMAGE, hinted_row(box=box_about(face(x=220, y=220, eye_distance=10))))
     assert opened == expected
 
 
-def test_only_what_was_opened_is_closed(opened):
+def test_only_what_was_opened_is_closed(opened: list[tuple[str | None, ...]]) -> None:
     detectors = open_detectors(DetectorSettings(("mediapipe", "dlib")))
     detectors.close()
     assert opened == []
-    mesh = detectors.mesh
+    mesh: Any = detectors.mesh
     detectors.close()
     assert opened == [("mesh", None)]
     assert mesh.closed
     other = open_detectors(DetectorSettings(("mediapipe", "dlib")))
-    all_of_them = (other.mesh, other.faces, other.dlib)
+    all_of_them: tuple[Any, ...] = (other.mesh, other.faces, other.dlib)
     FallbackChain(other).close()
     assert all(detector.closed for detector in all_of_them)
 
@@ -85,6 +93,6 @@ print("fallback_chain" in names, *sorted({"mediapipe", "dlib"} & set(sys.modules
 """
 
 
-def test_no_other_file_of_the_room_loads_a_detector_before_it_is_used():
+def test_no_other_file_of_the_room_loads_a_detector_before_it_is_used() -> None:
     command = [sys.executable, "-c", IMPORT_THE_ROOM]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == ["True"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.inputs.openface import LANDMARK_COLUMNS, Faces, choose_face, parse_faces
-from regions.landmarks import five_points
+from regions.landmarks import FloatArray, five_points
 from tests.faces import face
 from tests.landmark_files import IMAGE_COLUMNS, SEQUENCE_COLUMNS, openface_csv, openface_header
 
@@ -28,7 +30,12 @@ FORMER_SEQUENCE_COLUMNS = ("frame", "timestamp", "confidence", "success")
     ],
     ids=["FaceLandmarkImg", "FeatureExtraction", "FeatureExtraction before 2.1"],
 )
-def test_the_layout_of_each_version(columns, values, separator, end):
+def test_the_layout_of_each_version(
+    columns: tuple[str, ...],
+    values: tuple[int | str, ...],
+    separator: str,
+    end: str,
+) -> None:
     text = openface_csv([(values, FACE)], columns, separator=separator).replace("\n", end)
     faces = parse_faces(text, "a.csv")
     assert faces.confidences == [0.975]
@@ -36,19 +43,19 @@ def test_the_layout_of_each_version(columns, values, separator, end):
     np.testing.assert_allclose(faces.landmarks[0], FACE, atol=0.0501)
 
 
-def test_numbers_are_taken_as_they_are():
+def test_numbers_are_taken_as_they_are() -> None:
     points = (np.arange(136).reshape(2, 68).T - 30) / 10
     np.testing.assert_array_equal(parse_faces(one_face(points), "a.csv").landmarks, [points])
 
 
-def test_rows_that_failed_are_no_faces_however_confident():
+def test_rows_that_failed_are_no_faces_however_confident() -> None:
     rows = [((1, 0, "0.0", "0.99", 0), OTHER), ((1, 1, "0.0", "0.71", 1), FACE)]
     faces = parse_faces(openface_csv(rows, SEQUENCE_COLUMNS, separator=", "), "a.csv")
     assert faces.confidences == [0.71]
     np.testing.assert_allclose(faces.landmarks, [FACE], atol=0.0501)
 
 
-def test_no_face():
+def test_no_face() -> None:
     assert parse_faces(openface_csv([]), "a.csv").landmarks.shape == (0, 68, 2)
 
 
@@ -71,25 +78,26 @@ THREE = Faces(np.stack([FACE, FACE + 6, OTHER]), [0.5, 0.2, 0.9])
         ([120, 160, 160, 190], five_points(face(x=1500)), None),
     ],
 )
-def test_the_face_that_the_hints_select(box, points, expected):
+def test_the_face_that_the_hints_select(box: list[int] | None, points: FloatArray | None, expected: int | None) -> None:
     found = choose_face(THREE, None if box is None else np.array(box, dtype=np.float64), points)
     if expected is None:
         assert found is None
     else:
+        assert found is not None
         np.testing.assert_array_equal(found, THREE.landmarks[expected])
 
 
-def test_of_no_faces_none_is_selected():
+def test_of_no_faces_none_is_selected() -> None:
     nobody = parse_faces(openface_csv([]), "a.csv")
     assert choose_face(nobody, None, None) is None
     assert choose_face(nobody, np.array([0.0, 0, 9, 9]), five_points(FACE)) is None
 
 
-def one_face(points=FACE):
+def one_face(points: FloatArray = FACE) -> str:
     return openface_csv([((0, "0.980"), points)])
 
 
-def changed(column, value):
+def changed(column: str, value: str) -> str:
     """Return a file of one face with another value in one column."""
     lines = one_face().splitlines()
     values = lines[1].split(",")
@@ -97,7 +105,7 @@ def changed(column, value):
     return "\n".join([lines[0], ",".join(values)])
 
 
-def frames(*numbers, columns=SEQUENCE_COLUMNS):
+def frames(*numbers: int, columns: Sequence[str] = SEQUENCE_COLUMNS) -> str:
     return openface_csv([((number, 0, "0.033", "0.98", 1), FACE) for number in numbers], columns)
 
 
@@ -126,27 +134,27 @@ NO_2D = "expected the 2-D landmarks x_0 to x_67 and y_0 to y_67: run OpenFace wi
         (frames(7, 7, 8), ":4: frame '8' after frame '7': a video or an image sequence"),
     ],
 )
-def test_what_is_refused(text, message):
+def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_faces(text, "a.csv")
     assert str(caught.value).startswith("a.csv" + message)
 
 
-def test_the_message_about_a_video_has_what_is_expected():
+def test_the_message_about_a_video_has_what_is_expected() -> None:
     with pytest.raises(InputError, match="expected the output of FaceLandmarkImg, one CSV file for each image"):
         parse_faces(frames(1, 2), "a.csv")
 
 
-def test_two_faces_of_one_frame_are_no_video():
+def test_two_faces_of_one_frame_are_no_video() -> None:
     assert len(parse_faces(frames(1, 1), "a.csv").landmarks) == 2
 
 
-def test_values_that_are_not_used_may_be_anything():
+def test_values_that_are_not_used_may_be_anything() -> None:
     text = changed("gaze_0_x", "-nan(ind)")
     np.testing.assert_array_equal(parse_faces(text, "a.csv").landmarks, parse_faces(one_face(), "a.csv").landmarks)
 
 
 @given(st.text(max_size=40) | st.text("facerm,x_0 \n1", max_size=40))
-def test_any_other_text_is_refused_in_one_line(text):
+def test_any_other_text_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(InputError, match=r"^a:\d+: .*$"):
         parse_faces(text, "a")

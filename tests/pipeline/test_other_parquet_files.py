@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,15 +11,16 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.inputs.former_run import read_former_landmarks
+from pipeline.records import RejectedImage, WrittenSample
 from tests.faces import face
 from tests.synthetic import annotated, rejected, write_output
 
 
-def parquet(path, **columns):
+def parquet(path: Path, **columns: object) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def other_parquet_file(path, kind):
+def other_parquet_file(path: Path, kind: str) -> None:
     """Write a Parquet file that is no manifest."""
     ids = ["a.jpg", "b.jpg"]
     landmarks = pa.FixedSizeListArray.from_arrays(np.zeros(272, np.float32), 136)
@@ -46,7 +49,7 @@ def other_parquet_file(path, kind):
         *("texts", "no image_id", "no status", "no landmark_source"),
     ],
 )
-def test_another_parquet_file_is_refused(tmp_path, capsys, kind):
+def test_another_parquet_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     path, labels, output = (tmp_path / name for name in ("other.parquet", "labels.csv", "out"))
     other_parquet_file(path, kind)
     (tmp_path / "a.jpg").touch()
@@ -59,18 +62,20 @@ def test_another_parquet_file_is_refused(tmp_path, capsys, kind):
     assert not output.exists()
 
 
-def test_rejected_and_weak_rows_of_a_manifest_are_left_out(tmp_path):
-    results = [
-        annotated(image_id="a.jpg", landmark_source="hinted_box"),
+def test_rejected_and_weak_rows_of_a_manifest_are_left_out(tmp_path: Path) -> None:
+    given = annotated(image_id="e.jpg", landmark_source="given", points=face(x=210))
+    hinted = annotated(image_id="a.jpg", landmark_source="hinted_box")
+    results: list[WrittenSample | RejectedImage] = [
+        hinted,
         annotated(image_id="b.jpg", landmark_source="five_points"),
         rejected(image_id="c.jpg", reason="wrong_face", guess=face()),
         rejected(image_id="d.jpg"),
-        annotated(image_id="e.jpg", landmark_source="given", points=face(x=210)),
+        given,
     ]
     write_output(tmp_path, {"train-000000": results})
     ((first, landmarks), (last, others)) = read_former_landmarks(
         str(tmp_path / "out"), ["manifest/train-000000.parquet"]
     )
     assert (first, last) == ("a.jpg", "e.jpg")
-    np.testing.assert_array_equal(landmarks, results[0].landmarks)
-    np.testing.assert_array_equal(others, results[-1].landmarks)
+    np.testing.assert_array_equal(landmarks, hinted.landmarks)
+    np.testing.assert_array_equal(others, given.landmarks)

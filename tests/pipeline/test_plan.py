@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.metadata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,20 +19,22 @@ from pipeline.building import versions as versions_module
 from pipeline.building.settings import BuildSettings
 from pipeline.building.versions import LIBRARIES, versions
 from pipeline.inputs.image_ids import sample_keys
-from pipeline.records import Dataset, DetectorSettings, ImageTable
-from pipeline.vocabulary import SPLITS
+from pipeline.records import Dataset, DetectorSettings, ImageTable, ShardPlan
+from pipeline.vocabulary import SPLITS, RejectReason
 from regions.attributes import AttributeTable
 
 TABLE = AttributeTable("mine", {"Smiling": ("mouth",), "Young": ("nose", "eyes")}, {"hat": ((0, 8, 16),)})
 
 
-def build_settings(**changes):
+def build_settings(**changes: Any) -> BuildSettings:
     detectors = DetectorSettings()
     settings = BuildSettings("images", "out", TABLE, "face", 0, 0, detectors, versions(detectors))
     return dataclasses.replace(settings, **changes)
 
 
-def dataset_of(splits, reasons=None, image_ids=None):
+def dataset_of(
+    splits: Sequence[int], reasons: Sequence[RejectReason | None] | None = None, image_ids: list[str] | None = None
+) -> Dataset:
     """Return a data set of made-up images."""
     n = len(splits)
     image_ids = image_ids or [f"{i:06d}.jpg" for i in range(n)]
@@ -40,24 +44,24 @@ def dataset_of(splits, reasons=None, image_ids=None):
         keys=sample_keys(image_ids),
         reasons=list(reasons or [None] * n),
         splits=np.array(splits, dtype=np.uint8),
-        labels=random.random((n, 2)) < 0.5,
+        labels=(random.random((n, 2)) < 0.5).astype(np.int8),
         sizes=random.integers(1000, 100_000, n),
         bboxes=random.random((n, 4)).astype(np.float32),
         points=random.random((n, 5, 2)).astype(np.float32),
         landmarks=random.random((n, 68, 2)).astype(np.float32),
     )
-    return Dataset(["Smiling", "Young"], images, 0)
+    return Dataset(("Smiling", "Young"), images, 0)
 
 
-def shards_of(dataset, samples_per_shard=3, **changes):
+def shards_of(dataset: Dataset, samples_per_shard: int = 3, **changes: Any) -> list[ShardPlan]:
     return list(plan.plan_shards(dataset, build_settings(**changes), samples_per_shard))
 
 
-def fingerprints(shards):
+def fingerprints(shards: Iterable[ShardPlan]) -> list[str]:
     return [shard.fingerprint for shard in shards]
 
 
-def contents(shards):
+def contents(shards: Iterable[ShardPlan]) -> dict[str, list[str]]:
     return {shard.name: list(shard.images.image_ids) for shard in shards}
 
 
@@ -68,7 +72,9 @@ images_and_reasons = st.lists(
 
 @settings(deadline=None)
 @given(images_and_reasons, st.integers(1, 12), st.integers(0, 2**32))
-def test_every_image_is_in_one_shard_and_shards_are_of_equal_size(rows, samples_per_shard, seed):
+def test_every_image_is_in_one_shard_and_shards_are_of_equal_size(
+    rows: list[tuple[int, str | None]], samples_per_shard: int, seed: int
+) -> None:
     splits, reasons = zip(*rows, strict=True) if rows else ((), ())
     dataset = dataset_of(splits, reasons)
     shards = shards_of(dataset, samples_per_shard, seed=seed)
@@ -88,7 +94,7 @@ def test_every_image_is_in_one_shard_and_shards_are_of_equal_size(rows, samples_
         assert len(usable) == 0 or sum(usable) + sum(rejects) == splits.count(index)
 
 
-def test_every_column_goes_along_with_its_image():
+def test_every_column_goes_along_with_its_image() -> None:
     dataset = dataset_of([0, 1, 0, 2, 0, 0, 1])
     source = {row.image_id: row for row in dataset.images.rows()}
     for shard in shards_of(dataset, 2):
@@ -100,29 +106,29 @@ def test_every_column_goes_along_with_its_image():
                 assert np.array_equal(getattr(row, name), getattr(expected, name))
 
 
-def test_the_images_of_a_split_are_shuffled():
+def test_the_images_of_a_split_are_shuffled() -> None:
     (shard,) = shards_of(dataset_of([0] * 50), 50)
     assert list(shard.images.image_ids) != sorted(shard.images.image_ids)
 
 
-def test_the_seed_alone_decides_the_order():
+def test_the_seed_alone_decides_the_order() -> None:
     dataset = dataset_of([0] * 30 + [1] * 20)
     assert contents(shards_of(dataset, seed=1)) == contents(shards_of(dataset, seed=1))
     assert fingerprints(shards_of(dataset, seed=1)) == fingerprints(shards_of(dataset, seed=1))
     assert contents(shards_of(dataset, seed=1)) != contents(shards_of(dataset, seed=2))
 
 
-def test_a_split_without_images_has_no_shard():
+def test_a_split_without_images_has_no_shard() -> None:
     assert list(contents(shards_of(dataset_of([2, 2])))) == ["test-000000"]
 
 
-def test_a_split_of_rejects_alone_has_one_shard_for_their_manifest():
+def test_a_split_of_rejects_alone_has_one_shard_for_their_manifest() -> None:
     (shard,) = shards_of(dataset_of([1] * 9, ["missing"] * 9), 2)
     assert shard.name == "val-000000"
     assert len(shard.images) == 9
 
 
-def changed(dataset, column, index):
+def changed(dataset: Dataset, column: str, index: int) -> Dataset:
     """Return the data set with one image different in one column."""
     values = getattr(dataset.images, column)
     if isinstance(values, list):
@@ -134,7 +140,7 @@ def changed(dataset, column, index):
 
 
 @pytest.mark.parametrize("column", ["labels", "sizes", "bboxes", "points", "landmarks", "keys", "image_ids"])
-def test_a_change_of_an_image_changes_its_shard_alone(column):
+def test_a_change_of_an_image_changes_its_shard_alone(column: str) -> None:
     dataset = dataset_of([0] * 10)
     before, after = shards_of(dataset), shards_of(changed(dataset, column, 4))
     mine = [dataset.images.image_ids[4] in shard.images.image_ids for shard in before]
@@ -143,12 +149,12 @@ def test_a_change_of_an_image_changes_its_shard_alone(column):
     assert [a != b for a, b in zip(fingerprints(before), fingerprints(after), strict=True)] == mine
 
 
-def test_an_image_that_goes_missing_changes_its_shard():
+def test_an_image_that_goes_missing_changes_its_shard() -> None:
     before, after = dataset_of([0] * 3), dataset_of([0] * 3, [None, "missing", None])
     assert fingerprints(shards_of(before)) != fingerprints(shards_of(after))
 
 
-def test_landmarks_given_for_the_first_time_change_their_shard_alone():
+def test_landmarks_given_for_the_first_time_change_their_shard_alone() -> None:
     dataset = dataset_of([0] * 10)
     none = dataclasses.replace(dataset.images, landmarks=np.zeros((10, 0, 2), np.float32))
     one = dataclasses.replace(none, landmarks=np.full((10, 68, 2), np.nan, np.float32))
@@ -158,7 +164,7 @@ def test_landmarks_given_for_the_first_time_change_their_shard_alone():
     assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
 
 
-def test_the_split_is_part_of_the_fingerprint():
+def test_the_split_is_part_of_the_fingerprint() -> None:
     (train,), (val,) = shards_of(dataset_of([0])), shards_of(dataset_of([1]))
     assert train.fingerprint != val.fingerprint
 
@@ -168,26 +174,26 @@ def test_the_split_is_part_of_the_fingerprint():
     [
         {"crop": "none"},
         {"table": dataclasses.replace(TABLE, attributes={"Smiling": ("mouth",), "Young": ("nose",)})},
-        {"table": dataclasses.replace(TABLE, attributes=dict(reversed(TABLE.attributes.items())))},
+        {"table": dataclasses.replace(TABLE, attributes=dict(reversed(list(TABLE.attributes.items()))))},
         {"table": dataclasses.replace(TABLE, further_regions={"hat": ((0, 8, 15),)})},
         {"table": dataclasses.replace(TABLE, further_regions={})},
     ],
     ids=["crop", "regions of an attribute", "order of attributes", "outline", "no further region"],
 )
-def test_options_that_matter_change_every_fingerprint(change):
+def test_options_that_matter_change_every_fingerprint(change: dict[str, Any]) -> None:
     dataset = dataset_of([0] * 10)
     before, after = fingerprints(shards_of(dataset)), fingerprints(shards_of(dataset, **change))
     assert not set(before) & set(after)
 
 
 @pytest.mark.parametrize("change", [{"output": "elsewhere"}, {"images": "gs://bucket/images"}, {"skipped": 3}])
-def test_options_that_do_not_matter_change_none(change):
+def test_options_that_do_not_matter_change_none(change: dict[str, Any]) -> None:
     dataset = dataset_of([0] * 10)
     assert fingerprints(shards_of(dataset)) == fingerprints(shards_of(dataset, **change))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_another_version_of_a_library_changes_every_fingerprint(monkeypatch, library):
+def test_another_version_of_a_library_changes_every_fingerprint(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     dataset = dataset_of([0] * 4)
     before = fingerprints(shards_of(dataset))
     version = importlib.metadata.version
@@ -208,14 +214,14 @@ def test_another_version_of_a_library_changes_every_fingerprint(monkeypatch, lib
         "DETECTION_VERSION",
     ],
 )
-def test_another_version_of_our_own_changes_every_fingerprint(monkeypatch, constant):
+def test_another_version_of_our_own_changes_every_fingerprint(monkeypatch: pytest.MonkeyPatch, constant: str) -> None:
     dataset = dataset_of([0] * 4)
     before = fingerprints(shards_of(dataset))
     monkeypatch.setattr(versions_module, constant, 99)
     assert not set(before) & set(fingerprints(shards_of(dataset)))
 
 
-def test_another_landmark_map_changes_every_fingerprint(monkeypatch):
+def test_another_landmark_map_changes_every_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = dataset_of([0] * 4)
     before = fingerprints(shards_of(dataset))
     monkeypatch.setattr(versions_module, "MAP_VERSION", 99)
@@ -223,7 +229,7 @@ def test_another_landmark_map_changes_every_fingerprint(monkeypatch):
 
 
 @pytest.mark.parametrize("num_landmarks", [0, 68])
-def test_a_saved_plan_is_loaded_as_it_was(tmp_path, num_landmarks):
+def test_a_saved_plan_is_loaded_as_it_was(tmp_path: Path, num_landmarks: int) -> None:
     image_ids = [
         "plain.jpg",
         "größe/顔 1.jpg",
@@ -250,7 +256,7 @@ def test_a_saved_plan_is_loaded_as_it_was(tmp_path, num_landmarks):
             assert list(before) == list(after)
 
 
-def test_three_files_import_beam():
+def test_three_files_import_beam() -> None:
     folder = Path(plan.__file__).parents[1]
     importing = {
         path.relative_to(folder).as_posix()

@@ -27,17 +27,17 @@ FACE = face()
         None,
     ],
 )
-def test_each_layout(header, end):
+def test_each_layout(header: tuple[str, ...] | None, end: str) -> None:
     np.testing.assert_allclose(parse_pts(pts_file(FACE, header=header, end=end), "a.pts"), FACE, atol=1e-5)
 
 
-def test_the_middle_of_the_first_pixel_is_1():
+def test_the_middle_of_the_first_pixel_is_1() -> None:
     points = parse_pts("\n".join(f"{1 + i} 1.0" for i in range(68)), "a.pts")
     assert points.shape == (68, 2)
     assert points[:3].tolist() == [[0.5, 0.5], [1.5, 0.5], [2.5, 0.5]]
 
 
-def with_line(number, line):
+def with_line(number: int, line: str) -> str:
     """Return a .pts file with a header, in which one line reads differently."""
     lines = pts_file(FACE).splitlines()
     lines[number - 1] = line
@@ -70,7 +70,7 @@ def with_line(number, line):
         (with_line(9, "3 1e10"), ":9: '1e10', expected a number of at most 1e+09"),
     ],
 )
-def test_what_is_refused(text, message):
+def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_pts(text, "a.pts")
     assert str(caught.value) == "a.pts" + message
@@ -80,6 +80,6 @@ PIECES = ["{", "}", "n_points: 68", "n_points: 1", "1 2", "1", "", "nan 1"]
 
 
 @given(st.text(max_size=40) | st.lists(st.sampled_from(PIECES)).map("\n".join))
-def test_any_other_text_is_refused_in_one_line(text):
+def test_any_other_text_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(InputError, match=r"^a:\d+: .*$"):
         parse_pts(text, "a")

@@ -15,6 +15,7 @@ from pipeline import storage
 from pipeline.building import read_image
 from pipeline.building.read_image import PAUSES, read_image_bytes
 from pipeline.cli import main
+from pipeline.config import RunConfig
 from pipeline.errors import ImageError, ReadError
 
 PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ECONNRESET, errno.ENOMEM)
@@ -24,12 +25,12 @@ NAMES = ("portrait.jpg", "dark.jpg", "large.JPG")
 class Faulty:
     """Stands in for `storage.read_bytes`: fails for the given image files a number of times each."""
 
-    def __init__(self, *names, error, times=10**6):
+    def __init__(self, *names: str, error: OSError | PermissionError, times: int = 10**6) -> None:
         self.names, self.error, self.times = names, error, times
         self.tries = dict.fromkeys(names, 0)
         self._real = storage.read_bytes
 
-    def __call__(self, path):
+    def __call__(self, path: str) -> bytes:
         name = Path(path).name
         if name in self.names:
             self.tries[name] += 1
@@ -39,21 +40,23 @@ class Faulty:
 
 
 @pytest.fixture
-def image_file(tmp_path):
+def image_file(tmp_path: Path) -> Path:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"content")
     return path
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the pauses between two tries."""
     monkeypatch.setattr(read_image, "PAUSES", (0.0,) * len(PAUSES))
 
 
 @pytest.mark.parametrize("number", PASSING)
 @pytest.mark.parametrize("times", range(len(PAUSES) + 1))
-def test_an_error_that_passes_only_takes_time(monkeypatch, image_file, number, times):
+def test_an_error_that_passes_only_takes_time(
+    monkeypatch: pytest.MonkeyPatch, image_file: Path, number: int, times: int
+) -> None:
     monkeypatch.setattr(storage, "read_bytes", Faulty("a.jpg", error=OSError(number, os.strerror(number)), times=times))
     slept: list[float] = []
     assert read_image_bytes(str(image_file), sleep=slept.append) == b"content"
@@ -62,7 +65,7 @@ def test_an_error_that_passes_only_takes_time(monkeypatch, image_file, number, t
 
 
 @pytest.mark.parametrize("number", PASSING)
-def test_an_error_that_stays_is_no_reject(monkeypatch, image_file, number):
+def test_an_error_that_stays_is_no_reject(monkeypatch: pytest.MonkeyPatch, image_file: Path, number: int) -> None:
     faulty = Faulty("a.jpg", error=OSError(number, os.strerror(number)))
     monkeypatch.setattr(storage, "read_bytes", faulty)
     slept: list[float] = []
@@ -77,10 +80,12 @@ class StoreError(Exception):
 
 
 @pytest.mark.parametrize("error", [StoreError("503 Slow Down"), TimeoutError(), ConnectionResetError("reset by peer")])
-def test_an_error_of_an_object_store_is_tried_again(monkeypatch, error):
+def test_an_error_of_an_object_store_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: ConnectionResetError | StoreError | TimeoutError
+) -> None:
     contents = iter([error, error, b"content"])
 
-    def read_bytes(_):
+    def read_bytes(_: object) -> bytes:
         content = next(contents)
         if isinstance(content, Exception):
             raise content
@@ -92,14 +97,16 @@ def test_an_error_of_an_object_store_is_tried_again(monkeypatch, error):
     assert slept == list(PAUSES[:2])
 
 
-def test_a_fault_of_the_program_is_not_taken_for_a_read_error(monkeypatch, image_file):
+def test_a_fault_of_the_program_is_not_taken_for_a_read_error(
+    monkeypatch: pytest.MonkeyPatch, image_file: Path
+) -> None:
     monkeypatch.setattr(storage, "read_bytes", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         read_image_bytes(str(image_file), sleep=lambda _: pytest.fail("tried again"))
 
 
-def test_what_stays_is_a_reject_at_the_first_try(tmp_path, image_file):
-    def rejected(path):
+def test_what_stays_is_a_reject_at_the_first_try(tmp_path: Path, image_file: Path) -> None:
+    def rejected(path: Path) -> tuple[str, str]:
         with pytest.raises(ImageError) as caught:
             read_image_bytes(str(path), sleep=lambda _: pytest.fail("tried again"))
         return caught.value.reason, caught.value.detail
@@ -115,18 +122,18 @@ def test_what_stays_is_a_reject_at_the_first_try(tmp_path, image_file):
     assert rejected(tmp_path / "loop.jpg") == ("unreadable", "Too many levels of symbolic links")
 
 
-def arguments(sample, output):
+def arguments(sample: RunConfig, output: Path) -> list[str]:
     options = {name: getattr(sample, name) for name in ("images", "labels", "partition", "bboxes", "points")}
     options |= {"output": output, "samples_per_shard": 4, "min_coverage": 0.5}
     return ["run", *(f"--{name}={value}" for name, value in options.items())]
 
 
-def hashes(output):
+def hashes(output: Path) -> dict[str, str]:
     files = [*(output / "shards").iterdir(), *(output / "manifest").iterdir()]
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def shards_of(output, *names):
+def shards_of(output: Path, *names: str) -> set[str]:
     """Return the shards that have the images of these names."""
     tables = [pq.read_table(file, columns=["image_id", "shard"]) for file in (output / "manifest").iterdir()]
     rows = [row for table in tables for row in table.to_pylist()]
@@ -134,7 +141,7 @@ def shards_of(output, *names):
 
 
 @pytest.fixture(scope="module")
-def finished(sample, tmp_path_factory):
+def finished(sample: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run over the sample, without any fault."""
     pytest.importorskip("skimage")
     output = tmp_path_factory.mktemp("finished") / "out"
@@ -142,7 +149,9 @@ def finished(sample, tmp_path_factory):
     return output
 
 
-def test_a_run_outlives_an_error_that_passes(sample, finished, tmp_path, monkeypatch, quick):
+def test_a_run_outlives_an_error_that_passes(
+    sample: RunConfig, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
     faulty = Faulty(*NAMES, error=OSError(errno.EIO, "Input/output error"), times=1)
     monkeypatch.setattr(storage, "read_bytes", faulty)
     assert main(arguments(sample, tmp_path / "out")) == 0
@@ -150,7 +159,14 @@ def test_a_run_outlives_an_error_that_passes(sample, finished, tmp_path, monkeyp
     assert hashes(tmp_path / "out") == hashes(finished)
 
 
-def test_a_run_with_an_error_that_stays_builds_all_other_shards(sample, finished, tmp_path, monkeypatch, quick, capsys):
+def test_a_run_with_an_error_that_stays_builds_all_other_shards(
+    sample: RunConfig,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quick: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     output = tmp_path / "out"
     affected = shards_of(finished, *NAMES[:2])
     with monkeypatch.context() as faults:
@@ -171,7 +187,7 @@ def test_a_run_with_an_error_that_stays_builds_all_other_shards(sample, finished
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_image_without_permission_is_a_reject(sample, tmp_path):
+def test_an_image_without_permission_is_a_reject(sample: RunConfig, tmp_path: Path) -> None:
     images = Path(shutil.copytree(sample.images, tmp_path / "images"))
     (images / "portrait.jpg").chmod(0)
     here = sample.__class__(**{**vars(sample), "images": str(images)})
@@ -184,7 +200,7 @@ def test_an_image_without_permission_is_a_reject(sample, tmp_path):
     assert {"image_id": "portrait.jpg", "reason": "unreadable", "detail": "Permission denied"} in rows
 
 
-def test_permission_denied_is_a_reject(monkeypatch, image_file):
+def test_permission_denied_is_a_reject(monkeypatch: pytest.MonkeyPatch, image_file: Path) -> None:
     monkeypatch.setattr(
         storage, "read_bytes", Faulty("a.jpg", error=PermissionError(errno.EACCES, "Permission denied"))
     )
@@ -192,7 +208,14 @@ def test_permission_denied_is_a_reject(monkeypatch, image_file):
         read_image_bytes(str(image_file), sleep=lambda _: pytest.fail("tried again"))
 
 
-def test_a_join_with_an_error_that_stays_builds_all_others(sample, finished, tmp_path, monkeypatch, quick, capsys):
+def test_a_join_with_an_error_that_stays_builds_all_others(
+    sample: RunConfig,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quick: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["release", str(finished), f"--output={tmp_path / 'rel'}"]) == 0
     affected = shards_of(finished, "portrait.jpg")
     output = tmp_path / "joined"

@@ -1,35 +1,39 @@
 """``--refine segmentation``: what it cuts out of the masks, and what it leaves."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from pipeline.cli import main
+from pipeline.config import RunConfig
 from pipeline.detection.mediapipe_detectors import PersonSegmenter
-from pipeline.formats.samples import decode_packed_masks, read_samples
+from pipeline.formats.samples import StoredSample, decode_packed_masks, read_samples
 from regions import masks
 from regions.polygons import REGION_NAMES
-from tests.photograph import portrait
+from tests.photograph import Pixels, portrait
 
 pytest.importorskip("skimage")
 
 CUT = ("below_chin", "ears", "top_of_head")
 
 
-def run_over(sample, output, *more):
+def run_over(sample: RunConfig, output: Path, *more: str) -> int:
     options = ("images", "labels", "bboxes", "points")
     given = [f"--{name}={getattr(sample, name)}" for name in options]
     return main(["run", *given, f"--output={output}", "--min_coverage=0.5", *more])
 
 
-def samples_of(output):
+def samples_of(output: Path) -> dict[str, StoredSample]:
     return {sample.key: sample for tar in sorted((output / "shards").iterdir()) for sample in read_samples(str(tar))}
 
 
 @pytest.fixture(scope="module")
-def outputs(sample, tmp_path_factory):
+def outputs(sample: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two runs over the sample, without and with ``--refine``; they must not be changed."""
     folder = tmp_path_factory.mktemp("refine")
     assert run_over(sample, folder / "plain") == 0
@@ -37,7 +41,7 @@ def outputs(sample, tmp_path_factory):
     return folder / "plain", folder / "refined"
 
 
-def test_background_is_cleared_of_three_regions_and_of_no_other():
+def test_background_is_cleared_of_three_regions_and_of_no_other() -> None:
     region_map = np.full((96, 76), 0x7FF, dtype=np.uint64)  # the ten and one further region
     person = np.zeros((218, 178), dtype=np.float32)
     person[:, 89:] = 1
@@ -48,7 +52,7 @@ def test_background_is_cleared_of_three_regions_and_of_no_other():
     assert (left == 0x7FF ^ cleared).all()
 
 
-def test_each_pixel_of_a_mask_asks_the_pixel_of_the_crop_that_it_stands_for():
+def test_each_pixel_of_a_mask_asks_the_pixel_of_the_crop_that_it_stands_for() -> None:
     random = np.random.default_rng(0)
     person = random.random((218, 178)).astype(np.float32)
     region_map = np.full((96, 76), 1 << REGION_NAMES.index("ears"), dtype=np.uint64)
@@ -58,9 +62,9 @@ def test_each_pixel_of_a_mask_asks_the_pixel_of_the_crop_that_it_stands_for():
         assert (region_map[row, col] > 0) == (source >= masks.MIN_PERSON)
 
 
-def test_a_person_is_told_from_the_background_whatever_was_seen_before():
+def test_a_person_is_told_from_the_background_whatever_was_seen_before() -> None:
     segmenter = PersonSegmenter()
-    head = cv2.resize(portrait(), (178, 218), interpolation=cv2.INTER_AREA)
+    head: Pixels = np.asarray(cv2.resize(portrait(), (178, 218), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     first = segmenter.find(head)
     nobody = segmenter.find(np.full((218, 178, 3), 128, dtype=np.uint8))
     again = segmenter.find(head)
@@ -73,7 +77,7 @@ def test_a_person_is_told_from_the_background_whatever_was_seen_before():
     assert (first == again).all()
 
 
-def test_masks_lose_background_and_nothing_else(outputs):
+def test_masks_lose_background_and_nothing_else(outputs: tuple[Path, Path]) -> None:
     plain, refined = map(samples_of, outputs)
     assert list(plain) == list(refined)
     attributes = json.loads((outputs[0] / "dataset.json").read_text())["attribute_table"]["attributes"]
@@ -88,7 +92,7 @@ def test_masks_lose_background_and_nothing_else(outputs):
     assert lost > 0
 
 
-def test_the_run_says_that_it_refined_and_can_be_verified(outputs):
+def test_the_run_says_that_it_refined_and_can_be_verified(outputs: tuple[Path, Path]) -> None:
     plain, refined = outputs
     assert json.loads((plain / "dataset.json").read_text())["refine"] is None
     assert json.loads((refined / "dataset.json").read_text())["refine"] == "segmentation"
@@ -96,7 +100,7 @@ def test_the_run_says_that_it_refined_and_can_be_verified(outputs):
     assert main(["verify", str(refined)]) == 0
 
 
-def test_kept_crops_give_the_same_masks(sample, outputs, tmp_path):
+def test_kept_crops_give_the_same_masks(sample: RunConfig, outputs: tuple[Path, Path], tmp_path: Path) -> None:
     again = tmp_path / "again"
     assert run_over(sample, again, "--refine=segmentation", f"--landmarks={outputs[0]}") == 0
     refined, repeated = samples_of(outputs[1]), samples_of(again)
@@ -105,7 +109,7 @@ def test_kept_crops_give_the_same_masks(sample, outputs, tmp_path):
     assert all(repeated[key].png == refined[key].png for key in strong)
 
 
-def test_a_rerun_with_refine_builds_the_shards_again(sample, tmp_path):
+def test_a_rerun_with_refine_builds_the_shards_again(sample: RunConfig, tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert run_over(sample, output, "--limit=4") == 0
     before = {path.name: path.read_bytes() for path in (output / "shards").iterdir()}

@@ -18,7 +18,7 @@ import pytest
 import shapely
 
 from pipeline.cli import main
-from pipeline.config import SOURCES
+from pipeline.config import SOURCES, RunConfig
 from pipeline.formats.samples import decode_packed_masks, read_members
 from pipeline.release import release as release_module
 from pipeline.release.dataset_card import UNNAMED, UNSTATED_LICENSE
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def run(sample, tmp_path_factory):
+def run(sample: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run over the built-in sample."""
     output = tmp_path_factory.mktemp("released") / "out"
     options = [f"--{name}={getattr(sample, name)}" for name in ("images", "labels", "partition", "bboxes", "points")]
@@ -45,13 +45,13 @@ def run(sample, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def released(run):
+def released(run: Path) -> Path:
     """A release of that run."""
     assert main(["release", str(run), f"--output={run.parent / 'rel'}", "--url=https://example.org/rel"]) == 0
     return run.parent / "rel"
 
 
-def test_what_a_release_holds(released, run):
+def test_what_a_release_holds(released: Path, run: Path) -> None:
     shards = [f"masks/{path.stem}.tar" for path in (run / "shards").iterdir()]
     expected = ["LICENSE.md", "README.md", "SHA256SUMS", "attribute_table.toml", "contact_sheet.png", "croissant.json"]
     assert files_of(released) == sorted([*expected, "landmarks.parquet", "rejects.csv", "release.json", *shards])
@@ -67,7 +67,7 @@ def test_what_a_release_holds(released, run):
     )
 
 
-def test_a_release_names_its_source_as_the_user_does(released):
+def test_a_release_names_its_source_as_the_user_does(released: Path) -> None:
     card, terms = (released / "README.md").read_text(), (released / "LICENSE.md").read_text()
     croissant = json.loads((released / "croissant.json").read_text())
     celeba = SOURCES["celeba"]
@@ -80,7 +80,7 @@ def test_a_release_names_its_source_as_the_user_does(released):
     assert croissant["name"] == "my-celeba-weak-attribute-segments"
 
 
-def test_a_release_claims_nothing_of_a_source_that_is_not_named(run, tmp_path):
+def test_a_release_claims_nothing_of_a_source_that_is_not_named(run: Path, tmp_path: Path) -> None:
     unnamed = shutil.copytree(run, tmp_path / "unnamed")
     document = json.loads((unnamed / "dataset.json").read_text())
     document["source"] = {"name": None, "url": None, "license": None, "citation": None}
@@ -97,7 +97,7 @@ def test_a_release_claims_nothing_of_a_source_that_is_not_named(run, tmp_path):
     assert "url" not in json.loads(croissant)
 
 
-def test_a_release_runs_neither_beam_nor_a_detector(run, tmp_path):
+def test_a_release_runs_neither_beam_nor_a_detector(run: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pipeline.cli import main;"
         f"assert main(['release', {str(run)!r}, {'--output=' + str(tmp_path / 'rel')!r}]) == 0;"
@@ -107,7 +107,7 @@ def test_a_release_runs_neither_beam_nor_a_detector(run, tmp_path):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_larger_masks_are_those_that_the_shards_have_smaller(run, tmp_path):
+def test_larger_masks_are_those_that_the_shards_have_smaller(run: Path, tmp_path: Path) -> None:
     smaller = {sample.key: unpack_masks(decode_packed_masks(sample.png), 40) for sample in samples_of(run)}
     for resolution in ("218x178", "source"):
         to = tmp_path / resolution
@@ -124,7 +124,9 @@ def test_larger_masks_are_those_that_the_shards_have_smaller(run, tmp_path):
                     np.testing.assert_allclose(share, expected, atol=0.01)
 
 
-def test_without_labels_neither_labels_nor_masks_are_told(run, sample, tmp_path, capsys):
+def test_without_labels_neither_labels_nor_masks_are_told(
+    run: Path, sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rel = tmp_path / "rel"
     assert main(["release", str(run), f"--output={rel}", "--without_labels"]) == 0
     assert not [name for name in files_of(rel) if name.endswith(".tar")]
@@ -136,7 +138,7 @@ def test_without_labels_neither_labels_nor_masks_are_told(run, sample, tmp_path,
     assert not (tmp_path / "joined").exists()
 
 
-def test_no_byte_of_an_image_is_in_a_release(released, run, sample):
+def test_no_byte_of_an_image_is_in_a_release(released: Path, run: Path, sample: RunConfig) -> None:
     """Neither members nor any 24 bytes in a row of a source image's file, or of a crop's."""
     pieces = set()
     rng = random.Random(0)  # noqa: S311
@@ -156,13 +158,15 @@ def test_no_byte_of_an_image_is_in_a_release(released, run, sample):
                 assert {member.name.partition(".")[2] for member in tar} == {"masks.png", "json"}
 
 
-def problems_of(folder, capsys):
+def problems_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     capsys.readouterr()
     code = main(["verify", str(folder)])
     return code, capsys.readouterr().err
 
 
-def test_one_flipped_byte_anywhere_is_found_in_its_file(released, tmp_path, capsys):
+def test_one_flipped_byte_anywhere_is_found_in_its_file(
+    released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "rel"
     shutil.copytree(released, copy)
     assert problems_of(copy, capsys)[0] == 0
@@ -179,7 +183,9 @@ def test_one_flipped_byte_anywhere_is_found_in_its_file(released, tmp_path, caps
         (copy / name).write_bytes(content)
 
 
-def test_missing_and_further_files_are_named(released, tmp_path, capsys):
+def test_missing_and_further_files_are_named(
+    released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in files_of(released):
         copy = tmp_path / name.replace("/", "_")
         shutil.copytree(released, copy)
@@ -191,7 +197,9 @@ def test_missing_and_further_files_are_named(released, tmp_path, capsys):
         assert f"{copy / 'masks' / 'more.txt'}: not part of the release" in told
 
 
-def test_masks_that_do_not_fit_are_named_though_all_hashes_are_right(released, tmp_path, capsys):
+def test_masks_that_do_not_fit_are_named_though_all_hashes_are_right(
+    released: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "rel"
     shutil.copytree(released, copy)
     path = copy / "masks" / "train-000000.tar"
@@ -203,8 +211,10 @@ def test_masks_that_do_not_fit_are_named_though_all_hashes_are_right(released, t
     assert "labels are not those of release.json" in told
 
 
-def test_what_can_t_be_released_is_told_in_one_line(run, tmp_path, capsys):
-    def told(*arguments):
+def test_what_can_t_be_released_is_told_in_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*arguments: object) -> str:
         return error_line(capsys, *arguments)
 
     (tmp_path / "full").mkdir()
@@ -218,8 +228,8 @@ def test_what_can_t_be_released_is_told_in_one_line(run, tmp_path, capsys):
     assert ": 5 problems, the first: " in told("release", faulty, "--output", tmp_path / "rel")
 
 
-def test_a_release_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
-    def fail(*_):
+def test_a_release_that_fails_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(release_module, "dataset_card", fail)
@@ -230,7 +240,7 @@ def test_a_release_that_fails_leaves_nothing(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_geopandas_opens_the_polygons_and_their_areas_are_those_of_the_masks(released, run):
+def test_geopandas_opens_the_polygons_and_their_areas_are_those_of_the_masks(released: Path, run: Path) -> None:
     geopandas = pytest.importorskip("geopandas")
     frame = geopandas.read_parquet(released / "landmarks.parquet")
     assert frame.crs is None
@@ -250,7 +260,7 @@ def test_geopandas_opens_the_polygons_and_their_areas_are_those_of_the_masks(rel
     np.testing.assert_allclose(pixels[areas > 0], areas[areas > 0], rtol=0.06)
 
 
-def test_duckdb_reads_the_landmarks(released, run):
+def test_duckdb_reads_the_landmarks(released: Path, run: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     path = [str(released / "landmarks.parquet")]
@@ -284,7 +294,7 @@ print(len(shards), len(load_dataset("parquet", data_files=f"{sys.argv[1]}/landma
 """
 
 
-def run_script(script, argument, tmp_path):
+def run_script(script: str, argument: Path | str, tmp_path: Path) -> str:
     environment = {**os.environ, "CROISSANT_CACHE": str(tmp_path), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-W", "ignore", "-c", script, str(argument)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -292,7 +302,7 @@ def run_script(script, argument, tmp_path):
     return done.stdout
 
 
-def test_mlcroissant_loads_the_release_and_its_records(released, run, tmp_path):
+def test_mlcroissant_loads_the_release_and_its_records(released: Path, run: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlcroissant")
     document = json.loads((run / "dataset.json").read_text())
     samples, rejected = document["samples"], document["rejected"]
@@ -303,7 +313,7 @@ def test_mlcroissant_loads_the_release_and_its_records(released, run, tmp_path):
     assert croissant["url"] == "https://example.org/rel"
 
 
-def test_the_hub_s_library_reads_the_mask_shards(released, run, tmp_path):
+def test_the_hub_s_library_reads_the_mask_shards(released: Path, run: Path, tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     splits = json.loads((run / "dataset.json").read_text())["splits"]
     counts = {
@@ -314,7 +324,7 @@ def test_the_hub_s_library_reads_the_mask_shards(released, run, tmp_path):
     assert second.split() == [str(counts["train"]), str(sum(counts.values()))]
 
 
-def test_the_snippets_of_the_docs_read_a_release(released, tmp_path):
+def test_the_snippets_of_the_docs_read_a_release(released: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "release.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(snippets) == 4

@@ -1,5 +1,7 @@
 """End to end, through the command line, on the built-in sample."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import io
@@ -12,6 +14,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +24,7 @@ from PIL import Image
 from pipeline import storage
 from pipeline.building import graph
 from pipeline.cli import main
+from pipeline.config import RunConfig
 from pipeline.demo import demo_images
 from pipeline.formats import samples
 
@@ -30,7 +34,7 @@ pytest.importorskip("skimage")
 
 
 @pytest.fixture(scope="module")
-def finished(sample, tmp_path_factory):
+def finished(sample: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run over the sample."""
     output = tmp_path_factory.mktemp("finished") / "out"
     assert main(arguments(sample, output)) == 0
@@ -38,12 +42,12 @@ def finished(sample, tmp_path_factory):
 
 
 @pytest.fixture
-def copy(finished, tmp_path):
+def copy(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished run to spoil."""
     return Path(shutil.copytree(finished, tmp_path / "out"))
 
 
-def arguments(sample, output, *more):
+def arguments(sample: RunConfig, output: Path, *more: str) -> list[str]:
     """Return the command line of a run over the sample."""
     options = {
         "images": sample.images,
@@ -58,13 +62,13 @@ def arguments(sample, output, *more):
     return ["run", *(f"--{name}={value}" for name, value in options.items()), *more]
 
 
-def hashes(output):
+def hashes(output: Path) -> dict[str, str]:
     """Return the hash of every shard and manifest."""
     files = sorted([*(output / "shards").iterdir(), *(output / "manifest").iterdir()])
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def manifest_rows(output):
+def manifest_rows(output: Path) -> dict[str, dict[str, Any]]:
     """Return the rows of all manifests by image id."""
     tables = [
         pq.ParquetFile(file, pre_buffer=False).read(use_threads=False) for file in (output / "manifest").iterdir()
@@ -72,11 +76,12 @@ def manifest_rows(output):
     return {row["image_id"]: row for table in tables for row in table.to_pylist()}
 
 
-def dataset(output):
-    return json.loads((output / "dataset.json").read_text())
+def dataset(output: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((output / "dataset.json").read_text())
+    return document
 
 
-def test_images_in_are_samples_written_and_images_rejected(finished):
+def test_images_in_are_samples_written_and_images_rejected(finished: Path) -> None:
     document = dataset(finished)
     rows = manifest_rows(finished)
     assert document["samples"] + document["rejected"] == len(demo_images()) == len(rows)
@@ -88,7 +93,7 @@ def test_images_in_are_samples_written_and_images_rejected(finished):
     assert rows["noise_with_points.jpg"]["landmark_source"] == "five_points"
 
 
-def test_shards_are_contiguous_and_hold_what_dataset_json_says(finished):
+def test_shards_are_contiguous_and_hold_what_dataset_json_says(finished: Path) -> None:
     document = dataset(finished)
     for split in document["splits"]:
         names = [shard["name"] for shard in document["shards"] if shard["split"] == split]
@@ -102,7 +107,7 @@ def test_shards_are_contiguous_and_hold_what_dataset_json_says(finished):
             assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in tar} <= {(0, 0, 0, "", "", 0o644)}
 
 
-def test_a_sample_reads_back(finished):
+def test_a_sample_reads_back(finished: Path) -> None:
     document = dataset(finished)
     for sample in samples.read_samples(str(finished / "shards" / "train-000000.tar")):
         image = Image.open(io.BytesIO(sample.jpeg))
@@ -117,27 +122,29 @@ def test_a_sample_reads_back(finished):
         assert np.shape(sample.description.landmarks) == (68, 2)
 
 
-def test_no_plan_and_no_temporary_file_is_left(finished):
+def test_no_plan_and_no_temporary_file_is_left(finished: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == ["dataset.json", "manifest", "report.html", "shards"]
     assert not [path for path in finished.rglob("*") if path.name.endswith(".tmp")]
 
 
-def test_the_number_of_workers_does_not_change_a_byte(sample, finished, tmp_path):
+def test_the_number_of_workers_does_not_change_a_byte(sample: RunConfig, finished: Path, tmp_path: Path) -> None:
     assert main(arguments(sample, tmp_path / "out", "--direct_num_workers=1")) == 0
     assert hashes(tmp_path / "out") == hashes(finished)
     assert dataset(tmp_path / "out") == dataset(finished)
 
 
-def test_processes_instead_of_threads_do_not_change_a_byte(sample, finished, tmp_path):
+def test_processes_instead_of_threads_do_not_change_a_byte(sample: RunConfig, finished: Path, tmp_path: Path) -> None:
     command = arguments(sample, tmp_path / "out", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
     subprocess.run([sys.executable, "-m", "pipeline", *command], check=True, timeout=300)
     assert hashes(tmp_path / "out") == hashes(finished)
 
 
-def test_the_order_of_the_shards_does_not_change_a_byte(sample, finished, tmp_path, monkeypatch):
+def test_the_order_of_the_shards_does_not_change_a_byte(
+    sample: RunConfig, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = graph.BuildShards.expand
 
-    def reversed_order(self, names):
+    def reversed_order(self: graph.BuildShards, names: Any) -> Any:
         import apache_beam as beam
 
         other = [shard["name"] for shard in reversed(dataset(finished)["shards"])]
@@ -148,7 +155,7 @@ def test_the_order_of_the_shards_does_not_change_a_byte(sample, finished, tmp_pa
     assert hashes(tmp_path / "out") == hashes(finished)
 
 
-def test_a_second_run_builds_nothing(sample, copy, monkeypatch):
+def test_a_second_run_builds_nothing(sample: RunConfig, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.tar")}
     monkeypatch.setattr(graph, "build_shard", lambda *_: pytest.fail("built again"))
     assert main(arguments(sample, copy)) == 0
@@ -156,7 +163,9 @@ def test_a_second_run_builds_nothing(sample, copy, monkeypatch):
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.5])
-def test_a_killed_run_goes_on_to_the_same_result(sample, finished, tmp_path, seconds):
+def test_a_killed_run_goes_on_to_the_same_result(
+    sample: RunConfig, finished: Path, tmp_path: Path, seconds: float
+) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-m", "pipeline", *arguments(sample, output, "--direct_num_workers=1")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -173,7 +182,7 @@ def test_a_killed_run_goes_on_to_the_same_result(sample, finished, tmp_path, sec
     assert sorted(path.name for path in output.iterdir()) == ["dataset.json", "manifest", "report.html", "shards"]
 
 
-def test_an_interrupted_run_says_so_and_goes_on(sample, finished, tmp_path):
+def test_an_interrupted_run_says_so_and_goes_on(sample: RunConfig, finished: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-m", "pipeline", *arguments(sample, output, "--direct_num_workers=1")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -188,7 +197,7 @@ def test_an_interrupted_run_says_so_and_goes_on(sample, finished, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "deleted", "no manifest", "damaged manifest"])
-def test_only_what_is_damaged_is_built_again(sample, finished, copy, damage):
+def test_only_what_is_damaged_is_built_again(sample: RunConfig, finished: Path, copy: Path, damage: str) -> None:
     tar, manifest = copy / "shards" / "train-000001.tar", copy / "manifest" / "train-000001.parquet"
     untouched = {path: path.stat().st_mtime_ns for path in copy.glob("shards/*.tar") if path != tar}
     content = bytearray(tar.read_bytes())
@@ -210,7 +219,7 @@ def test_only_what_is_damaged_is_built_again(sample, finished, copy, damage):
     assert main(["verify", str(copy)]) == 0
 
 
-def test_given_landmarks_rebuild_only_the_shard_concerned(sample, copy, tmp_path):
+def test_given_landmarks_rebuild_only_the_shard_concerned(sample: RunConfig, copy: Path, tmp_path: Path) -> None:
     before = hashes(copy)
     row = manifest_rows(copy)["no_face.jpg"]
     points = np.array(manifest_rows(copy)["portrait.jpg"]["landmarks"]).reshape(68, 2) / 2
@@ -226,7 +235,7 @@ def test_given_landmarks_rebuild_only_the_shard_concerned(sample, copy, tmp_path
     np.testing.assert_allclose(np.array(found["landmarks"]).reshape(68, 2), points, atol=1 / 64)
 
 
-def test_another_attribute_table_rebuilds_everything(sample, copy, tmp_path):
+def test_another_attribute_table_rebuilds_everything(sample: RunConfig, copy: Path, tmp_path: Path) -> None:
     table = Path("regions/celeba.toml").read_text().replace('Smiling = ["mouth"]', 'Smiling = ["mouth", "cheeks"]')
     (tmp_path / "mine.toml").write_text(table.replace('name = "celeba"', 'name = "mine"'))
     before = hashes(copy)
@@ -235,7 +244,9 @@ def test_another_attribute_table_rebuilds_everything(sample, copy, tmp_path):
     assert dataset(copy)["attribute_table"]["name"] == "mine"
 
 
-def test_other_options_do_not_delete_a_former_run(sample, copy, capsys):
+def test_other_options_do_not_delete_a_former_run(
+    sample: RunConfig, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = hashes(copy)
     assert main(arguments(sample, copy, "--samples_per_shard=1000")) == 2
     assert "choose another --output" in capsys.readouterr().err
@@ -244,19 +255,21 @@ def test_other_options_do_not_delete_a_former_run(sample, copy, capsys):
     assert not (copy / "plan").exists()
 
 
-def test_crop_none_only_resizes(sample, tmp_path):
+def test_crop_none_only_resizes(sample: RunConfig, tmp_path: Path) -> None:
     assert main(arguments(sample, tmp_path / "out", "--crop=none")) == 0
     row = manifest_rows(tmp_path / "out")["whole photograph.jpg"]
     assert row["crop"] == [0, 0, 512, 512]
     assert main(["verify", str(tmp_path / "out")]) == 0
 
 
-def test_low_coverage_is_exit_code_3(sample, copy, capsys):
+def test_low_coverage_is_exit_code_3(sample: RunConfig, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(sample, copy, "--min_coverage=0.99")) == 3
     assert "coverage 0." in capsys.readouterr().err
 
 
-def test_missing_images_are_rejected_or_left_out(sample, tmp_path, capsys):
+def test_missing_images_are_rejected_or_left_out(
+    sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     images = Path(shutil.copytree(sample.images, tmp_path / "images"))
     (images / "portrait.jpg").unlink()
     here = dataclasses.replace(sample, images=str(images))
@@ -268,7 +281,7 @@ def test_missing_images_are_rejected_or_left_out(sample, tmp_path, capsys):
     assert dataset(tmp_path / "some")["skipped_missing"] == 1
 
 
-def test_the_hinted_face_wins(sample, tmp_path):
+def test_the_hinted_face_wins(sample: RunConfig, tmp_path: Path) -> None:
     portrait = Image.open(Path(sample.images) / "portrait.jpg")
     both = Image.new("RGB", (480, 270))
     both.paste(portrait, (0, 0))
@@ -290,11 +303,17 @@ def test_the_hinted_face_wins(sample, tmp_path):
     assert middle["right.jpg"] > 280
 
 
-def test_a_full_disk_fails_with_one_line_and_keeps_what_is_done(sample, finished, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_fails_with_one_line_and_keeps_what_is_done(
+    sample: RunConfig,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     real = storage.HashingWriter.write
     written = 0
 
-    def write(self, data):
+    def write(self: Any, data: bytes) -> int:
         nonlocal written
         written += len(data)
         if written > 150_000:
@@ -313,7 +332,9 @@ def test_a_full_disk_fails_with_one_line_and_keeps_what_is_done(sample, finished
     assert hashes(tmp_path / "out") == hashes(finished)
 
 
-def test_an_unforeseen_error_names_the_image(sample, tmp_path, monkeypatch, capsys):
+def test_an_unforeseen_error_names_the_image(
+    sample: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from pipeline.building import sample_maker
 
     monkeypatch.setattr(sample_maker, "encode_packed_masks", lambda planes: 1 / 0)
@@ -323,19 +344,21 @@ def test_an_unforeseen_error_names_the_image(sample, tmp_path, monkeypatch, caps
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_output_is_refused(sample, tmp_path, capsys):
+def test_a_read_only_output_is_refused(sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").mkdir(mode=0o500)
     assert main(arguments(sample, tmp_path / "out")) == 2
     assert "can't write here" in capsys.readouterr().err
 
 
-def test_an_output_below_a_file_is_refused(sample, tmp_path, capsys):
+def test_an_output_below_a_file_is_refused(
+    sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     assert main(arguments(sample, tmp_path / "file" / "out")) == 2
     assert "can't write here" in capsys.readouterr().err
 
 
-def test_two_runs_at_once_are_refused(sample, tmp_path, capsys):
+def test_two_runs_at_once_are_refused(sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").mkdir()
     with storage.locked(str(tmp_path / "out")):
         assert main(arguments(sample, tmp_path / "out")) == 2
@@ -352,7 +375,9 @@ def test_two_runs_at_once_are_refused(sample, tmp_path, capsys):
         (["--landmarks=regions/celeba.toml"], "regions/celeba.toml:1"),
     ],
 )
-def test_bad_arguments_are_exit_code_2(sample, tmp_path, capsys, more, message):
+def test_bad_arguments_are_exit_code_2(
+    sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
     assert main(arguments(sample, tmp_path / "out", *more)) == 2
     errors = capsys.readouterr().err
     assert message in errors
@@ -361,13 +386,13 @@ def test_bad_arguments_are_exit_code_2(sample, tmp_path, capsys, more, message):
 
 
 @pytest.mark.parametrize("more", [["--samples_per_shard=0"], ["--min_coverage=2"], ["--crop=tight"], ["--seed=x"]])
-def test_bad_values_are_exit_code_2(sample, tmp_path, more):
+def test_bad_values_are_exit_code_2(sample: RunConfig, tmp_path: Path, more: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments(sample, tmp_path / "out", *more))
     assert stopped.value.code == 2
 
 
-def test_demo_command(tmp_path, capsys):
+def test_demo_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", f"--output={tmp_path / 'demo'}"]) == 0
     assert "report.html" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "demo")]) == 0
@@ -376,6 +401,6 @@ def test_demo_command(tmp_path, capsys):
         assert min(sheet.size) > 300
 
 
-def test_verify_needs_a_finished_run(tmp_path, capsys):
+def test_verify_needs_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(tmp_path)]) == 2
     assert "no dataset.json" in capsys.readouterr().err

@@ -6,9 +6,12 @@ import errno
 import hashlib
 import io
 import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 from apache_beam.io.filesystem import FileMetadata, FileSystem
+from typing_extensions import Buffer
 
 from pipeline import storage
 from pipeline.errors import InputError
@@ -25,81 +28,81 @@ class ObjectStoreError(Exception):
 class Upload(io.BytesIO):
     """An object that is there once it is closed."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path
 
-    def close(self):
+    def close(self) -> None:
         if not self.closed:
             OBJECTS[self._path] = self.getvalue()
         super().close()
 
 
-class DictFileSystem(FileSystem):
+class DictFileSystem(FileSystem):  # type: ignore[misc]
     """An object store as Beam sees it, with neither folders nor a network."""
 
     @classmethod
-    def scheme(cls):
+    def scheme(cls) -> str:
         return "dict"
 
-    def join(self, basepath, *paths):
+    def join(self, basepath: str, *paths: str) -> str:
         return "/".join([basepath.rstrip("/"), *paths])
 
-    def split(self, path):
+    def split(self, path: str) -> tuple[str, ...]:
         return tuple(path.rsplit("/", 1))
 
-    def mkdirs(self, path):
+    def mkdirs(self, path: str) -> None:
         raise AssertionError("object stores need no folders")
 
-    def has_dirs(self):
+    def has_dirs(self) -> bool:
         return False
 
-    def _list(self, dir_or_prefix):
+    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
         if dir_or_prefix.startswith("dict://forbidden"):
             raise ObjectStoreError("403 no access")
         for path, content in OBJECTS.items():
             if path.startswith(dir_or_prefix):
                 yield FileMetadata(path, len(content))
 
-    def create(self, path, mime_type=None, compression_type=None):
+    def create(self, path: str, mime_type: str | None = None, compression_type: str | None = None) -> Upload:
         return Upload(path)
 
-    def open(self, path, mime_type=None, compression_type=None):
+    def open(self, path: str, mime_type: str | None = None, compression_type: str | None = None) -> io.BytesIO:
         if path not in OBJECTS:
             raise ObjectStoreError("404 not found")
         if path.endswith("forbidden"):
             raise ObjectStoreError("403 no access")
         return io.BytesIO(OBJECTS[path])
 
-    def exists(self, path):
+    def exists(self, path: str) -> bool:
         return path in OBJECTS
 
-    def delete(self, paths):
+    def delete(self, paths: Iterable[str]) -> None:
         for path in paths:
             del OBJECTS[path]
 
-    def copy(self, source_file_names, destination_file_names):
+    def copy(self, source_file_names: list[str], destination_file_names: list[str]) -> None:
         raise NotImplementedError
 
     rename = copy
     size = last_updated = checksum = exists
 
-    def metadata(self, path):
+    def metadata(self, path: str) -> FileMetadata:
         return FileMetadata(path, len(OBJECTS[path]))
 
 
 @pytest.fixture(params=["local", "remote"])
-def folder(request, tmp_path):
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return a folder that is empty: on this machine, or in an object store."""
     OBJECTS.clear()
     return str(tmp_path) if request.param == "local" else "dict://bucket/folder"
 
 
-def files_in(folder):
+def files_in(folder: str) -> dict[str, int]:
     return storage.list_files(folder) if os.path.isdir(folder) else {path: len(data) for path, data in OBJECTS.items()}
 
 
-def test_a_file_from_start_to_end(folder):
+def test_a_file_from_start_to_end(folder: str) -> None:
     path = storage.join(folder, "a.bin")
     assert not storage.exists(path)
     assert storage.size_of(path) == -1
@@ -116,25 +119,25 @@ def test_a_file_from_start_to_end(folder):
     storage.delete(path)
 
 
-def test_names_with_special_characters(folder):
+def test_names_with_special_characters(folder: str) -> None:
     path = storage.join(folder, "größe 100%.bin")
     storage.write_bytes(path, b"x")
     assert storage.list_files(folder) == {"größe 100%.bin": 1}
     assert storage.read_bytes(path) == b"x"
 
 
-def test_a_name_that_looks_compressed_is_read_as_it_is(folder):
+def test_a_name_that_looks_compressed_is_read_as_it_is(folder: str) -> None:
     path = storage.join(folder, "a.gz")
     storage.write_bytes(path, b"not compressed")
     assert storage.read_bytes(path) == b"not compressed"
 
 
-def test_a_missing_file(folder):
+def test_a_missing_file(folder: str) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(storage.join(folder, "absent"))
 
 
-def test_files_in_sub_folders(folder):
+def test_files_in_sub_folders(folder: str) -> None:
     if not storage.is_remote(folder):
         os.makedirs(storage.join(folder, "empty"))
         os.makedirs(storage.join(folder, "sub", "deep"))
@@ -144,7 +147,7 @@ def test_files_in_sub_folders(folder):
     assert storage.list_files(folder + "/") == storage.list_files(folder)
 
 
-def test_links_in_a_folder(tmp_path):
+def test_links_in_a_folder(tmp_path: Path) -> None:
     target, folder = tmp_path / "target", tmp_path / "folder"
     target.mkdir()
     folder.mkdir()
@@ -155,7 +158,7 @@ def test_links_in_a_folder(tmp_path):
     assert storage.list_files(str(folder)) == {"linked/a.jpg": 3, "b.jpg": 3}
 
 
-def test_folders_that_cannot_be_listed(tmp_path):
+def test_folders_that_cannot_be_listed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: no such folder"):
         storage.list_files(str(tmp_path / "absent"))
     with pytest.raises(InputError, match=r"dict://forbidden/x: can't be listed: .*403 no access"):
@@ -164,19 +167,19 @@ def test_folders_that_cannot_be_listed(tmp_path):
         storage.list_files("unknown://x")
 
 
-def test_join():
+def test_join() -> None:
     assert storage.join("a/b", "c", "d") == os.path.join("a/b", "c", "d")
     assert storage.join("gs://bucket/folder/", "c", "d") == "gs://bucket/folder/c/d"
 
 
-def test_a_block_that_raises_leaves_nothing(folder):
+def test_a_block_that_raises_leaves_nothing(folder: str) -> None:
     with pytest.raises(ZeroDivisionError), storage.create(storage.join(folder, "a.bin")) as stream:
         stream.write(b"half")
         raise ZeroDivisionError
     assert files_in(folder) == {}
 
 
-def test_a_block_that_raises_leaves_the_former_file(folder):
+def test_a_block_that_raises_leaves_the_former_file(folder: str) -> None:
     path = storage.join(folder, "a.bin")
     storage.write_bytes(path, b"former")
     with pytest.raises(ZeroDivisionError), storage.create(path) as stream:
@@ -186,7 +189,7 @@ def test_a_block_that_raises_leaves_the_former_file(folder):
     assert len(files_in(folder)) == 1
 
 
-def test_a_file_is_not_there_before_it_is_complete(folder):
+def test_a_file_is_not_there_before_it_is_complete(folder: str) -> None:
     path = storage.join(folder, "a.bin")
     with storage.create(path) as stream:
         stream.write(b"1")
@@ -196,7 +199,7 @@ def test_a_file_is_not_there_before_it_is_complete(folder):
     assert len(files_in(folder)) == 1
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     path = str(tmp_path / "a.bin")
     with storage.create(path) as first, storage.create(path) as second:
         first.write(b"first")
@@ -208,18 +211,18 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
 class FullDisk(io.BufferedWriter):
     """A file on a disk that has room for 100 bytes."""
 
-    def write(self, data):
-        if self.tell() + len(data) > 100:
+    def write(self, data: Buffer) -> int:
+        if self.tell() + memoryview(data).nbytes > 100:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().write(data)
 
 
-def full_disk(path, mode, buffering):
+def full_disk(path: str, mode: str, buffering: int) -> FullDisk:
     assert mode == "wb"
     return FullDisk(io.FileIO(path, "w"))
 
 
-def test_a_full_disk(tmp_path, monkeypatch):
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "a.bin")
     storage.write_bytes(path, b"former")
     monkeypatch.setattr(storage, "open", full_disk, raising=False)
@@ -231,7 +234,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
     assert storage.read_bytes(path) == b"former"
 
 
-def test_what_a_killed_run_left_is_deleted(tmp_path):
+def test_what_a_killed_run_left_is_deleted(tmp_path: Path) -> None:
     writer = storage.create(str(tmp_path / "a.bin"))
     stream = writer.__enter__()
     stream.write(b"half")
@@ -245,7 +248,7 @@ def test_what_a_killed_run_left_is_deleted(tmp_path):
         writer.__exit__(None, None, None)
 
 
-def test_a_second_holder_is_refused(tmp_path):
+def test_a_second_holder_is_refused(tmp_path: Path) -> None:
     folder = str(tmp_path)
     with storage.locked(folder):
         with pytest.raises(InputError, match="another run is writing here"), storage.locked(folder):
@@ -259,7 +262,7 @@ def test_a_second_holder_is_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_folders_are_made(tmp_path):
+def test_folders_are_made(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b"
     storage.make_folder(str(path))
     storage.make_folder(str(path))
@@ -268,7 +271,7 @@ def test_folders_are_made(tmp_path):
     storage.make_folder("dict://bucket/folder")
 
 
-def test_folders_that_cannot_be_made(tmp_path):
+def test_folders_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match="file: can't write here: File exists"):
         storage.make_folder(str(tmp_path / "file"))
@@ -278,18 +281,18 @@ def test_folders_that_cannot_be_made(tmp_path):
         storage.make_folder("unknown://x")
 
 
-def test_locks_and_temporaries_are_local_things():
+def test_locks_and_temporaries_are_local_things() -> None:
     with storage.locked("dict://bucket"), storage.locked("dict://bucket"):
         storage.delete_temporaries("dict://bucket")
 
 
-def test_a_remote_file_that_cannot_be_read_keeps_its_error():
+def test_a_remote_file_that_cannot_be_read_keeps_its_error() -> None:
     OBJECTS["dict://bucket/forbidden"] = b"x"
     with pytest.raises(ObjectStoreError, match="403"):
         storage.open_read("dict://bucket/forbidden")
 
 
-def test_tables_from_an_object_store():
+def test_tables_from_an_object_store() -> None:
     OBJECTS["dict://bucket/labels.txt"] = b"1\r\nA\r\na.jpg 1\r\n"
     OBJECTS["dict://bucket/forbidden"] = b"x"
     table = text_tables.read_table("dict://bucket/labels.txt")
@@ -302,7 +305,7 @@ def test_tables_from_an_object_store():
         text_tables.read_table("unknown://x")
 
 
-def test_hashing_writer():
+def test_hashing_writer() -> None:
     target = io.BytesIO()
     writer = storage.HashingWriter(target)
     assert writer.write(b"0123") == 4

@@ -1,24 +1,30 @@
 """Every kind of damage is named; a sound run has none."""
 
+from __future__ import annotations
+
 import dataclasses
 import io
 import json
 import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.samples import SampleDescription, StoredSample, read_samples
 from pipeline.verify import sample_problems, verify
-from tests.synthetic import annotated, rejected, write_output
+from tests.synthetic import Shards, annotated, rejected, write_output
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path: Path) -> Path:
     """A run of two shards with three samples and one reject."""
-    shards = {
+    shards: Shards = {
         "train-000000": [annotated(image_id="a.jpg"), rejected(image_id="b.jpg"), annotated(image_id="c.jpg")],
         "test-000000": [annotated(image_id="d.jpg", labels=(0, 0, 0))],
     }
@@ -26,34 +32,34 @@ def run(tmp_path):
     return tmp_path / "out"
 
 
-def problems(run):
+def problems(run: Path) -> list[str]:
     return list(verify(str(run)))
 
 
-def edit_dataset(run, change):
+def edit_dataset(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
     document = json.loads((run / "dataset.json").read_text())
     change(document)
     (run / "dataset.json").write_text(json.dumps(document))
 
 
-def test_a_sound_run_has_no_problems(run):
+def test_a_sound_run_has_no_problems(run: Path) -> None:
     assert problems(run) == []
 
 
 @pytest.mark.parametrize("file", ["shards/train-000000.tar", "manifest/test-000000.parquet"])
-def test_a_missing_file_is_named(run, file):
+def test_a_missing_file_is_named(run: Path, file: str) -> None:
     (run / file).unlink()
     assert any(str(run / file) in problem and "missing" in problem for problem in problems(run))
 
 
 @pytest.mark.parametrize("file", ["shards/train-000001.tar", "manifest/notes.txt"])
-def test_a_file_too_many_is_named(run, file):
+def test_a_file_too_many_is_named(run: Path, file: str) -> None:
     (run / file).write_bytes(b"x")
     assert problems(run) == [f"{run / file}: not listed in dataset.json"]
 
 
 @pytest.mark.parametrize("position", [0, 600, 5000, -1])
-def test_one_flipped_bit_is_found(run, position):
+def test_one_flipped_bit_is_found(run: Path, position: int) -> None:
     path = run / "shards" / "train-000000.tar"
     content = bytearray(path.read_bytes())
     content[position] ^= 1
@@ -64,7 +70,7 @@ def test_one_flipped_bit_is_found(run, position):
 
 
 @pytest.mark.parametrize("length", [0, 100, 5000, -1])
-def test_a_truncated_shard_is_found(run, length):
+def test_a_truncated_shard_is_found(run: Path, length: int) -> None:
     path = run / "shards" / "train-000000.tar"
     content = path.read_bytes()[:length]
     path.write_bytes(content)
@@ -72,7 +78,7 @@ def test_a_truncated_shard_is_found(run, length):
 
 
 @pytest.mark.parametrize("key", ["samples", "rejected"])
-def test_wrong_totals_are_found(run, key):
+def test_wrong_totals_are_found(run: Path, key: str) -> None:
     total = json.loads((run / "dataset.json").read_text())[key]
     edit_dataset(run, lambda document: document.update({key: total + 1}))
     groups = {"samples": "landmark sources", "rejected": "reject reasons"}[key]
@@ -80,7 +86,7 @@ def test_wrong_totals_are_found(run, key):
     assert problems(run) == [f"dataset.json: {key} is {total + 1}, but the sum is {expected}"]
 
 
-def test_a_wrong_count_of_a_shard_is_found(run):
+def test_a_wrong_count_of_a_shard_is_found(run: Path) -> None:
     edit_dataset(run, lambda document: document["shards"][0].update(samples=1))
     path = run / "shards" / "train-000000.tar"
     manifest = run / "manifest" / "train-000000.parquet"
@@ -91,7 +97,7 @@ def test_a_wrong_count_of_a_shard_is_found(run):
     ]
 
 
-def test_a_manifest_of_another_shard_is_found(run):
+def test_a_manifest_of_another_shard_is_found(run: Path) -> None:
     other = (run / "manifest" / "test-000000.parquet").read_bytes()
     (run / "manifest" / "train-000000.parquet").write_bytes(other)
     found = problems(run)
@@ -101,24 +107,24 @@ def test_a_manifest_of_another_shard_is_found(run):
     assert f"{path}: 0 rejected images, expected 1 as in dataset.json" in found
 
 
-def test_a_damaged_manifest_is_found(run):
+def test_a_damaged_manifest_is_found(run: Path) -> None:
     path = run / "manifest" / "train-000000.parquet"
     path.write_bytes(path.read_bytes()[:-50])
     assert problems(run) == [f"{path}: damaged, expected a manifest of attparse"]
 
 
 @pytest.fixture
-def sample(run):
+def sample(run: Path) -> StoredSample:
     return next(iter(read_samples(str(run / "shards" / "train-000000.tar"))))
 
 
-def png(pixels):
+def png(pixels: npt.NDArray[Any]) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 
-def jpeg(size, mode="RGB"):
+def jpeg(size: tuple[int, int], mode: str = "RGB") -> bytes:
     stream = io.BytesIO()
     Image.new(mode, size).save(stream, "JPEG")
     return stream.getvalue()
@@ -136,18 +142,23 @@ def jpeg(size, mode="RGB"):
         ({"png": png(np.full((96, 76), 255, np.uint8))}, "mask of Big_Nose is not empty, but its label is 0"),
     ],
 )
-def test_a_wrong_member_is_found(run, sample, change, message):
+def test_a_wrong_member_is_found(run: Path, sample: StoredSample, change: dict[str, Any], message: str) -> None:
     dataset = read_dataset_file(str(run))
     assert list(sample_problems(sample, dataset, "train")) == []
     (problem,) = sample_problems(dataclasses.replace(sample, **change), dataset, "train")
     assert message in problem
 
 
-def rewrite_descriptions(run, change):
+def members_of(tar: tarfile.TarFile) -> list[tuple[str, bytes]]:
+    """Return the files of a tar file by name."""
+    return [(info.name, file.read()) for info in tar if (file := tar.extractfile(info)) is not None]
+
+
+def rewrite_descriptions(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the JSON members of the first shard, each a dict, and write the shard anew."""
     path = run / "shards" / "train-000000.tar"
     with tarfile.open(path) as tar:
-        members = [(info.name, tar.extractfile(info).read()) for info in tar]
+        members = members_of(tar)
     with tarfile.open(path, "w") as tar:
         for name, original in members:
             document = json.loads(original) if name.endswith(".json") else None
@@ -158,7 +169,7 @@ def rewrite_descriptions(run, change):
 
 
 @pytest.mark.parametrize("field", SampleDescription.__struct_fields__)
-def test_a_missing_field_of_a_sample_is_named(run, field):
+def test_a_missing_field_of_a_sample_is_named(run: Path, field: str) -> None:
     rewrite_descriptions(run, lambda document: {name: value for name, value in document.items() if name != field})
     shard = run / "shards" / "train-000000.tar"
     assert f"{shard}: sample 'a': json: Object missing required field `{field}`" in problems(run)
@@ -184,13 +195,13 @@ def test_a_missing_field_of_a_sample_is_named(run, field):
         ({"landmark_source": "oracle"}, "json: Invalid enum value 'oracle' - at `$.landmark_source`"),
     ],
 )
-def test_a_wrong_field_of_a_sample_is_named(run, change, message):
+def test_a_wrong_field_of_a_sample_is_named(run: Path, change: dict[str, Any], message: str) -> None:
     rewrite_descriptions(run, lambda document: document.update(change))
     start = f"{run / 'shards' / 'train-000000.tar'}: sample 'a': {message}"
     assert any(problem.startswith(start) for problem in problems(run))
 
 
-def test_an_unknown_label_with_an_empty_mask_is_sound(tmp_path):
+def test_an_unknown_label_with_an_empty_mask_is_sound(tmp_path: Path) -> None:
     write_output(tmp_path, {"train-000000": [annotated(image_id="a.jpg", labels=(1, -1, -1))]})
     assert problems(tmp_path / "out") == []
     (sample,) = read_samples(str(tmp_path / "out" / "shards" / "train-000000.tar"))
@@ -208,7 +219,7 @@ def test_an_unknown_label_with_an_empty_mask_is_sound(tmp_path):
         ([("a.pickle", b"")], "member 'a.pickle', expected one ending in .jpg"),
     ],
 )
-def test_a_strange_tar_file_is_named(run, members, message):
+def test_a_strange_tar_file_is_named(run: Path, members: list[tuple[str, bytes]], message: str) -> None:
     path = run / "shards" / "train-000000.tar"
     with tarfile.open(path, "w") as tar:
         for name, content in members:
@@ -218,6 +229,6 @@ def test_a_strange_tar_file_is_named(run, members, message):
     assert any(message in problem and str(path) in problem for problem in problems(run))
 
 
-def test_samples_are_records(sample):
+def test_samples_are_records(sample: StoredSample) -> None:
     assert isinstance(sample, StoredSample)
     assert sample.key == "a"

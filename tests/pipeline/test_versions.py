@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from pipeline.building.versions import (
     versions,
 )
 from pipeline.cli import main
+from pipeline.config import RunConfig
 from pipeline.errors import RunError
 from pipeline.records import DetectorSettings
 from regions.attributes import load_packaged_table
@@ -29,32 +31,32 @@ DETECTORS = DetectorSettings(versions={"mediapipe": importlib.metadata.version("
 OF_A_MACHINE = [name for name in versions(DETECTORS) if name not in ("detectors", "landmarker")]
 
 
-def test_every_version_is_in_the_list():
+def test_every_version_is_in_the_list() -> None:
     assert set(versions(DETECTORS)) <= set(STAGES_OF_VERSION)
 
 
-def test_the_versions_of_crops_and_of_samples():
+def test_the_versions_of_crops_and_of_samples() -> None:
     crops = {"format", "crop", "images", "encoding", "numpy", "opencv-contrib-python", "pillow"}
     assert set(names_of(CROP_STAGES)) == crops
     assert set(names_of(SAMPLE_STAGES)) == crops | {"rules", "masks", "shapely"}
 
 
-def test_the_machine_that_started_the_run_is_accepted():
+def test_the_machine_that_started_the_run_is_accepted() -> None:
     check_versions(versions(DETECTORS))
 
 
 @pytest.mark.parametrize("name", OF_A_MACHINE)
-def test_a_worker_that_differs_is_refused(name):
+def test_a_worker_that_differs_is_refused(name: str) -> None:
     expected = {**versions(DETECTORS), name: "0.1"}
     own = installed_version(name)
     with pytest.raises(RunError, match=f"^this worker has {name} {own}, expected 0.1, as where the run was started$"):
         check_versions(expected)
 
 
-def test_a_worker_without_a_library_is_refused(monkeypatch):
+def test_a_worker_without_a_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     version = importlib.metadata.version
 
-    def without_shapely(name):
+    def without_shapely(name: str) -> str:
         if name == "shapely":
             raise importlib.metadata.PackageNotFoundError(name)
         return version(name)
@@ -65,14 +67,14 @@ def test_a_worker_without_a_library_is_refused(monkeypatch):
         check_versions(expected)
 
 
-def test_only_the_stages_that_a_worker_runs_count():
+def test_only_the_stages_that_a_worker_runs_count() -> None:
     expected = {**versions(DETECTORS), "mediapipe": "0.1", "detection": 99, "shapely": "0.1"}
     check_versions(expected, CROP_STAGES)
     with pytest.raises(RunError, match="shapely"):
         check_versions(expected, SAMPLE_STAGES)
 
 
-def test_an_annotator_is_not_opened_with_other_versions():
+def test_an_annotator_is_not_opened_with_other_versions() -> None:
     table = load_packaged_table("celeba")
     expected = {**versions(DETECTORS), "numpy": "1.0"}
     settings = BuildSettings("images", "out", table, "face", 0, 0, DETECTORS, expected)
@@ -80,7 +82,9 @@ def test_an_annotator_is_not_opened_with_other_versions():
         open_annotator(settings, Stopwatch())
 
 
-def test_a_run_whose_workers_differ_fails_in_one_line(sample, tmp_path, monkeypatch, capsys):
+def test_a_run_whose_workers_differ_fails_in_one_line(
+    sample: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from pipeline.building import run
 
     monkeypatch.setattr(run, "versions", lambda detectors: {**versions(detectors), "numpy": "1.0"})
@@ -91,7 +95,7 @@ def test_a_run_whose_workers_differ_fails_in_one_line(sample, tmp_path, monkeypa
     assert not list((tmp_path / "out" / "shards").iterdir())
 
 
-def test_the_versions_travel_in_the_settings_alone():
+def test_the_versions_travel_in_the_settings_alone() -> None:
     """A worker's check needs nothing of the launcher: it runs in a fresh process, from the pickle."""
     code = (
         "import sys, pickle, importlib.metadata as m\n"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -82,7 +82,7 @@ class Code:
                 found |= self.words(value, value_scope, seen | {value})
         return found
 
-    def _passed(self, name: str, function: Function) -> Iterator[tuple[ast.AST, None, Scope]]:
+    def _passed(self, name: str, function: Function) -> Iterator[tuple[ast.AST | None, None, Scope]]:
         """Yield what the calls of a function pass as a parameter."""
         parameters = [parameter.arg for parameter in function.args.args if parameter.arg != "self"]
         if name in parameters:
@@ -122,7 +122,7 @@ def results(function: Function) -> Iterator[ast.AST]:
             yield node.value
 
 
-def bindings(name: str, function: Function) -> Iterator[tuple[ast.AST, int | None, Scope]]:
+def bindings(name: str, function: Function) -> Iterator[tuple[ast.AST | None, int | None, Scope]]:
     """Yield the expressions that a name is bound to in a function, or of which element of them."""
     for node in ast.walk(function):
         match node:
@@ -146,18 +146,18 @@ def code() -> Code:
     return Code(*(ast.parse(file.read_text(encoding="utf-8"), str(file)) for file in files))
 
 
-def test_the_reasons_that_the_code_gives_are_those_of_the_vocabulary(code):
+def test_the_reasons_that_the_code_gives_are_those_of_the_vocabulary(code: Code) -> None:
     assert code.arguments(REASON_OF, REASON_NAMES) == set(REJECT_REASONS)
 
 
-def test_the_landmark_sources_that_the_code_gives_are_those_of_the_vocabulary(code):
+def test_the_landmark_sources_that_the_code_gives_are_those_of_the_vocabulary(code: Code) -> None:
     assert code.arguments(SOURCE_OF, SOURCE_NAMES) == set(LANDMARK_SOURCES)
 
 
 @pytest.mark.parametrize(
     ("meanings", "words"), [(LANDMARK_SOURCES, LandmarkSource), (REJECT_REASONS, RejectReason), (STATUSES, Status)]
 )
-def test_every_word_has_a_meaning_of_one_line(meanings, words):
+def test_every_word_has_a_meaning_of_one_line(meanings: Mapping[str, str], words: Any) -> None:
     assert tuple(meanings) == get_args(words)
     for meaning in meanings.values():
         assert meaning.strip() == meaning != ""
@@ -189,5 +189,5 @@ def test_every_word_has_a_meaning_of_one_line(meanings, words):
         ("def f(n):\n return f(n - 1)\nRejectedImage(row, f(3))", set()),
     ],
 )
-def test_words_are_found_however_they_get_there(source, expected):
+def test_words_are_found_however_they_get_there(source: str, expected: set[str]) -> None:
     assert Code(ast.parse(source)).arguments(REASON_OF, REASON_NAMES) == expected

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table, table_toml
-from regions.polygons import REGION_NAMES
+from regions.polygons import REGION_NAMES, Vertex
 
 ALL = tuple(REGION_NAMES)
 
 
-def table_of(attributes, regions=""):
+def table_of(attributes: str, regions: str = "") -> AttributeTable:
     return parse_table(f'name = "mine"\n[attributes]\n{attributes}\n[regions]\n{regions}\n', "mine.toml")
 
 
-def test_the_packaged_tables_can_be_loaded():
+def test_the_packaged_tables_can_be_loaded() -> None:
     for name in PACKAGED_TABLES:
         assert load_packaged_table(name).name == name
 
@@ -47,11 +47,11 @@ def test_the_packaged_tables_can_be_loaded():
         ("Attractive", set(ALL)),
     ],
 )
-def test_celeba(attribute, regions):
+def test_celeba(attribute: str, regions: set[str]) -> None:
     assert set(load_packaged_table("celeba").attributes[attribute]) == regions
 
 
-def test_celeba_as_a_whole():
+def test_celeba_as_a_whole() -> None:
     table = load_packaged_table("celeba")
     assert len(table.attributes) == 40
     assert list(table.attributes) == sorted(table.attributes)
@@ -76,22 +76,22 @@ def test_celeba_as_a_whole():
         ('["nose", "hat"]', ("nose", "hat")),
     ],
 )
-def test_regions_of_an_attribute(value, regions):
+def test_regions_of_an_attribute(value: str, regions: tuple[str, ...]) -> None:
     assert table_of(f"A = {value}", "hat = [0, 8, 16]").attributes["A"] == regions
 
 
-def test_vertices_between_and_beyond_landmarks():
+def test_vertices_between_and_beyond_landmarks() -> None:
     table = table_of('A = ["hat"]', "hat = [0, {27 = 0.5, 39 = 0.5}, {19 = 2, 37 = -1}]")
     assert table.further_regions == {"hat": ((0, {"27": 0.5, "39": 0.5}, {"19": 2.0, "37": -1.0}),)}
 
 
 @pytest.mark.parametrize("text", ['A = "nose"\nA = "eyes"\n', 'A = "nose"\n[attributes]\nB = "eyes"\n'])
-def test_a_name_that_is_defined_twice(text):
+def test_a_name_that_is_defined_twice(text: str) -> None:
     with pytest.raises(TableError, match=r"^mine\.toml: not valid TOML: .* \(at line \d, column \d+\): duplicate name"):
         parse_table(f'name = "x"\n[attributes]\n{text}', "mine.toml")
 
 
-def test_further_regions():
+def test_further_regions() -> None:
     table = table_of('A = ["hat"]', "hat = [0, 8, 16]\nsides = [[0, 1, 2, 3], [16, 15, 14]]")
     assert table.further_regions == {"hat": ((0, 8, 16),), "sides": ((0, 1, 2, 3), (16, 15, 14))}
     assert table.region_names == (*ALL, "hat", "sides")
@@ -111,7 +111,7 @@ def test_further_regions():
         ('name = "x"\nregions = []\n[attributes]\nA = "nose"\n', "regions is [], expected a section [regions]"),
     ],
 )
-def test_bad_files(text, message):
+def test_bad_files(text: str, message: str) -> None:
     with pytest.raises(TableError) as caught:
         parse_table(text, "mine.toml")
     assert str(caught.value).startswith(f"mine.toml: {message}")
@@ -153,14 +153,14 @@ def test_bad_files(text, message):
         ('A = "nose"', "\n".join(f"r{i} = [1, 2, 3]" for i in range(55)), "55 regions, expected at most 54"),
     ],
 )
-def test_bad_entries(attributes, regions, message):
+def test_bad_entries(attributes: str, regions: str, message: str) -> None:
     with pytest.raises(TableError) as caught:
         table_of(attributes, regions)
     assert str(caught.value).startswith(f"mine.toml: {message}")
     assert "\n" not in str(caught.value)
 
 
-def test_the_attributes_take_the_order_of_the_label_file():
+def test_the_attributes_take_the_order_of_the_label_file() -> None:
     table = table_of('A = "nose"\nB = "eyes"\nC = ["hat"]', "hat = [1, 2, 3]").for_attributes(["C", "A", "B"])
     assert list(table.attributes.items()) == [("C", ("hat",)), ("A", ("nose",)), ("B", ("eyes",))]
     assert table.name == "mine"
@@ -179,25 +179,25 @@ def test_the_attributes_take_the_order_of_the_label_file():
         ([], "mine.toml: attribute 'Smiling' is not in the label file"),
     ],
 )
-def test_a_table_for_other_attributes(names, message):
+def test_a_table_for_other_attributes(names: list[str], message: str) -> None:
     with pytest.raises(TableError) as caught:
         table_of('Smiling = "mouth"\nYoung = "all"').for_attributes(names)
     assert str(caught.value) == message
 
 
-def test_region_bits():
+def test_region_bits() -> None:
     bits = table_of('A = ["below_chin"]\nB = ["nose", "chin"]\nC = "all"\nD = ["hat"]', "hat = [1, 2, 3]").region_bits()
     assert bits.dtype == np.uint64
     assert bits.tolist() == [1 << 0, 1 << 5 | 1 << 1, (1 << 10) - 1, 1 << 10]
 
 
-def test_region_bits_of_the_last_region_there_is_room_for():
+def test_region_bits_of_the_last_region_there_is_room_for() -> None:
     regions = {f"r{i}": ((0, 1, 2),) for i in range(54)}
     assert AttributeTable("x", {"A": ("r53",)}, regions).region_bits().tolist() == [1 << 63]
 
 
 @pytest.mark.parametrize("name", PACKAGED_TABLES)
-def test_a_packaged_table_survives_as_toml(name):
+def test_a_packaged_table_survives_as_toml(name: str) -> None:
     table = load_packaged_table(name)
     assert parse_table(table_toml(table), table.source) == table
 
@@ -217,6 +217,8 @@ outlines = st.lists(st.integers(0, 67) | weights, min_size=3, max_size=5, unique
         st.text().filter(lambda name: name not in (*ALL, "all")), st.lists(outlines, min_size=1, max_size=3).map(tuple)
     ),
 )
-def test_any_table_survives_as_toml(name, attributes, further):
+def test_any_table_survives_as_toml(
+    name: str, attributes: dict[str, tuple[str, ...]], further: dict[str, tuple[tuple[Vertex, ...], ...]]
+) -> None:
     table = AttributeTable(name, attributes, further, "any.toml")
     assert parse_table(table_toml(table), "any.toml") == table

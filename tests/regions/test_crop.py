@@ -8,7 +8,7 @@ from tests.faces import face
 
 @pytest.mark.parametrize("angle", [0, 25, -40])
 @pytest.mark.parametrize("eye_distance", [8.0, 39.0, 200.0])
-def test_the_crop_frames_a_face_as_celeba_does(angle, eye_distance):
+def test_the_crop_frames_a_face_as_celeba_does(angle: int, eye_distance: float) -> None:
     points = face(eye_distance=eye_distance, angle=angle)
     x0, y0, x1, y1 = crop.face_crop_box(points)
     middle = np.mean(eye_centers(points), axis=0)
@@ -19,7 +19,7 @@ def test_the_crop_frames_a_face_as_celeba_does(angle, eye_distance):
     assert (y1 - y0) / (x1 - x0) == pytest.approx(218 / 178, abs=pixel)
 
 
-def test_the_crop_of_a_turned_head_is_not_blown_up():
+def test_the_crop_of_a_turned_head_is_not_blown_up() -> None:
     points = face()
     x0, _, x1, _ = crop.face_crop_box(points)
     points[:, 0] = 200 + 0.4 * (points[:, 0] - 200)
@@ -27,13 +27,13 @@ def test_the_crop_of_a_turned_head_is_not_blown_up():
     assert turned_x1 - turned_x0 > 0.8 * (x1 - x0)
 
 
-def test_cut_of_the_crops_own_size_is_the_pixels_themselves():
+def test_cut_of_the_crops_own_size_is_the_pixels_themselves() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     found = crop.cut(pixels, np.array([10, 20, 188, 238]))
     assert (found == pixels[20:238, 10:188]).all()
 
 
-def test_cut_replicates_the_edge_beyond_the_image():
+def test_cut_replicates_the_edge_beyond_the_image() -> None:
     pixels = np.zeros((100, 80, 3), dtype=np.uint8)
     pixels[:, 0] = (255, 0, 0)
     pixels[:, -1] = (0, 255, 0)
@@ -44,7 +44,7 @@ def test_cut_replicates_the_edge_beyond_the_image():
 
 
 @pytest.mark.parametrize("box", [(-500, -500, -322, -282), (1000, 1000, 1178, 1218), (-500, 50, -322, 268)])
-def test_cut_wholly_outside_replicates_the_nearest_pixels(box):
+def test_cut_wholly_outside_replicates_the_nearest_pixels(box: tuple[int, int, int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (100, 80, 3), dtype=np.uint8)
     found = crop.cut(pixels, np.array(box))
     assert found.shape == (218, 178, 3)
@@ -54,19 +54,19 @@ def test_cut_wholly_outside_replicates_the_nearest_pixels(box):
 
 
 @pytest.mark.parametrize("size", [2, 60, 178, 500, 1500])
-def test_cut_keeps_a_flat_color(size):
+def test_cut_keeps_a_flat_color(size: int) -> None:
     pixels = np.full((1600, 1600, 3), (10, 200, 90), dtype=np.uint8)
     assert (crop.cut(pixels, np.array([3, 5, 3 + size, 5 + size])) == (10, 200, 90)).all()
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 20), (5, 5, 20, 4)])
-def test_a_box_without_area_is_refused(box):
+def test_a_box_without_area_is_refused(box: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match="has no area"):
         crop.cut(np.zeros((30, 30, 3), dtype=np.uint8), np.array(box))
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.3, 2.0, 3.7, 0.4])
-def test_cut_keeps_positions(factor):
+def test_cut_keeps_positions(factor: float) -> None:
     """A bright square of the image lies where the box says it should, to a tenth of a pixel."""
     size = 900
     pixels = np.zeros((size, size, 3), dtype=np.uint8)

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import shapely
 from hypothesis import given
@@ -7,7 +10,8 @@ from hypothesis import strategies as st
 from regions import masks
 from regions.attributes import load_packaged_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, face_crop_box
-from regions.polygons import REGION_NAMES, clip_to_frame, region_polygons
+from regions.landmarks import FloatArray
+from regions.polygons import REGION_NAMES, GeometryArray, clip_to_frame, region_polygons
 from tests.faces import ODD_FACES, face
 
 TABLE = load_packaged_table("celeba")
@@ -22,7 +26,9 @@ faces = st.builds(
 )
 
 
-def brute_force(polygons, xs, ys):
+def brute_force(
+    polygons: GeometryArray, xs: FloatArray, ys: FloatArray
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Ask shapely for every point; return the answers and which points are too near an edge to tell."""
     grid_x, grid_y = np.meshgrid(xs, ys)
     points = shapely.points(grid_x, grid_y)
@@ -32,7 +38,7 @@ def brute_force(polygons, xs, ys):
 
 
 @given(faces)
-def test_masks_equal_shapelys_answer_at_every_pixel_center(points):
+def test_masks_equal_shapelys_answer_at_every_pixel_center(points: FloatArray) -> None:
     polygons = clip_to_frame(region_polygons(points), 400, 500)
     xs, ys = masks.sample_points(face_crop_box(points))
     found = masks.region_masks(masks.rasterize(polygons, xs, ys), len(polygons))
@@ -42,7 +48,7 @@ def test_masks_equal_shapelys_answer_at_every_pixel_center(points):
 
 
 @given(faces)
-def test_clearing_what_is_outside_is_rasterizing_clipped_polygons(points):
+def test_clearing_what_is_outside_is_rasterizing_clipped_polygons(points: FloatArray) -> None:
     xs, ys = masks.sample_points(face_crop_box(points))
     polygons = region_polygons(points)
     found = masks.rasterize(polygons, xs, ys)
@@ -54,7 +60,7 @@ def test_clearing_what_is_outside_is_rasterizing_clipped_polygons(points):
 
 
 @pytest.mark.parametrize("name", ODD_FACES)
-def test_masks_of_odd_faces(name):
+def test_masks_of_odd_faces(name: str) -> None:
     polygons = clip_to_frame(region_polygons(ODD_FACES[name]), 400, 500)
     xs, ys = np.arange(0.5, 400), np.arange(0.5, 500)
     found = masks.region_masks(masks.rasterize(polygons, xs, ys), len(polygons))
@@ -62,7 +68,7 @@ def test_masks_of_odd_faces(name):
     assert (found == inside)[~near].all()
 
 
-def test_known_answer():
+def test_known_answer() -> None:
     triangle = np.array([shapely.Polygon([(0, 0), (4, 0), (0, 4)])])
     grid = np.arange(0.5, 5)
     found = masks.region_masks(masks.rasterize(triangle, grid, grid), 1)[0].astype(int)
@@ -73,7 +79,7 @@ def test_known_answer():
     assert found[np.add.outer(np.arange(5), np.arange(5)) > 3].sum() == 0
 
 
-def test_neighbors_share_no_pixel_and_leave_none_out():
+def test_neighbors_share_no_pixel_and_leave_none_out() -> None:
     left, right = shapely.box(0, 0, 3.5, 4), shapely.box(3.5, 0, 8, 4)
     found = masks.rasterize(np.array([left, right]), np.arange(0.5, 8), np.arange(0.5, 4))
     assert (
@@ -82,20 +88,20 @@ def test_neighbors_share_no_pixel_and_leave_none_out():
     assert (found > 0).all()
 
 
-def test_a_hole_is_outside():
+def test_a_hole_is_outside() -> None:
     ring = shapely.Polygon(shapely.box(0, 0, 9, 9).exterior, [shapely.box(3, 3, 6, 6).exterior])
     found = masks.rasterize(np.array([ring]), np.arange(0.5, 9), np.arange(0.5, 9))
     assert found.sum() == 81 - 9
 
 
-def test_empty_polygons_give_empty_masks():
+def test_empty_polygons_give_empty_masks() -> None:
     found = masks.rasterize(np.array([shapely.Polygon(), shapely.MultiPolygon()]), np.arange(5.0), np.arange(4.0))
     assert found.shape == (4, 5)
     assert not found.any()
 
 
 @pytest.mark.parametrize(("source", "target"), [(218, 96), (178, 76), (10, 10), (10, 5), (3, 9)])
-def test_nearest_neighbor_takes_the_pixel_that_contains_the_center(source, target):
+def test_nearest_neighbor_takes_the_pixel_that_contains_the_center(source: int, target: int) -> None:
     centers = masks.nearest_centers(source, target)
     for index, center in enumerate(centers):
         position = (index + 0.5) * source / target
@@ -103,7 +109,7 @@ def test_nearest_neighbor_takes_the_pixel_that_contains_the_center(source, targe
 
 
 @given(faces)
-def test_small_masks_are_the_large_ones_downsampled(points):
+def test_small_masks_are_the_large_ones_downsampled(points: FloatArray) -> None:
     polygons = region_polygons(points)
     box = face_crop_box(points)
     small = masks.rasterize(polygons, *masks.sample_points(box))
@@ -114,7 +120,7 @@ def test_small_masks_are_the_large_ones_downsampled(points):
 
 
 @given(faces, st.sets(st.integers(0, 9), min_size=1))
-def test_downsampling_a_union_is_the_union_of_what_is_downsampled(points, members):
+def test_downsampling_a_union_is_the_union_of_what_is_downsampled(points: FloatArray, members: set[int]) -> None:
     polygons, box = region_polygons(points), face_crop_box(points)
     union = np.array([shapely.union_all(polygons[sorted(members)])])
     large = masks.rasterize(union, *masks.sample_points(box, IMAGE_HEIGHT, IMAGE_WIDTH)) > 0
@@ -127,7 +133,7 @@ def test_downsampling_a_union_is_the_union_of_what_is_downsampled(points, member
 
 
 @given(faces, st.integers(0, 2**40 - 1))
-def test_attribute_masks_are_unions_of_regions_where_the_label_is_set(points, label_bits):
+def test_attribute_masks_are_unions_of_regions_where_the_label_is_set(points: FloatArray, label_bits: int) -> None:
     labels = np.array([label_bits >> i & 1 for i in range(40)], dtype=bool)
     region_map = masks.rasterize(region_polygons(points), *masks.sample_points(face_crop_box(points)))
     planes = masks.AttributeMasks(TABLE.region_bits())(region_map, labels)
@@ -139,7 +145,7 @@ def test_attribute_masks_are_unions_of_regions_where_the_label_is_set(points, la
         assert (found[index] == (union if labels[index] else False)).all(), name
 
 
-def test_more_than_eight_regions_and_odd_numbers_of_attributes():
+def test_more_than_eight_regions_and_odd_numbers_of_attributes() -> None:
     bits = np.array([1, 1 << 9, 1 << 20, (1 << 63) | 1, 0], dtype=np.uint64)
     region_map = np.array([[1, 1 << 9, 1 << 20, 1 << 63, 0]], dtype=np.uint64)
     planes = masks.AttributeMasks(bits)(region_map, np.ones(5, dtype=bool))
@@ -148,7 +154,7 @@ def test_more_than_eight_regions_and_odd_numbers_of_attributes():
     assert masks.unpack_masks(planes, 5)[:, 0].tolist() == expected
 
 
-def test_planes_unpack_with_numpy_alone():
+def test_planes_unpack_with_numpy_alone() -> None:
     labels = np.ones(40, dtype=bool)
     region_map = masks.rasterize(region_polygons(face()), *masks.sample_points(face_crop_box(face())))
     planes = masks.AttributeMasks(TABLE.region_bits())(region_map, labels)

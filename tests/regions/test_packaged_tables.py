@@ -1,7 +1,10 @@
 """The packaged tables paper and refined, and what docs/attribute_tables.md says of them."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +12,8 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regions.attributes import load_packaged_table, parse_table
-from regions.landmarks import MIRROR
+from regions.attributes import AttributeTable, load_packaged_table, parse_table
+from regions.landmarks import MIRROR, FloatArray
 from regions.polygons import REGION_NAMES, region_polygons
 from tests.faces import face, head_turned, turned
 
@@ -21,27 +24,27 @@ FURTHER = list(REFINED.further_regions)
 shapes = st.builds(face, jitter=st.floats(0, 0.05), seed=st.integers(0, 10_000))
 
 
-def regions_of(points):
+def regions_of(points: FloatArray) -> dict[str, Any]:
     polygons = region_polygons(points, REFINED.further_regions)
     return dict(zip(REFINED.region_names, polygons, strict=True))
 
 
-def changes(table):
+def changes(table: AttributeTable) -> dict[str, tuple[str, ...]]:
     return {name: regions for name, regions in table.attributes.items() if regions != CELEBA.attributes[name]}
 
 
-def test_paper_differs_as_the_text_of_the_paper_says():
+def test_paper_differs_as_the_text_of_the_paper_says() -> None:
     assert changes(PAPER) == dict.fromkeys(("Chubby", "Heavy_Makeup", "Pale_Skin"), REGION_NAMES)
 
 
-def test_refined_has_a_reason_for_each_change_and_uses_each_of_its_regions():
+def test_refined_has_a_reason_for_each_change_and_uses_each_of_its_regions() -> None:
     text = (Path(__file__).parents[2] / "regions" / "refined.toml").read_text(encoding="utf-8")
     explained = re.findall(r"^# (.+)\n(\w+) = \[\"", text, flags=re.M)
     assert [name for _, name in explained] == list(changes(REFINED))
     assert set(FURTHER) == {region for regions in REFINED.attributes.values() for region in regions} - set(REGION_NAMES)
 
 
-def test_the_page_tells_the_changes_and_the_reasons():
+def test_the_page_tells_the_changes_and_the_reasons() -> None:
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in PAGE.splitlines() if row.startswith("| ")]
     listed = {row[0]: row for row in rows if row[0] in CELEBA.attributes}
     assert {name: tuple(row[2].split(", ")) for name, row in listed.items()} == changes(REFINED)
@@ -52,7 +55,7 @@ def test_the_page_tells_the_changes_and_the_reasons():
     }
 
 
-def test_the_worked_example_of_the_page_can_be_used():
+def test_the_worked_example_of_the_page_can_be_used() -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.S)
     table = parse_table(example, "mine.toml")
     assert (len(table.attributes), len(table.further_regions)) == (7, 3)
@@ -62,7 +65,7 @@ def test_the_worked_example_of_the_page_can_be_used():
     assert forehead.bounds[1] < face()[19, 1] - 30
 
 
-def test_each_region_lies_where_it_should():
+def test_each_region_lies_where_it_should() -> None:
     regions = regions_of(face(eye_distance=1))
     height = {name: polygon.centroid.y for name, polygon in regions.items()}
     for upper, lower in [
@@ -91,15 +94,15 @@ def test_each_region_lies_where_it_should():
 
 
 @pytest.mark.parametrize("angle", [-35, -20, 0, 20, 35])
-def test_each_region_has_area_as_the_head_turns(angle):
+def test_each_region_has_area_as_the_head_turns(angle: int) -> None:
     frontal, regions = regions_of(head_turned(0)), regions_of(head_turned(angle))
     for name in FURTHER:
         assert regions[name].area > 0.5 * frontal[name].area, name
 
 
 @given(shapes, st.floats(-180, 180), st.floats(0.1, 10), st.tuples(st.floats(-500, 500), st.floats(-500, 500)))
-def test_regions_follow_the_face(points, angle, scale, shift):
-    def move(coordinates):
+def test_regions_follow_the_face(points: FloatArray, angle: float, scale: float, shift: tuple[float, float]) -> None:
+    def move(coordinates: FloatArray) -> FloatArray:
         return turned(coordinates, angle) * scale + shift
 
     for before, after in zip(regions_of(points).values(), regions_of(move(points)).values(), strict=True):
@@ -108,7 +111,7 @@ def test_regions_follow_the_face(points, angle, scale, shift):
 
 
 @given(shapes)
-def test_regions_of_a_mirrored_face_are_mirrored(points):
+def test_regions_of_a_mirrored_face_are_mirrored(points: FloatArray) -> None:
     mirrored = regions_of((points * (-1, 1))[MIRROR])
     for name, region in regions_of(points).items():
         expected = shapely.transform(region, lambda coordinates: coordinates * np.array([-1, 1]))

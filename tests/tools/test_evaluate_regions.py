@@ -1,7 +1,13 @@
+from __future__ import annotations
+
 import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import evaluate_regions
 import numpy as np
+import numpy.typing as npt
 import public_regions
 import pytest
 import region_agreement
@@ -10,9 +16,10 @@ import shapely
 from PIL import Image
 from region_agreement import COMPARED, PARTS, RuleSet
 
+from pipeline.errors import InputError
 from pipeline.images import DecodedImage
-from regions.landmarks import MIRROR, mean_shape
-from regions.polygons import REGION_NAMES
+from regions.landmarks import MIRROR, FloatArray, mean_shape
+from regions.polygons import REGION_NAMES, GeometryArray
 from regions.polygons import region_polygons as our_polygons
 from tests.faces import face
 from tests.photograph import portrait
@@ -22,16 +29,16 @@ PART_OF = {region: PARTS.index(parts[0]) + 1 for region, parts in COMPARED.items
 OURS = RuleSet("ours", our_polygons)
 
 
-def image(rows=SIZE, cols=SIZE):
+def image(rows: int = SIZE, cols: int = SIZE) -> DecodedImage:
     return DecodedImage(np.full((rows, cols, 3), 128, dtype=np.uint8), rows, cols)
 
 
-def masks_of(rules, landmarks, side=SIZE):
+def masks_of(rules: RuleSet, landmarks: FloatArray, side: int = SIZE) -> npt.NDArray[np.bool_]:
     grid = region_agreement.pixel_centers(image(), side, side)
     return region_agreement.compared_masks(rules.masks(image(), landmarks, *grid))
 
 
-def label_map(masks):
+def label_map(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """Return the label map of compared regions' masks: where they overlap, what has the higher label."""
     labels = np.zeros(masks.shape[1:], dtype=np.uint8)
     for label, mask in sorted(zip(PART_OF.values(), masks, strict=True), key=lambda pair: pair[0]):
@@ -39,7 +46,9 @@ def label_map(masks):
     return labels
 
 
-def write_data_set(folder, landmarks, numbers=(0, 1)):
+def write_data_set(
+    folder: Path, landmarks: FloatArray, numbers: tuple[int, ...] = (0, 1)
+) -> tuple[Path, Path, npt.NDArray[np.uint8]]:
     """Write gray images, and our own regions as their annotated parts; return both folders."""
     images, masks = folder / "images", folder / "masks"
     images.mkdir()
@@ -51,7 +60,7 @@ def write_data_set(folder, landmarks, numbers=(0, 1)):
     return images, masks, labels
 
 
-def write_parts(folder, labels, numbers=(0, 1)):
+def write_parts(folder: Path, labels: npt.NDArray[np.uint8], numbers: Sequence[int] = (0, 1)) -> None:
     """Write a label map as CelebAMask-HQ's masks of single parts, in color as those are."""
     (folder / "0").mkdir(parents=True)
     for number in numbers:
@@ -60,24 +69,24 @@ def write_parts(folder, labels, numbers=(0, 1)):
             Image.fromarray(mask).save(folder / "0" / f"{number:05d}_{PARTS[label - 1]}.png")
 
 
-def polygons(landmarks):
+def polygons(landmarks: FloatArray) -> dict[str, Any]:
     return dict(zip(REGION_NAMES, public_regions.region_polygons(landmarks), strict=True))
 
 
-def test_equal_regions_agree_wholly():
+def test_equal_regions_agree_wholly() -> None:
     masks = masks_of(OURS, face())
     values = region_agreement.scores(region_agreement.count_pixels(masks, masks))
     np.testing.assert_array_equal(values, np.ones((len(COMPARED), 3)))
 
 
-def test_scores_of_squares_that_overlap_by_half():
+def test_scores_of_squares_that_overlap_by_half() -> None:
     true, ours = np.zeros((2, 1, 20, 20), dtype=bool)
     true[:, 5:15, 5:15] = True
     ours[:, 5:15, 10:20] = True
     assert region_agreement.scores(region_agreement.count_pixels(ours, true)).tolist() == [[50 / 150, 0.5, 0.5]]
 
 
-def test_scores_of_nothing():
+def test_scores_of_nothing() -> None:
     nothing, something = np.zeros((1, 4, 4), dtype=bool), np.ones((1, 4, 4), dtype=bool)
     unmarked = region_agreement.scores(region_agreement.count_pixels(something, nothing))
     empty = region_agreement.scores(region_agreement.count_pixels(nothing, something))
@@ -85,13 +94,13 @@ def test_scores_of_nothing():
     np.testing.assert_array_equal(empty, [[0, np.nan, 0]])
 
 
-def test_means_leave_out_what_is_no_number():
+def test_means_leave_out_what_is_no_number() -> None:
     values = np.array([[1, np.nan, 4], [3, np.nan, np.nan]])
     np.testing.assert_array_equal(region_agreement.mean(values), [2, np.nan, 4])
     np.testing.assert_array_equal(region_agreement.percentile(values, 50), [2, np.nan, 4])
 
 
-def test_both_layouts_of_masks_give_the_same(tmp_path):
+def test_both_layouts_of_masks_give_the_same(tmp_path: Path) -> None:
     _, masks, labels = write_data_set(tmp_path, face())
     write_parts(tmp_path / "parts", labels)
     for folder in (masks, tmp_path / "parts"):
@@ -100,7 +109,7 @@ def test_both_layouts_of_masks_give_the_same(tmp_path):
         np.testing.assert_array_equal(region_agreement.read_label_map(files[1]), labels)
 
 
-def test_later_parts_cover_earlier_ones(tmp_path):
+def test_later_parts_cover_earlier_ones(tmp_path: Path) -> None:
     for part, rows in (("hair", slice(0, 6)), ("skin", slice(4, 10))):
         mask = np.zeros((10, 10), dtype=np.uint8)
         mask[rows] = 255
@@ -109,7 +118,7 @@ def test_later_parts_cover_earlier_ones(tmp_path):
     assert labels[:, 0].tolist() == [13] * 6 + [1] * 4
 
 
-def test_background_is_cut_out_of_three_regions_and_what_is_outside_of_the_image_of_all():
+def test_background_is_cut_out_of_three_regions_and_what_is_outside_of_the_image_of_all() -> None:
     upper_half = RuleSet("upper half", our_polygons, lambda _, __, xs, ys: np.broadcast_to(ys[:, None] > 240, (80, 80)))
     grid = np.arange(-40, 440, 6.0), np.arange(-40, 440, 6.0)
     whole, cut = OURS.masks(image(), face(), *grid), upper_half.masks(image(), face(), *grid)
@@ -122,7 +131,7 @@ def test_background_is_cut_out_of_three_regions_and_what_is_outside_of_the_image
         assert (after == expected).all(), name
 
 
-def test_refined_regions_are_ours_without_background():
+def test_refined_regions_are_ours_without_background() -> None:
     photograph = portrait()
     rows, cols = photograph.shape[:2]
     seen = DecodedImage(photograph, rows, cols)
@@ -134,7 +143,7 @@ def test_refined_regions_are_ours_without_background():
     assert 0.3 < refined[crown].sum() / ours[crown].sum() < 0.98
 
 
-def test_annotations_compared_with_rules(tmp_path, capsys):
+def test_annotations_compared_with_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, masks, labels = write_data_set(tmp_path, face(), numbers=(0, 2, 10))
     (images / "2.jpg").write_bytes(b"no image")
     options = [f"--images={images}", f"--masks={masks}", f"--output={tmp_path / 'out'}"]
@@ -154,7 +163,7 @@ def test_annotations_compared_with_rules(tmp_path, capsys):
         assert drawing.width > 2 * labels.shape[1]
 
 
-def test_face_is_found_in_a_photograph(tmp_path, capsys):
+def test_face_is_found_in_a_photograph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, masks = tmp_path / "images", tmp_path / "masks"
     images.mkdir()
     masks.mkdir()
@@ -183,7 +192,9 @@ def test_face_is_found_in_a_photograph(tmp_path, capsys):
     ],
     ids=["no folder", "empty", "of other images", "other values", "no image"],
 )
-def test_bad_masks_are_told_in_one_line(tmp_path, capsys, files, message):
+def test_bad_masks_are_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, Any] | None, message: str
+) -> None:
     images, masks = tmp_path / "images", tmp_path / "masks"
     images.mkdir()
     Image.fromarray(portrait()).save(images / "0.jpg")
@@ -203,7 +214,7 @@ def test_bad_masks_are_told_in_one_line(tmp_path, capsys, files, message):
 
 
 @pytest.mark.parametrize("options", [[], ["--images=x"], ["--masks=x"]])
-def test_arguments_that_belong_together(options, capsys):
+def test_arguments_that_belong_together(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         evaluate_regions.main(options)
     assert stopped.value.code == 2
@@ -211,20 +222,20 @@ def test_arguments_that_belong_together(options, capsys):
 
 
 @pytest.mark.parametrize("name", ["no_such_module:f", "regions.polygons:no_such_function", "a b"])
-def test_unknown_rules_are_told(name, capsys):
+def test_unknown_rules_are_told(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         evaluate_regions.main(["--photographs=x", "--rules", name])
     assert stopped.value.code == 2
     assert "expected MODULE:FUNCTION" in capsys.readouterr().err
 
 
-def test_rules_of_other_regions_are_told():
+def test_rules_of_other_regions_are_told() -> None:
     rules = RuleSet("chins", lambda landmarks: our_polygons(landmarks)[:2])
-    with pytest.raises(region_agreement.InputError, match="chins returns 2 regions, expected 10"):
+    with pytest.raises(InputError, match="chins returns 2 regions, expected 10"):
         masks_of(rules, face())
 
 
-def test_public_neck_is_as_long_as_nose_to_lower_lip():
+def test_public_neck_is_as_long_as_nose_to_lower_lip() -> None:
     points = np.rint(face())
     left, top, right, bottom = polygons(points)["below_chin"].bounds
     assert (left, right) == (points[5, 0], points[11, 0])
@@ -232,12 +243,12 @@ def test_public_neck_is_as_long_as_nose_to_lower_lip():
 
 
 @pytest.mark.parametrize(("eye_distance", "there"), [(60, True), (15, False)])
-def test_public_ears_are_left_out_under_5_pixels(eye_distance, there):
+def test_public_ears_are_left_out_under_5_pixels(eye_distance: int, there: bool) -> None:
     assert polygons(face(eye_distance=eye_distance))["ears"].is_empty != there
 
 
 @pytest.mark.parametrize(("stands_out", "there"), [(5, True), (4, False)])
-def test_public_ears_are_as_wide_as_the_jaw_stands_out(stands_out, there):
+def test_public_ears_are_as_wide_as_the_jaw_stands_out(stands_out: int, there: bool) -> None:
     points = np.rint(face())
     points[[17, 26], 0] = points[0, 0] + stands_out, points[16, 0]
     ear = polygons(points)["ears"]
@@ -247,7 +258,7 @@ def test_public_ears_are_as_wide_as_the_jaw_stands_out(stands_out, there):
         assert ear.area == stands_out * (points[3, 1] - points[0, 1])
 
 
-def test_public_top_of_head_depends_on_where_the_face_lies():
+def test_public_top_of_head_depends_on_where_the_face_lies() -> None:
     heights = []
     for y in (300, 500, 1000):
         points = np.rint(face(y=y))
@@ -261,7 +272,7 @@ def test_public_top_of_head_depends_on_where_the_face_lies():
     assert bounds[3] - bounds[1] == points[8, 1] - int(1.3 * points[33, 1])
 
 
-def test_public_outlines_take_whole_pixels_and_crossed_lines():
+def test_public_outlines_take_whole_pixels_and_crossed_lines() -> None:
     points = face(jitter=0.3)
     for one, other in zip(polygons(points).values(), polygons(np.rint(points)).values(), strict=True):
         assert shapely.equals(one, other)
@@ -271,12 +282,12 @@ def test_public_outlines_take_whole_pixels_and_crossed_lines():
 
 @pytest.mark.parametrize("yaw", [-60, -20, 0, 35, 60])
 @pytest.mark.parametrize("angle", [0, 25])
-def test_yaw_of_a_turned_head_is_estimated(yaw, angle):
+def test_yaw_of_a_turned_head_is_estimated(yaw: int, angle: int) -> None:
     turned = region_stability.turn_head(face(angle=angle), yaw)
     assert region_stability.estimate_yaw(turned) == pytest.approx(yaw, abs=6)
 
 
-def test_head_turned_to_both_sides_is_mirrored():
+def test_head_turned_to_both_sides_is_mirrored() -> None:
     shape = mean_shape()
     one, other = region_stability.turn_head(shape, 40), region_stability.turn_head(shape, -40)
     np.testing.assert_allclose(one, (other * (-1, 1))[MIRROR], atol=1e-9)
@@ -284,11 +295,11 @@ def test_head_turned_to_both_sides_is_mirrored():
     assert one[30, 0] > 0
 
 
-def test_roll_is_clockwise():
+def test_roll_is_clockwise() -> None:
     assert region_stability.roll(face(angle=20)) == pytest.approx(20)
 
 
-def test_bins_and_their_medians():
+def test_bins_and_their_medians() -> None:
     angles = np.array([-40.0, -3.0, 0.0, 4.0, 31.0])
     areas = np.repeat(np.arange(5.0)[:, None], 10, axis=1)
     numbers, medians = region_stability.binned_medians(angles, areas)
@@ -299,8 +310,8 @@ def test_bins_and_their_medians():
     np.testing.assert_array_equal(medians[:, 0], [0, np.nan, np.nan, 2, np.nan, np.nan, 4])
 
 
-def test_areas_of_a_face_that_is_turned():
-    def between_the_eyes(landmarks):
+def test_areas_of_a_face_that_is_turned() -> None:
+    def between_the_eyes(landmarks: FloatArray) -> GeometryArray:
         (left, top), (right, _) = landmarks[[36, 45]]
         return np.array([shapely.box(left, top, right, top + 1)] * 10)
 
@@ -311,7 +322,9 @@ def test_areas_of_a_face_that_is_turned():
     assert jumps.max() < np.radians(1)
 
 
-def test_faces_are_measured_with_true_and_detected_landmarks(tmp_path, capsys):
+def test_faces_are_measured_with_true_and_detected_landmarks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stability = region_stability.Stability()
     sets = [OURS, RuleSet("public", public_regions.region_polygons)]
     stability.add("same.jpg", image(), face(), face(), sets)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,8 +16,9 @@ from PIL import Image
 from tests.training_data import ATTRIBUTES, face_of, labels_of, members_of, write_dataset, write_dataset_file, write_tar
 from training import checkpoint, evaluate, export, onnx_export, predict
 from training.checkpoint import describe_model, load_model
+from training.dataset_json import Dataset
 from training.face_images import read_face
-from training.loader import Loader
+from training.loader import Loader, LoaderSettings
 from training.model import AttParseNet
 from training.transforms import normalize
 
@@ -23,23 +26,24 @@ SHARDS = {"train-000000": 4, "test-000000": 9, "test-000001": 8}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_dataset(tmp_path_factory.mktemp("evaluate") / "data", SHARDS)
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
+def network(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A network that finds the colored squares by construction: its maps are how bright they are."""
     path = tmp_path_factory.mktemp("network") / "perfect" / "best.pt"
     model = AttParseNet(3, (3, 3, 3, 3, 3), batch_norm=False)
     with torch.no_grad():
         for layer in [layer for layer in model.features if isinstance(layer, torch.nn.Conv2d)]:
             layer.weight.zero_()
+            assert layer.bias is not None
             layer.bias.zero_()
             middle = layer.kernel_size[0] // 2
             for channel in range(3):
                 layer.weight[channel, channel, middle, middle] = 1
-        model.features[-1].bias.fill_(-0.1)
+        model.features[-1].get_parameter("bias").fill_(-0.1)
         model.classifier.weight.zero_()
         for attribute in range(3):
             model.classifier.weight.view(3, 3, -1)[attribute, attribute] = 1
@@ -48,15 +52,17 @@ def network(tmp_path_factory):
     return str(path)
 
 
-def results(folder):
+def results(folder: Path) -> Any:
     return json.loads((folder / "metrics.json").read_text())
 
 
-def run(network, output, *options):
+def run(network: str, output: Path, *options: str) -> int:
     return evaluate.main([f"--checkpoint={network}", f"--output={output}", "--workers=0", "--device=cpu", *options])
 
 
-def test_a_network_that_finds_all_is_told_so(data, network, tmp_path, capsys):
+def test_a_network_that_finds_all_is_told_so(
+    data: str, network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(network, tmp_path, f"--data={data}", "--masks", "--batch_size=4") == 0
     (result,) = results(tmp_path).values()
     assert result["samples"] == 17
@@ -72,7 +78,7 @@ def test_a_network_that_finds_all_is_told_so(data, network, tmp_path, capsys):
     assert "perfect: 17 samples; mean accuracy 1.0000" in capsys.readouterr().out
 
 
-def test_unknown_labels_of_shards_are_not_counted(network, tmp_path):
+def test_unknown_labels_of_shards_are_not_counted(network: str, tmp_path: Path) -> None:
     (tmp_path / "data" / "shards").mkdir(parents=True)
     samples = {f"s{index}": members_of(index, ("Green",) if index < 3 else ()) for index in range(8)}
     write_tar(tmp_path / "data" / "shards" / "test-000000.tar", samples)
@@ -85,23 +91,30 @@ def test_unknown_labels_of_shards_are_not_counted(network, tmp_path):
     assert result["mean"]["accuracy"] == 1
 
 
-def test_a_16_bit_image_is_read_as_the_pipeline_reads_it(network, tmp_path):
+def test_a_16_bit_image_is_read_as_the_pipeline_reads_it(network: str, tmp_path: Path) -> None:
     gray = face_of(1)[:, :, 0]
     Image.fromarray(gray.astype(np.uint16) << 8).save(tmp_path / "16.png")
     Image.fromarray(gray).save(tmp_path / "8.png")
     np.testing.assert_array_equal(read_face(str(tmp_path / "16.png")), read_face(str(tmp_path / "8.png")))
 
 
-def test_masks_are_not_read_unless_asked_for(data, network, tmp_path, monkeypatch):
+def test_masks_are_not_read_unless_asked_for(
+    data: str, network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = []
     init = Loader.__init__
-    monkeypatch.setattr(Loader, "__init__", lambda self, d, s: settings.append(s) or init(self, d, s))
+
+    def note(self: Loader, dataset: Dataset, of_loader: LoaderSettings) -> None:
+        settings.append(of_loader)
+        init(self, dataset, of_loader)
+
+    monkeypatch.setattr(Loader, "__init__", note)
     assert run(network, tmp_path, f"--data={data}") == 0
     assert [s.masks for s in settings] == [False]
     assert "iou" not in results(tmp_path)["perfect"]["mean"]
 
 
-def test_two_runs_stand_side_by_side_each_with_its_own_data(data, network, tmp_path):
+def test_two_runs_stand_side_by_side_each_with_its_own_data(data: str, network: str, tmp_path: Path) -> None:
     other = tmp_path / "blind" / "best.pt"
     torch.manual_seed(0)
     checkpoint.save(str(other), describe_model(AttParseNet(3, (2, 2, 2, 2, 2)), ATTRIBUTES))
@@ -113,7 +126,7 @@ def test_two_runs_stand_side_by_side_each_with_its_own_data(data, network, tmp_p
     assert (tmp_path / "to" / "localization_blind.png").exists()
 
 
-def test_a_folder_of_images_with_a_label_file(network, tmp_path, capsys):
+def test_a_folder_of_images_with_a_label_file(network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As LFWA and UMD-AED come: folders, attributes in other words and order, some missing, some labels unknown."""
     (tmp_path / "images" / "Ann_Lee").mkdir(parents=True)
     lines = ["image_id,blue,Unheard of,RED"]
@@ -147,7 +160,9 @@ def test_a_folder_of_images_with_a_label_file(network, tmp_path, capsys):
         (["--data=DATA", "--device=cuda:77"], "--device cuda:77: "),
     ],
 )
-def test_what_can_t_be_used_is_told_in_one_line(data, network, tmp_path, capsys, options, what):
+def test_what_can_t_be_used_is_told_in_one_line(
+    data: str, network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], what: str
+) -> None:
     assert run(network, tmp_path / "to", *[option.replace("DATA", data) for option in options]) == 2
     error = capsys.readouterr().err
     assert what in error
@@ -155,14 +170,18 @@ def test_what_can_t_be_used_is_told_in_one_line(data, network, tmp_path, capsys,
     assert not (tmp_path / "to" / "metrics.json").exists()
 
 
-def test_attributes_that_have_nothing_in_common_are_refused(network, tmp_path, capsys):
+def test_attributes_that_have_nothing_in_common_are_refused(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "labels.csv").write_text("image_id,Hat\na.png,1\n")
     Image.fromarray(face_of(1)).save(tmp_path / "a.png")
     assert run(network, tmp_path / "to", f"--images={tmp_path}", f"--labels={tmp_path / 'labels.csv'}") == 2
     assert "has none of the checkpoint's attributes" in capsys.readouterr().err
 
 
-def test_prediction_prints_attributes_and_draws_where_they_are(network, tmp_path, capsys):
+def test_prediction_prints_attributes_and_draws_where_they_are(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for index in (1, 6):
         Image.fromarray(face_of(index)).save(tmp_path / f"face{index}.png")
     paths = [str(tmp_path / f"face{index}.png") for index in (1, 6)]
@@ -175,7 +194,9 @@ def test_prediction_prints_attributes_and_draws_where_they_are(network, tmp_path
     assert sum(line.startswith("  ") for line in capsys.readouterr().out.splitlines()) == 4
 
 
-def test_images_that_can_t_be_read_or_would_be_lost(network, tmp_path, capsys):
+def test_images_that_can_t_be_read_or_would_be_lost(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     for images, what in (
         (["bad.jpg"], "bad.jpg: found a file of 8 bytes that is not an image, expected JPEG, PNG"),
@@ -188,7 +209,7 @@ def test_images_that_can_t_be_read_or_would_be_lost(network, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path, capsys):
+def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     path = tmp_path / "best.pt"
     checkpoint.save(str(path), describe_model(AttParseNet(3, (4, 4, 4, 4, 4)), ATTRIBUTES))
@@ -207,7 +228,9 @@ def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_an_export_that_computes_something_else_is_not_written(network, tmp_path, monkeypatch, capsys):
+def test_an_export_that_computes_something_else_is_not_written(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(onnx_export, "TOLERANCE", 0)
     assert export.main([f"--checkpoint={network}", f"--output={tmp_path / 'net.onnx'}"]) == 1
     assert "onnxruntime differs from torch" in capsys.readouterr().err

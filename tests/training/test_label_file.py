@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from regions.label_file import UNKNOWN
+from regions.label_file import UNKNOWN, LabelTable
 from training.cli_common import DataError
 from training.label_file import image_path, match_attributes, read_labels
 
 
-def read(tmp_path, text):
+def read(tmp_path: Path, text: str) -> LabelTable:
     path = tmp_path / "labels.txt"
     path.write_bytes(text.encode())
     return read_labels(str(path))
 
 
-def test_celeba_s_layout_and_csv(tmp_path):
+def test_celeba_s_layout_and_csv(tmp_path: Path) -> None:
     for text in (
         "2\nBald Young\na.jpg -1  1\nAnn_Lee/b.jpg 1 1\n",
         "2\r\nBald Young\r\na.jpg -1 1\r\nAnn_Lee/b.jpg 1 1\r\n",
@@ -28,7 +30,7 @@ def test_celeba_s_layout_and_csv(tmp_path):
         assert table.values.tolist() == [[0, 1], [1, 1]]
 
 
-def test_zero_beside_minus_one_and_empty_cells_are_unknown(tmp_path):
+def test_zero_beside_minus_one_and_empty_cells_are_unknown(tmp_path: Path) -> None:
     table = read(tmp_path, "image_id,Bald,Young\na.jpg,-1,0\nb.jpg,,1\n")
     assert table.values.tolist() == [[0, UNKNOWN], [UNKNOWN, 1]]
     assert read(tmp_path, "image_id,Bald,Young\na.jpg,1,0\nb.jpg,,1\n").values.tolist() == [[1, 0], [UNKNOWN, 1]]
@@ -53,14 +55,14 @@ def test_zero_beside_minus_one_and_empty_cells_are_unknown(tmp_path):
         ("image_id,Bald\n..\\a.jpg,1\n", " found image .*, expected a path below the image folder"),
     ],
 )
-def test_what_is_wrong_is_told_with_file_and_line(tmp_path, text, what):
+def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, text: str, what: str) -> None:
     with pytest.raises(DataError, match=rf"labels.txt:{what}") as caught:
         read(tmp_path, text)
     assert str(caught.value).startswith(str(tmp_path / "labels.txt"))
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_no_text_or_not_there(tmp_path):
+def test_files_that_are_no_text_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "x.mat").write_bytes(b"MATLAB \xff\xfe")
     with pytest.raises(DataError, match="expected UTF-8 text"):
         read_labels(str(tmp_path / "x.mat"))
@@ -68,14 +70,14 @@ def test_files_that_are_no_text_or_not_there(tmp_path):
         read_labels(str(tmp_path / "nothing"))
 
 
-def test_names_are_matched_whatever_their_case_and_spaces():
+def test_names_are_matched_whatever_their_case_and_spaces() -> None:
     assert match_attributes(["5_o_Clock_Shadow", "Bald", "Young"], ["young", "5 o Clock Shadow"]) == {
         "5_o_Clock_Shadow": 1,
         "Young": 0,
     }
 
 
-def test_no_path_leads_out_of_the_folder(tmp_path):
+def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "secret.jpg").write_bytes(b"")
     (tmp_path / "images" / "link.jpg").symlink_to(tmp_path / "secret.jpg")

@@ -14,7 +14,7 @@ from training.metrics import ConfusionCounts, EpochSums, MapCounts, average_prec
 CPU = torch.device("cpu")
 
 
-def test_measures_are_those_of_scikit_learn_and_leave_out_unknown_labels():
+def test_measures_are_those_of_scikit_learn_and_leave_out_unknown_labels() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(200, 5)).astype(np.float32)
     labels = (scores + rng.normal(size=(200, 5)) > [0, 0.5, -0.5, 1, -1]).astype(np.int8)
@@ -37,7 +37,7 @@ def test_measures_are_those_of_scikit_learn_and_leave_out_unknown_labels():
     assert result["mean"]["accuracy"] == pytest.approx(mean) == pytest.approx(confusion.mean_accuracy())
 
 
-def test_what_is_not_defined_is_none_and_does_not_count_in_the_mean():
+def test_what_is_not_defined_is_none_and_does_not_count_in_the_mean() -> None:
     confusion = ConfusionCounts(3, CPU)
     scores, labels = (
         np.array([[1, -1, 1], [-1, -1, 1]], np.float32),
@@ -53,7 +53,7 @@ def test_what_is_not_defined_is_none_and_does_not_count_in_the_mean():
     assert format_means({"f1": None, "balanced_accuracy": 0.5}) == "f1 not defined, balanced accuracy 0.5000"
 
 
-def test_iou_is_over_images_that_have_a_mask():
+def test_iou_is_over_images_that_have_a_mask() -> None:
     masks = torch.zeros((3, 2, 96, 76), dtype=torch.uint8)
     masks[0, 0, :10, :10] = 1
     maps = torch.zeros((3, 2, 96, 76))
@@ -66,7 +66,7 @@ def test_iou_is_over_images_that_have_a_mask():
     assert np.isnan(iou[1])
 
 
-def test_an_epoch_counts_known_labels_only():
+def test_an_epoch_counts_known_labels_only() -> None:
     """Two batches, one with unknown labels: the means are those over all known labels."""
     generator = torch.Generator().manual_seed(0)
     logits, maps = torch.randn((6, 3), generator=generator), torch.rand((6, 3, 96, 76), generator=generator)

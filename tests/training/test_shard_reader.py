@@ -6,6 +6,7 @@ import io
 import tarfile
 import threading
 import time
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from training.shard_reader import group_by_key, read_members
 from training.threads import in_threads
 
 
-def tar_of(members, kind=tarfile.USTAR_FORMAT):
+def tar_of(members: Iterable[tuple[str, bytes]], kind: int = tarfile.USTAR_FORMAT) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=kind) as tar:
         for name, content in members:
@@ -29,13 +30,13 @@ MEMBERS = [("a.jpg", b"x" * 700), ("a.json", b""), ("b.masks.png", b"y" * 512), 
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_members_are_those_that_tarfile_wrote(kind):
+def test_members_are_those_that_tarfile_wrote(kind: int) -> None:
     assert list(read_members(io.BytesIO(tar_of(MEMBERS, kind)))) == MEMBERS
     samples = [(f"s{i}.{ending}", content) for i in range(3) for ending, content in members_of(i).items()]
     assert list(read_members(io.BytesIO(tar_of(samples, kind)))) == samples
 
 
-def test_members_are_grouped_by_the_name_before_the_first_dot():
+def test_members_are_grouped_by_the_name_before_the_first_dot() -> None:
     assert list(group_by_key(MEMBERS)) == [
         {"__key__": "a", "jpg": MEMBERS[0][1], "json": b""},
         {"__key__": "b", "masks.png": MEMBERS[2][1], "json": b"{}"},
@@ -44,7 +45,7 @@ def test_members_are_grouped_by_the_name_before_the_first_dot():
         list(group_by_key([MEMBERS[0], MEMBERS[0]]))
 
 
-def test_any_damage_to_a_header_is_found():
+def test_any_damage_to_a_header_is_found() -> None:
     content = tar_of(MEMBERS)
     for place in np.random.default_rng(0).integers(0, 512, 40):
         damaged = bytearray(content)
@@ -54,12 +55,12 @@ def test_any_damage_to_a_header_is_found():
 
 
 @pytest.mark.parametrize(("length", "what"), [(300, "a header"), (900, "a.jpg"), (1100, "a.jpg"), (1536, "a header")])
-def test_a_file_cut_short_is_found(length, what):
+def test_a_file_cut_short_is_found(length: int, what: str) -> None:
     with pytest.raises(ValueError, match=f"the file ends within {what}"):
         list(read_members(io.BytesIO(tar_of(MEMBERS)[:length])))
 
 
-def test_links_and_long_names_are_refused():
+def test_links_and_long_names_are_refused() -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         link = tarfile.TarInfo("a.jpg")
@@ -71,10 +72,10 @@ def test_links_and_long_names_are_refused():
             list(read_members(io.BytesIO(content)))
 
 
-def test_streams_are_read_in_turn_some_items_ahead():
+def test_streams_are_read_in_turn_some_items_ahead() -> None:
     asked = []
 
-    def stream(name, count):
+    def stream(name: str, count: int) -> Iterator[str]:
         for index in range(count):
             asked.append((name, index))
             yield f"{name}{index}"
@@ -88,12 +89,12 @@ def test_streams_are_read_in_turn_some_items_ahead():
     assert list(items) == ["b0", "c0", "a1", "c1", "a2"]
 
 
-def test_an_error_in_a_thread_reaches_the_reader_and_the_threads_end():
-    def endless():
+def test_an_error_in_a_thread_reaches_the_reader_and_the_threads_end() -> None:
+    def endless() -> Iterator[int]:
         while True:
             yield 0
 
-    def broken():
+    def broken() -> Iterator[int]:
         yield 1
         raise ValueError("broken")
 
@@ -102,5 +103,6 @@ def test_an_error_in_a_thread_reaches_the_reader_and_the_threads_end():
         list(in_threads([endless(), broken()], 2))
     items = in_threads([endless(), endless()], 2)
     assert next(items) == 0
+    assert isinstance(items, Generator)
     items.close()
     assert threading.active_count() == before

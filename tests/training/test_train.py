@@ -10,7 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from training.checkpoint import load_model
 from training.cli_common import count_noun
 from training.dataset_json import read_dataset
 from training.loader import Loader, LoaderSettings
-from training.metrics import MapCounts
+from training.metrics import EpochSums, MapCounts
 from training.model import AttParseNet
 from training.transforms import prepare
 
@@ -33,36 +36,37 @@ AUGMENTED = ("--flip", "--smallest_crop=0.9", "--label_repair")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_dataset(tmp_path_factory.mktemp("train") / "data", SHARDS)
 
 
 @pytest.fixture(autouse=True)
-def _not_deterministic_afterwards():
+def _not_deterministic_afterwards() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(False)
 
 
-def run(data, output, *options):
+def run(data: str, output: Path, *options: str) -> int:
     return train.main([f"--data={data}", f"--output={output}", *THIN, *options])
 
 
-def history(folder):
+def history(folder: Path | str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
 
 
-def weights(folder):
-    return checkpoint.load(str(Path(folder) / "last.pt"))["model"]
+def weights(folder: Path | str) -> dict[str, torch.Tensor]:
+    model: dict[str, torch.Tensor] = checkpoint.load(str(Path(folder) / "last.pt"))["model"]
+    return model
 
 
-def assert_equal_weights(one, other):
+def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
     for name, value in one.items():
         assert torch.equal(value, other[name]), name
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(data, tmp_path_factory):
+def uninterrupted(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training without a break."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     assert run(data, folder, *SHORT) == 0
@@ -70,7 +74,7 @@ def uninterrupted(data, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_thin_network_overfits_sixteen_samples(tmp_path):
+def test_a_thin_network_overfits_sixteen_samples(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", {"train-000000": 16})
     run_folder = tmp_path / "run"
     options = ["--channels=8,8,8,8,8", "--batch_size=4", "--lr=0.01", "--mse_weight=50"]
@@ -86,12 +90,13 @@ def test_a_thin_network_overfits_sixteen_samples(tmp_path):
     overlaps = MapCounts(3, torch.device("cpu"))
     (batch,) = Loader(read_dataset(data), LoaderSettings("train", 16)).batches(0)
     prepared = prepare(batch, torch.device("cpu"))
+    assert prepared.masks is not None
     with torch.inference_mode():
         overlaps.add(trained.model(prepared.images)[1], prepared.masks)
     assert (overlaps.iou() > 0.9).all()
 
 
-def test_two_stages_and_what_a_run_writes(uninterrupted):
+def test_two_stages_and_what_a_run_writes(uninterrupted: Path) -> None:
     records = history(uninterrupted)
     assert [record["stage"] for record in records] == [1, 1, 2, 2]
     assert all(record["train_loss"] == record["train_mse"] for record in records[:2])
@@ -102,7 +107,7 @@ def test_two_stages_and_what_a_run_writes(uninterrupted):
     assert written == ["best.pt", "curves.png", "last.pt", "metrics.jsonl"]
 
 
-def test_stage_1_leaves_the_fully_connected_layer_alone(data, tmp_path):
+def test_stage_1_leaves_the_fully_connected_layer_alone(data: str, tmp_path: Path) -> None:
     assert run(data, tmp_path / "run", "--stage1_epochs=1", "--stage2_epochs=0", "--batch_size=4") == 0
     torch.manual_seed(0)
     start = AttParseNet(3, (4, 4, 4, 4, 4)).state_dict()
@@ -112,7 +117,9 @@ def test_stage_1_leaves_the_fully_connected_layer_alone(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_options_give_the_same_weights_and_another_seed_others(data, tmp_path, uninterrupted):
+def test_the_same_options_give_the_same_weights_and_another_seed_others(
+    data: str, tmp_path: Path, uninterrupted: Path
+) -> None:
     assert run(data, tmp_path / "again", *SHORT) == 0
     assert_equal_weights(weights(tmp_path / "again"), weights(uninterrupted))
     assert run(data, tmp_path / "other", *SHORT, "--seed=1") == 0
@@ -122,7 +129,7 @@ def test_the_same_options_give_the_same_weights_and_another_seed_others(data, tm
 
 
 @pytest.fixture(scope="module")
-def augmented(data, tmp_path_factory):
+def augmented(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training without a break, with all that is random in it."""
     folder = tmp_path_factory.mktemp("augmented") / "run"
     assert run(data, folder, *SHORT, *AUGMENTED) == 0
@@ -132,7 +139,15 @@ def augmented(data, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("whole", ["uninterrupted", "augmented"])
 @pytest.mark.parametrize("step", [2, 4, 11, 16])
-def test_an_interrupted_training_resumes_to_the_bit(data, tmp_path, request, monkeypatch, capsys, step, whole):
+def test_an_interrupted_training_resumes_to_the_bit(
+    data: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step: int,
+    whole: str,
+) -> None:
     options = AUGMENTED if whole == "augmented" else ()
     whole = request.getfixturevalue(whole)
     steps = iter(range(1, 1000))
@@ -226,7 +241,9 @@ def test_sigterm_saves_a_checkpoint_and_explains_how_to_continue(data, tmp_path,
     assert_equal_weights(weights(tmp_path / "run"), weights(uninterrupted))
 
 
-def test_a_finished_training_is_left_as_it_is(data, uninterrupted, capsys):
+def test_a_finished_training_is_left_as_it_is(
+    data: str, uninterrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = weights(uninterrupted)
     assert run(data, uninterrupted, *SHORT) == 0
     assert "4 epochs done" in capsys.readouterr().out
@@ -242,18 +259,24 @@ def test_a_finished_training_is_left_as_it_is(data, uninterrupted, capsys):
         ("--workers=1", "begun with another workers: 0 then, 1 now"),
     ],
 )
-def test_other_options_are_refused_on_resume(data, uninterrupted, capsys, option, what):
+def test_other_options_are_refused_on_resume(
+    data: str, uninterrupted: Path, capsys: pytest.CaptureFixture[str], option: str, what: str
+) -> None:
     assert run(data, uninterrupted, *SHORT, option) == 2
     assert what in capsys.readouterr().err
 
 
-def test_other_data_is_refused_on_resume(tmp_path, uninterrupted, capsys):
+def test_other_data_is_refused_on_resume(
+    tmp_path: Path, uninterrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = write_dataset(tmp_path / "other", {"train-000000": 9, "train-000001": 8, "val-000000": 6})
     assert run(other, uninterrupted, *SHORT) == 2
     assert "begun with another data (its shards); use another --output" in capsys.readouterr().err
 
 
-def test_the_baseline_reads_no_masks_and_has_no_first_stage(data, tmp_path, capsys):
+def test_the_baseline_reads_no_masks_and_has_no_first_stage(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = write_dataset(tmp_path / "aligned", SHARDS, crop="none")
     assert run(folder, tmp_path / "run", "--baseline", "--stage2_epochs=1", "--batch_size=4") == 0
     assert "note" not in capsys.readouterr().out
@@ -263,44 +286,48 @@ def test_the_baseline_reads_no_masks_and_has_no_first_stage(data, tmp_path, caps
     assert "note: the paper's baseline is trained on --crop none data, this is --crop face" in capsys.readouterr().out
 
 
-def test_a_stage_ends_early_when_the_losses_part(data, tmp_path, monkeypatch, capsys):
+def test_a_stage_ends_early_when_the_losses_part(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     validated = iter([0.5, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1])
     trained = iter([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
 
-    def results(_, prefix):
+    def results(_: object, prefix: str) -> dict[str, float]:
         value = next(trained if prefix == "train" else validated)
         return {f"{prefix}_{name}": value for name in ("loss", "mse", "bce", "accuracy")}
 
-    monkeypatch.setattr(loop.EpochSums, "results", results)
+    monkeypatch.setattr(EpochSums, "results", results)
     options = ["--stage1_epochs=0", "--stage2_epochs=8", "--early_stop=2", "--batch_size=4"]
     assert run(data, tmp_path / "run", *options) == 0
     assert len(history(tmp_path / "run")) == 4
     assert "stage 2 ends early: validation loss was lowest in its epoch 2" in capsys.readouterr().out
 
 
-def test_the_best_network_is_that_of_the_lowest_validation_loss(data, tmp_path, monkeypatch):
+def test_the_best_network_is_that_of_the_lowest_validation_loss(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bce = iter([0.5, 0.3, 0.4])
     states = []
-    results = loop.EpochSums.results
+    results = EpochSums.results
 
-    def note(self, prefix):
+    def note(self: Any, prefix: str) -> dict[str, float]:
         found = results(self, prefix)
         return {**found, "val_bce": next(bce)} if prefix == "val" else found
 
     save_last = checkpoint.RunCheckpoints.save_last
 
-    def note_last(self, model, *rest):
+    def note_last(self: Any, model: AttParseNet, *rest: Any) -> None:
         states.append({name: value.clone() for name, value in model.state_dict().items()})
         save_last(self, model, *rest)
 
-    monkeypatch.setattr(loop.EpochSums, "results", note)
+    monkeypatch.setattr(EpochSums, "results", note)
     monkeypatch.setattr(checkpoint.RunCheckpoints, "save_last", note_last)
     assert run(data, tmp_path / "run", "--stage1_epochs=0", "--stage2_epochs=3", "--batch_size=4") == 0
     assert_equal_weights(checkpoint.load(str(tmp_path / "run" / "best.pt"))["model"], states[1])
 
 
 @pytest.mark.parametrize("options", [("--no_batch_norm",), ("--precision=bf16",), ("--mse_weight=7",)])
-def test_options_that_change_how_it_computes(data, tmp_path, options):
+def test_options_that_change_how_it_computes(data: str, tmp_path: Path, options: tuple[str]) -> None:
     assert run(data, tmp_path / "run", "--stage1_epochs=1", "--stage2_epochs=1", "--batch_size=8", *options) == 0
     records = history(tmp_path / "run")
     assert all(np.isfinite(record["train_loss"]) for record in records)
@@ -309,12 +336,12 @@ def test_options_that_change_how_it_computes(data, tmp_path, options):
 
 
 @pytest.mark.slow
-def test_a_compiled_network_learns_the_same(data, tmp_path, monkeypatch):
+def test_a_compiled_network_learns_the_same(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile really traces the network and its gradients; only the code generator is left out."""
     short = ("--stage1_epochs=1", "--stage2_epochs=1", "--batch_size=8")
     traced = []
 
-    def backend(graph, inputs):
+    def backend(graph: Any, inputs: Any) -> Any:
         traced.append(graph)
         return aot_eager(graph, inputs)
 
@@ -331,7 +358,7 @@ def test_a_compiled_network_learns_the_same(data, tmp_path, monkeypatch):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
 
 
-def test_unknown_labels_change_nothing_but_what_is_known_of_them(tmp_path):
+def test_unknown_labels_change_nothing_but_what_is_known_of_them(tmp_path: Path) -> None:
     """Where all labels of an attribute are unknown, the network never learns its map or its row of the classifier."""
     data = write_dataset(tmp_path / "data", {"train-000000": 8, "val-000000": 4})
     for name, first, count in (("train-000000", 0, 8), ("val-000000", 8, 4)):
@@ -355,7 +382,9 @@ def test_unknown_labels_change_nothing_but_what_is_known_of_them(tmp_path):
     )
 
 
-def test_a_loss_that_is_no_number_ends_the_training(data, tmp_path, capsys):
+def test_a_loss_that_is_no_number_ends_the_training(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(data, tmp_path / "run", "--lr=1e30", "--no_batch_norm", "--batch_size=4") == 1
     assert "loss became" in capsys.readouterr().err
 
@@ -368,7 +397,9 @@ def test_a_loss_that_is_no_number_ends_the_training(data, tmp_path, capsys):
         (["--batch_size=100"], "no batch of 100 each; use a smaller --batch_size"),
     ],
 )
-def test_what_can_t_be_used_is_told_in_one_line(data, tmp_path, capsys, options, what):
+def test_what_can_t_be_used_is_told_in_one_line(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], what: str
+) -> None:
     assert run(data, tmp_path / "run", *options) == 2
     error = capsys.readouterr().err
     assert what in error
@@ -389,13 +420,13 @@ def test_what_can_t_be_used_is_told_in_one_line(data, tmp_path, capsys, options,
         "--pad_channels=0",
     ],
 )
-def test_bad_arguments_exit_with_2(data, tmp_path, option):
+def test_bad_arguments_exit_with_2(data: str, tmp_path: Path, option: str) -> None:
     with pytest.raises(SystemExit) as caught:
         run(data, tmp_path / "run", option)
     assert caught.value.code == 2
 
 
-def test_a_training_of_no_epochs_is_refused(data, tmp_path, capsys):
+def test_a_training_of_no_epochs_is_refused(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         run(data, tmp_path / "run", "--baseline", "--stage2_epochs=0")
     assert caught.value.code == 2
@@ -403,7 +434,7 @@ def test_a_training_of_no_epochs_is_refused(data, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_padded_channels_learn_the_same(data, tmp_path, uninterrupted):
+def test_padded_channels_learn_the_same(data: str, tmp_path: Path, uninterrupted: Path) -> None:
     assert run(data, tmp_path / "padded", *SHORT, "--pad_channels=8") == 0
     padded = checkpoint.load(str(tmp_path / "padded" / "last.pt"))
     assert padded["channels"] == [8, 8, 8, 8, 8]
@@ -416,7 +447,9 @@ def test_padded_channels_learn_the_same(data, tmp_path, uninterrupted):
     assert run(data, tmp_path / "padded", *SHORT) == 2
 
 
-def test_without_a_validation_split_the_last_network_is_the_best(tmp_path, capsys):
+def test_without_a_validation_split_the_last_network_is_the_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = write_dataset(tmp_path / "data", {"train-000000": 8})
     assert run(data, tmp_path / "run", "--stage1_epochs=0", "--stage2_epochs=2", "--batch_size=4") == 0
     best = checkpoint.load(str(tmp_path / "run" / "best.pt"))["model"]
@@ -425,7 +458,7 @@ def test_without_a_validation_split_the_last_network_is_the_best(tmp_path, capsy
     assert "no samples in split 'val', which --early_stop needs" in capsys.readouterr().err
 
 
-def test_skipped_samples_are_counted_in_the_metrics(tmp_path, capsys):
+def test_skipped_samples_are_counted_in_the_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_dataset(tmp_path / "data", {"train-000000": 8, "val-000000": 4})
     path = tmp_path / "data" / "shards" / "train-000000.tar"
     content = path.read_bytes()
@@ -439,9 +472,9 @@ def test_skipped_samples_are_counted_in_the_metrics(tmp_path, capsys):
     assert "skipped 1 sample: " in capsys.readouterr().err
 
 
-def test_a_checkpoint_with_code_in_it_is_refused(tmp_path, data, capsys):
+def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     class Evil:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[Callable[[PathLike[bytes] | PathLike[str] | bytes | str], int], tuple[str]]:
             return os.system, (f"touch {tmp_path / 'evil'}",)
 
     (tmp_path / "run").mkdir()
@@ -452,7 +485,7 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path, data, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_train_together_and_resume_to_the_bit(data, tmp_path):
+def test_two_processes_train_together_and_resume_to_the_bit(data: str, tmp_path: Path) -> None:
     launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*launch, "-m", "training.train", f"--data={data}", *THIN, *SHORT, "--batch_size=2"]
 
