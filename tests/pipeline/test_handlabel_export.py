@@ -272,9 +272,9 @@ def test_only_the_manifests_of_shards_with_rejects_are_read(tmp_path: Path, monk
     output = make_run(tmp_path, {"a.jpg": jpeg_file()})
     read = []
 
-    def note(output: str, name: str) -> pa.Table:
+    def note(output: str, name: str, columns: list[str]) -> pa.Table:
         read.append(name)
-        return read_manifest(output, name)
+        return read_manifest(output, name, columns)
 
     monkeypatch.setattr(export, "read_manifest", note)
     export_rejects(output, str(tmp_path / "todo"))
