@@ -12,6 +12,7 @@ import msgspec
 from pipeline import storage
 from pipeline.config import SourceDataset
 from pipeline.errors import InputError
+from pipeline.formats.json_files import decode_json
 from pipeline.formats.run_folder import DATASET_FILE, RunFolder
 from pipeline.records import ShardSummary
 from pipeline.vocabulary import FORMAT_VERSION, SPLITS, LandmarkSource, RejectReason, Split
@@ -299,14 +300,7 @@ def parse_dataset_file(content: bytes, path: str) -> DatasetFile:
         If it has another format version, or a field is missing or wrong.
     """
     check_version(content, path)
-    try:
-        return msgspec.json.decode(content, type=DatasetFile)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-class _Version(msgspec.Struct):
-    format_version: object = None
+    return decode_json(content, DatasetFile, path, InputError)
 
 
 def check_version(content: bytes, path: str) -> None:
@@ -317,11 +311,7 @@ def check_version(content: bytes, path: str) -> None:
     InputError
         If the content is not valid JSON, or has another version.
     """
-    try:
-        version = msgspec.json.decode(content, type=_Version).format_version
-    except msgspec.ValidationError:
-        version = None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
+    document = decode_json(content, object, path, InputError)
+    version = document.get("format_version") if isinstance(document, dict) else None
     if version != FORMAT_VERSION:
         raise InputError(f"{path}: format_version is {version!r}, expected {FORMAT_VERSION}")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.errors import ShardError
+from pipeline.formats.json_files import decode_json
 from pipeline.records import WrittenSample
 from pipeline.vocabulary import LandmarkSource, Split
 from regions.boxes import Box
@@ -99,12 +100,7 @@ def parse_description(path: str, key: str, text: bytes) -> SampleDescription:
     ShardError
         If it is not valid JSON, or a field is missing or wrong.
     """
-    try:
-        return msgspec.json.decode(text, type=SampleDescription)
-    except msgspec.ValidationError as error:
-        raise ShardError(f"{path}: sample {key!r}: {JSON}: {error}") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise ShardError(f"{path}: sample {key!r}: {JSON} is not valid JSON: {error}") from None
+    return decode_json(text, SampleDescription, f"{path}: sample {key!r}: {JSON}", ShardError)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import msgspec
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile
+from pipeline.formats.json_files import decode_json
 from pipeline.vocabulary import FORMAT_VERSION, RELEASE_VERSION
 
 RELEASE_FILE, SUMS = "release.json", "SHA256SUMS"
@@ -95,12 +96,7 @@ def read_release_file(folder: str) -> ReleaseFile:
         raise InputError(f"{folder}: no {RELEASE_FILE}, expected a folder that attparse release wrote")
     with storage.explained(path):
         content = storage.read_bytes(path)
-    try:
-        release = msgspec.json.decode(content, type=ReleaseFile)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path}: {error}, expected a file that attparse release wrote") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: damaged, not valid JSON: {error}") from None
+    release = decode_json(content, ReleaseFile, path, InputError)
     found = release.release_version, release.dataset.format_version
     if found != (RELEASE_VERSION, FORMAT_VERSION):
         raise InputError(

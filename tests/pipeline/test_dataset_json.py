@@ -184,6 +184,8 @@ def test_a_repeated_name_is_refused(run: Path, document: Document, field: str, n
         (b"", "not valid JSON: "),
         (b"{", "not valid JSON: "),
         (b"\xff", "not valid JSON: "),
+        (b'{"format_version": 2, "crop": "\xff"}', "not valid JSON: "),
+        (b'{"format_version": 2, "\xff": 1}', "not valid JSON: "),
         (b'{"format_version": 2, "seed": ' + b"[" * 100_000, "not valid JSON: "),
         (b"[]", "format_version is None, expected 2"),
         (b'{"format_version": 1, "rungs": {}}', "format_version is 1, expected 2"),

@@ -25,7 +25,7 @@ NAMES = ("portrait.jpg", "dark.jpg", "large.JPG")
 class Faulty:
     """Stands in for `storage.read_bytes`: fails for the given image files a number of times each."""
 
-    def __init__(self, *names: str, error: OSError | PermissionError, times: int = 10**6) -> None:
+    def __init__(self, *names: str, error: OSError, times: int = 10**6) -> None:
         self.names, self.error, self.times = names, error, times
         self.tries = dict.fromkeys(names, 0)
         self._real = storage.read_bytes

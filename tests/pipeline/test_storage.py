@@ -8,14 +8,17 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from apache_beam.io.filesystem import FileMetadata, FileSystem
-from typing_extensions import Buffer
 
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.inputs import text_tables
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 OBJECTS: dict[str, bytes] = {}
 """What the object store of these tests holds."""
@@ -211,7 +214,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
 class FullDisk(io.BufferedWriter):
     """A file on a disk that has room for 100 bytes."""
 
-    def write(self, data: Buffer) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         if self.tell() + memoryview(data).nbytes > 100:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().write(data)

@@ -215,7 +215,7 @@ def test_an_unknown_label_with_an_empty_mask_is_sound(tmp_path: Path) -> None:
         ([("a.jpg", b"")], "sample 'a' has no .masks.png"),
         ([("a.jpg", b""), ("a.json", b"{}")], "member 'a.json', expected one ending in .masks.png"),
         ([("a.jpg", b""), ("b.masks.png", b"")], "expected .masks.png of sample 'a'"),
-        ([("a.jpg", b""), ("a.masks.png", b""), ("a.json", b"{")], "sample 'a': json is not valid JSON"),
+        ([("a.jpg", b""), ("a.masks.png", b""), ("a.json", b"{")], "sample 'a': json: not valid JSON"),
         ([("a.pickle", b"")], "member 'a.pickle', expected one ending in .jpg"),
     ],
 )

@@ -52,8 +52,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def results(folder: Path) -> Any:
-    return json.loads((folder / "metrics.json").read_text())
+def results(folder: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return metrics
 
 
 def run(network: str, output: Path, *options: str) -> int:

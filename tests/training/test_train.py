@@ -197,7 +197,14 @@ sys.exit(train.main(sys.argv[4:]))
 
 
 @contextlib.contextmanager
-def paused_training(tmp_path, data, stage, moment, *options, launch=(sys.executable, "-W", "ignore")):
+def paused_training(
+    tmp_path: Path,
+    data: str,
+    stage: int,
+    moment: str,
+    *options: str,
+    launch: Sequence[str] = (sys.executable, "-W", "ignore"),
+) -> Iterator[subprocess.Popen[str]]:
     """Start a training in processes of its own, and yield once it pauses."""
     script, mark = tmp_path / "paused_training.py", tmp_path / "mark"
     script.write_text(PAUSED_TRAINING)
@@ -215,7 +222,9 @@ def paused_training(tmp_path, data, stage, moment, *options, launch=(sys.executa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "moment"), [(1, "step"), (2, "write")])
-def test_a_killed_training_resumes_to_the_bit(data, tmp_path, capsys, uninterrupted, stage, moment):
+def test_a_killed_training_resumes_to_the_bit(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], uninterrupted: Path, stage: int, moment: str
+) -> None:
     with paused_training(tmp_path, data, stage, moment) as process:
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
@@ -229,7 +238,9 @@ def test_a_killed_training_resumes_to_the_bit(data, tmp_path, capsys, uninterrup
 
 
 @pytest.mark.slow
-def test_sigterm_saves_a_checkpoint_and_explains_how_to_continue(data, tmp_path, uninterrupted):
+def test_sigterm_saves_a_checkpoint_and_explains_how_to_continue(
+    data: str, tmp_path: Path, uninterrupted: Path
+) -> None:
     with paused_training(tmp_path, data, 1, "step", "--checkpoint_steps=1000") as process:
         process.terminate()
         error = process.communicate()[1]
