@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import SOURCES, JoinConfig, PreviewConfig, ReleaseConfig, RunConfig, SourceDataset
-from pipeline.errors import InputError, RunError, counted
+from pipeline.errors import InputError, RunError, ShardError, counted
 from pipeline.parser import SOURCE_PARTS, make_parser
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     try:
         code: int = COMMANDS[options.command](options, others)
-    except InputError as error:
+    except (InputError, ShardError) as error:
         print(f"attparse: {error}", file=sys.stderr)
         return UNUSABLE
     except (RunError, OSError) as error:

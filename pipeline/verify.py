@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 from tqdm import tqdm
 
@@ -99,10 +98,10 @@ def _shard_problems(output: str, dataset: DatasetFile, shard: ShardEntry, bar: t
         yield str(error)
     if len(keys) != shard.samples:
         yield f"{path}: {counted(len(keys), 'readable sample')}, expected {shard.samples} as in {DATASET_FILE}"
-    yield from _manifest_problems(output, shard, keys)
+    yield from _manifest_problems(output, dataset, shard, keys)
 
 
-def _manifest_problems(output: str, shard: ShardEntry, keys: Sequence[str]) -> Iterator[str]:
+def _manifest_problems(output: str, dataset: DatasetFile, shard: ShardEntry, keys: Sequence[str]) -> Iterator[str]:
     """Compare a manifest with dataset.json and with the keys in the tar file."""
     path = RunFolder(output).manifest(shard.name)
     summary = read_summary(output, shard.name)
@@ -115,10 +114,16 @@ def _manifest_problems(output: str, shard: ShardEntry, keys: Sequence[str]) -> I
         if found != expected:
             yield f"{path}: {field} is {found!r}, expected {expected!r} as in {DATASET_FILE}"
     try:
-        table = read_manifest(output, shard.name, ["key", "status"])
-    except (OSError, pa.ArrowException) as error:
-        yield f"{path}: damaged: {str(error).splitlines()[0]}"
+        table = read_manifest(output, shard.name)
+    except OSError as error:
+        yield f"{path}: {error.strerror or error}"
         return
+    except ShardError as error:
+        yield str(error)
+        return
+    attributes = tuple(field.name for field in table.schema.field("labels").type)
+    if attributes != dataset.attributes:
+        yield f"{path}: its labels are not those of {DATASET_FILE}"
     rows = list(zip(table["key"].to_pylist(), table["status"].to_pylist(), strict=True))
     if [key for key, status in rows if status == WRITTEN] != list(keys):
         yield f"{path}: its written images differ from the samples of the tar file"

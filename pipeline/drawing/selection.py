@@ -71,7 +71,7 @@ def damage_reported(output: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, pa.ArrowException, ShardError, ImageError, KeyError, ValueError) as error:
+    except (OSError, ShardError, ImageError, KeyError, ValueError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(f"{output}: damaged: {what} (see attparse verify for details)") from error
 
@@ -119,7 +119,7 @@ def select_images(
 
     Raises
     ------
-    OSError, pyarrow.ArrowException
+    OSError, ShardError
         If a manifest is missing or damaged.
     """
     found: dict[Group, dict[int, list[SelectedImage]]] = {name: {} for name in quotas}

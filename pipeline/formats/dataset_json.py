@@ -16,13 +16,15 @@ from pipeline.formats.json_files import decode_json
 from pipeline.formats.run_folder import DATASET_FILE, RunFolder
 from pipeline.records import ShardSummary
 from pipeline.vocabulary import FORMAT_VERSION, SPLITS, LandmarkSource, RejectReason, Split
-from regions.attributes import AttributeTable, TableError, parse_table_document
+from regions.attributes import AttributeTable, parse_table_document
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 Word = TypeVar("Word", bound=str)
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+PathText = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*\Z")]
+"""No path has a zero character: the operating system would refuse it with an error of its own."""
 Size = Annotated[int, msgspec.Meta(ge=1)]
 ShardName = Annotated[str, msgspec.Meta(pattern=rf"^({'|'.join(SPLITS)})-[0-9]{{6,}}\Z")]
 """A shard's name becomes a path, so nothing else is accepted."""
@@ -132,7 +134,7 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
     attribute_table: TableEntry
     image_size: tuple[Size, Size]
     mask_size: tuple[Size, Size]
-    images: str
+    images: PathText
     crop: Annotated[str, msgspec.Meta(pattern=r"^(face|none)\Z")]
     refine: Annotated[str, msgspec.Meta(pattern=r"^segmentation\Z")] | None
     seed: int
@@ -146,26 +148,27 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
     shards: tuple[ShardEntry, ...]
 
     def __post_init__(self) -> None:
-        """Check that each name is there once."""
+        """Check that each name is there once, that the sizes are those of the format, and that the table agrees."""
         for field, names in (("attributes", self.attributes), ("shards", [shard.name for shard in self.shards])):
             repeated = [name for name, count in Counter(names).items() if count > 1]
             if repeated:
                 raise ValueError(f"{field} has {repeated[0]!r} more than once, expected each name once")
+        table = self.table()
+        for field, found, expected in (
+            ("image_size", self.image_size, (IMAGE_HEIGHT, IMAGE_WIDTH)),
+            ("mask_size", self.mask_size, (MASK_HEIGHT, MASK_WIDTH)),
+            ("attributes", self.attributes, tuple(table.attributes)),
+            ("regions", self.regions, table.region_names),
+        ):
+            if found != expected:
+                origin = "" if field.endswith("_size") else " as in attribute_table"
+                raise ValueError(f"{field} is {list(found)}, expected {list(expected)}{origin}")
 
     def table(self) -> AttributeTable:
-        """Return the attribute table, checked.
-
-        Raises
-        ------
-        InputError
-            If it is not a valid table.
-        """
+        """Return the attribute table."""
         table = self.attribute_table
         document = {"name": table.name, "attributes": table.attributes, "regions": table.further_regions}
-        try:
-            return parse_table_document(document, f"{DATASET_FILE}: attribute_table")
-        except TableError as error:
-            raise InputError(str(error)) from None
+        return parse_table_document(document, "attribute_table")
 
 
 @dataclass(frozen=True)

@@ -5,25 +5,49 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
+from pipeline.errors import ShardError, counted
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import FloatRows, RejectedImage, ShardSummary, WrittenSample
-from pipeline.vocabulary import REJECTED, WRITTEN, LandmarkSource, RejectReason, Status
+from pipeline.vocabulary import (
+    LANDMARK_SOURCES,
+    REJECT_REASONS,
+    REJECTED,
+    SPLITS,
+    STATUSES,
+    WRITTEN,
+    LandmarkSource,
+    RejectReason,
+    Status,
+)
 from regions.boxes import Box
 from regions.label_file import UNKNOWN
 from regions.landmarks import NUM_LANDMARKS
 
 ROWS_PER_GROUP = 10_000
 SUMMARY_KEY = b"attparse.shard"
+
+OPTIONAL_COLUMNS = frozenset({"reason", "detail", "landmark_source", "points", "crop"})
+"""Columns that may be null; all others have a value in every row."""
+WORDS: Mapping[str, Iterable[str]] = MappingProxyType(
+    {"split": SPLITS, "status": STATUSES, "reason": REJECT_REASONS, "landmark_source": LANDMARK_SOURCES}
+)
+"""Columns of words, and the words."""
+LENGTHS: Mapping[str, int] = MappingProxyType({"points": 10, "crop": 4})
+"""Columns of lists, and their lengths."""
+GIVEN_WHERE: Mapping[str, Status] = MappingProxyType({"reason": REJECTED, "landmark_source": WRITTEN, "crop": WRITTEN})
+"""Columns that have a value in the rows of one status, and null in the others."""
 
 
 def manifest_schema(attributes: Sequence[str]) -> pa.Schema:
@@ -183,8 +207,10 @@ def read_manifest(output: str, name: str, columns: list[str] | None = None) -> p
 
     Raises
     ------
-    OSError, pyarrow.ArrowException
-        If there is none or it is damaged.
+    OSError
+        If the file cannot be read.
+    ShardError
+        If it is damaged, or a column is missing or wrong.
     """
     return read_manifest_file(RunFolder(output).manifest(name), columns)
 
@@ -192,8 +218,58 @@ def read_manifest(output: str, name: str, columns: list[str] | None = None) -> p
 def read_manifest_file(path: str, columns: list[str] | None = None) -> pa.Table:
     """Read all rows of a manifest by its path, as `read_manifest` does."""
     content = pa.BufferReader(storage.read_bytes(path))
-    # With pyarrow's threads and pre-buffering, a process that ends soon after may abort (pyarrow 23).
-    return pq.ParquetFile(content, pre_buffer=False).read(columns, use_threads=False)
+    try:
+        # With pyarrow's threads and pre-buffering, a process that ends soon after may abort (pyarrow 23).
+        table = pq.ParquetFile(content, pre_buffer=False).read(columns, use_threads=False)
+        fault = next(_faults(table, columns), None)
+    except (OSError, pa.ArrowException) as error:
+        fault = f"damaged: {next(iter(str(error).splitlines()), type(error).__name__)}"
+    if fault is not None:
+        raise ShardError(f"{path}: {fault}, expected a manifest of attparse")
+    return table
+
+
+def _faults(table: pa.Table, columns: Sequence[str] | None) -> Iterator[str]:
+    """Yield what is wrong with the columns of a manifest; the first fault may be the cause of others."""
+    labels = table.schema.field("labels").type if "labels" in table.schema.names else None
+    names = [field.name for field in labels] if labels is not None and pa.types.is_struct(labels) else []
+    schema = manifest_schema(names)
+    for name in schema.names if columns is None else columns:
+        if name not in table.schema.names:
+            yield f"no column {name!r}"
+        elif table.schema.names.count(name) > 1:
+            yield f"several columns {name!r}"
+        elif table.schema.field(name).type != schema.field(name).type:
+            yield f"column {name!r} of type {table.schema.field(name).type}"
+        else:
+            yield from _value_faults(name, table[name])
+    if "status" in table.schema.names:
+        yield from _row_faults(table)
+
+
+def _value_faults(name: str, values: pa.ChunkedArray) -> Iterator[str]:
+    """Yield which value of a column is missing, unknown or of another length."""
+    if name not in OPTIONAL_COLUMNS and values.null_count:
+        yield f"column {name!r} without a value in {counted(values.null_count, 'row')}"
+    known = WORDS.get(name)
+    if known is not None:
+        unknown = set(values.unique().to_pylist()) - {None, *known}
+        if unknown:
+            yield f"{name} {min(unknown)!r}"
+    length = LENGTHS.get(name)
+    if length is not None:
+        other = set(pc.list_value_length(values).unique().to_pylist()) - {None, length}
+        if other:
+            yield f"{name} of {counted(min(other), 'number')}"
+
+
+def _row_faults(table: pa.Table) -> Iterator[str]:
+    """Yield which column has a value in rows whose status excludes it, or none in rows whose status requires it."""
+    for name, status in GIVEN_WHERE.items():
+        if name in table.schema.names:
+            other = pc.xor(pc.is_valid(table[name]), pc.equal(table["status"], status))
+            if pc.any(other).as_py():
+                yield f"column {name!r} that disagrees with status"
 
 
 def landmark_rows(table: pa.Table) -> FloatRows:

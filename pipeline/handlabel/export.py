@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.errors import InputError, counted
+from pipeline.errors import InputError, ShardError, counted
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel.index_file import FILE_NAME, IndexRow, labels_name, write_index
@@ -140,7 +140,7 @@ def _read_rejects(run: str, shards: Sequence[str]) -> Iterator[Reject]:
                 Reject(**{**row, "landmarks": np.array(row["landmarks"], dtype=np.float64).reshape(NUM_LANDMARKS, 2)})
                 for row in rows
             ]
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        except (OSError, ShardError) as error:
             raise InputError(
                 f"{run}: manifest of {shard}: damaged: {error} (attparse verify lists all faults)"
             ) from None

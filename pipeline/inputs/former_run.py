@@ -6,21 +6,18 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import pyarrow as pa
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.errors import InputError
-from pipeline.formats.manifest import landmark_rows, manifest_schema, read_manifest_file
+from pipeline.errors import InputError, ShardError
+from pipeline.formats.manifest import landmark_rows, read_manifest_file
 from pipeline.formats.run_folder import MANIFEST, MANIFEST_SUFFIX
 from pipeline.inputs.landmark_reader import LandmarkPath, ListedImages, of_listed_images
 from pipeline.records import FloatRows
 from pipeline.vocabulary import WEAK_SOURCES, WRITTEN
 from regions.landmarks import FloatArray
 
-COLUMN_TYPES = {
-    name: manifest_schema(()).field(name).type for name in ("image_id", "status", "landmark_source", "landmarks")
-}
+COLUMNS = ["image_id", "status", "landmark_source", "landmarks"]
 """The columns of a manifest that are read."""
 
 
@@ -63,11 +60,11 @@ def read_former_landmarks(folder: str, names: Sequence[str]) -> Iterator[tuple[s
     for name in tqdm(names, unit=" manifests", desc="landmarks", disable=len(names) < 2):
         path = storage.join(folder, name)
         try:
-            table = read_manifest_file(path, list(COLUMN_TYPES))
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{path}: {str(error).splitlines()[0]}, expected a manifest of attparse") from None
-        if {field.name: field.type for field in table.schema} != COLUMN_TYPES:
-            raise InputError(f"{path}: columns {str(table.schema.names)[:60]}, expected a manifest of attparse")
+            table = read_manifest_file(path, COLUMNS)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}, expected a manifest of attparse") from None
+        except ShardError as error:
+            raise InputError(str(error)) from None
         columns = (table[name].to_pylist() for name in ("image_id", "status", "landmark_source"))
         for image_id, status, landmark_source, found in zip(*columns, landmark_rows(table), strict=True):
             if status == WRITTEN and landmark_source not in WEAK_SOURCES:

@@ -162,7 +162,7 @@ def measure_agreement(output: str, shards: Sequence[str]) -> Agreement | None:
 
     Raises
     ------
-    OSError, pyarrow.ArrowException
+    OSError, ShardError
         If a manifest is missing or damaged.
     """
     parts: dict[LandmarkSource, list[FloatRows]] = defaultdict(list)

@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.cli import main
 from pipeline.formats.dataset_json import read_dataset_file
+from pipeline.formats.manifest import manifest_schema
 from pipeline.formats.samples import SampleDescription, StoredSample, read_samples
 from pipeline.verify import sample_problems, verify
 from tests.synthetic import Shards, annotated, rejected, write_output
@@ -111,6 +115,69 @@ def test_a_damaged_manifest_is_found(run: Path) -> None:
     path = run / "manifest" / "train-000000.parquet"
     path.write_bytes(path.read_bytes()[:-50])
     assert problems(run) == [f"{path}: damaged, expected a manifest of attparse"]
+
+
+def with_column(name, values):
+    """Return a change of a manifest: one column with other values, or without the column where there are none."""
+
+    def change(table):
+        index = table.schema.get_field_index(name)
+        return table.remove_column(index) if values is None else table.set_column(index, name, values(table[name]))
+
+    return change
+
+
+def without_first(column):
+    return pa.array([None, *column.to_pylist()[1:]], column.type)
+
+
+def each(value):
+    return lambda column: pa.array([value] * len(column), column.type)
+
+
+MANIFEST_FAULTS = [
+    *((with_column(name, None), f"no column {name!r}") for name in manifest_schema(()).names),
+    *(
+        (with_column(name, without_first), f"column {name!r} without a value in 1 row")
+        for name in ("image_id", "key", "split", "shard", "status", "labels", "height", "width", "sha256")
+    ),
+    (with_column("height", lambda column: column.cast(pa.string())), "column 'height' of type string"),
+    (with_column("labels", lambda column: column.combine_chunks().field(0)), "column 'labels' of type bool"),
+    (with_column("status", each("lost")), "status 'lost'"),
+    (with_column("reason", each("ugly")), "reason 'ugly'"),
+    (with_column("landmark_source", each("oracle")), "landmark_source 'oracle'"),
+    (with_column("split", each("dev")), "split 'dev'"),
+    (with_column("crop", each([0, 0, 1])), "crop of 3 numbers"),
+    (with_column("points", each([0.5])), "points of 1 number"),
+    (with_column("reason", each("no_face")), "column 'reason' that disagrees with status"),
+    (with_column("crop", each(None)), "column 'crop' that disagrees with status"),
+]
+
+
+@pytest.mark.parametrize(("change", "fault"), MANIFEST_FAULTS)
+def test_a_manifest_with_a_wrong_column_is_one_problem(run, change, fault):
+    path = run / "manifest" / "train-000000.parquet"
+    table = pq.read_table(path)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+    assert problems(run) == [f"{path}: {fault}, expected a manifest of attparse"]
+
+
+@pytest.mark.parametrize("change", [with_column("height", None), with_column("status", without_first)])
+def test_a_release_of_a_run_with_a_wrong_manifest_is_refused(run, tmp_path, capsys, change):
+    path = run / "manifest" / "train-000000.parquet"
+    table = pq.read_table(path)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+    assert main(["release", str(run), f"--output={tmp_path / 'release'}"]) == 2
+    assert f"{path}: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_manifest_of_other_attributes_is_found(run):
+    path = run / "manifest" / "train-000000.parquet"
+    table = pq.read_table(path)
+    labels = pa.StructArray.from_arrays(table["labels"].combine_chunks().flatten(), ["Bald", "Big_Nose", "Old"])
+    changed = table.set_column(table.schema.get_field_index("labels"), "labels", labels)
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    assert problems(run) == [f"{path}: its labels are not those of dataset.json"]
 
 
 @pytest.fixture
