@@ -20,6 +20,21 @@ class ShardError(Exception):
     """A shard that cannot be read; the message names the shard and the sample."""
 
 
+class ShardReadError(ShardError):
+    """A shard whose file could not be read, for example because of a device error: nothing tells whether it is sound.
+
+    Parameters
+    ----------
+    path : str
+    problem : str
+        The error in one line.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.problem = problem
+
+
 class ImageError(Exception):
     """An image that cannot be used.
 
@@ -46,4 +61,4 @@ def counted(number: int, noun: str) -> str:
 
 
 class ReadError(Exception):
-    """An image that could not be read for a reason that may pass: it is no reject, its shard stays unbuilt."""
+    """A file that could not be read for a reason that may pass: no image is rejected for it, its shard stays unbuilt."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline import images, storage
 from pipeline.building.kept_crops import KeptCrops
-from pipeline.building.read_image import read_image_bytes
+from pipeline.building.reading import read_image_bytes
 from pipeline.building.sample_maker import SampleMaker
 from pipeline.building.settings import Annotate, Annotator, BuildSettings
 from pipeline.building.stopwatch import Stopwatch

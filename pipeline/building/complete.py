@@ -55,13 +55,13 @@ def complete_run(settings: BuildSettings, names: Sequence[str], unbuilt: Sequenc
 
 
 def _read_problem(output: str, names: Sequence[str], unbuilt: Sequence[UnbuiltShard]) -> str:
-    """Return one line that names unbuilt shards, their images and the errors."""
+    """Return one line that names unbuilt shards, the files and the errors."""
     ordered = sorted(unbuilt, key=lambda shard: shard.name)
     named = [f"{shard.name}: {shard.problem}" for shard in ordered[:MAX_NAMED]]
     if len(ordered) > MAX_NAMED:
         named.append(f"and {len(ordered) - MAX_NAMED} more")
     return (
-        f"{output}: {len(ordered)} of {len(names)} shards not built, because an image could not be read:"
+        f"{output}: {len(ordered)} of {len(names)} shards not built, because a file could not be read:"
         f" {'; '.join(named)}. Run the same command again to build them"
     )
 

@@ -6,7 +6,11 @@ import itertools
 import logging
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline import storage
+from pipeline.building.reading import read_errors
+from pipeline.errors import ReadError, ShardError
 from pipeline.formats.manifest import read_manifest, read_summary
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import read_samples
@@ -31,17 +35,27 @@ class KeptCrops:
     """
 
     def __init__(self, run: str | None, shard: str) -> None:
+        self._path = "" if run is None else RunFolder(run).shard(shard)
         self._rows = [] if run is None else _read_rows(run, shard)
         self._position = {row["image_id"]: index for index, row in enumerate(self._rows)}
-        self._samples = None if run is None else read_samples(RunFolder(run).shard(shard))
+        self._samples = read_samples(self._path) if self._rows else None
         self._next = 0
 
     def take(self, image_id: str) -> Crop | None:
-        """Return the crop of an image, if it does not lie before one that was returned already."""
+        """Return the crop of an image, if it does not lie before one that was returned already.
+
+        Where the former shard cannot be read, there is no crop any more: it is made again from the image.
+        """
         index = self._position.get(image_id, -1)
         if self._samples is None or index < self._next:
             return None
-        sample = next(itertools.islice(self._samples, index - self._next, None))
+        try:
+            with read_errors(self._path):
+                sample = next(itertools.islice(self._samples, index - self._next, None))
+        except (ReadError, ShardError) as error:
+            log.warning("%s; its crops are made again", error)
+            self._samples = None
+            return None
         self._next = index + 1
         row = self._rows[index]
         return Crop(row["sha256"], row["height"], row["width"], Box(*row["crop"]), sample.jpeg)
@@ -54,12 +68,20 @@ class KeptCrops:
 
 def _read_rows(run: str, shard: str) -> list[dict[str, Any]]:
     """Return the rows of a former shard's samples, none if its file is not the one that its manifest describes."""
-    summary = read_summary(run, shard)
-    if summary is None:
-        return []
-    path = RunFolder(run).shard(shard)
-    if not storage.exists(path) or storage.sha256_of(path) != summary.sha256:
-        log.warning("%s: not the file that its manifest describes, its crops are made again", path)
-        return []
+    path, manifest = RunFolder(run).shard(shard), RunFolder(run).manifest(shard)
     columns = ["image_id", "status", "sha256", "height", "width", "crop"]
-    return [row for row in read_manifest(run, shard, columns).to_pylist() if row["status"] == WRITTEN]
+    try:
+        with read_errors(manifest):
+            summary = read_summary(run, shard)
+        if summary is None:
+            return []
+        with read_errors(path):
+            if not storage.exists(path) or storage.sha256_of(path) != summary.sha256:
+                log.warning("%s: not the file that its manifest describes; its crops are made again", path)
+                return []
+        with read_errors(manifest):
+            rows = read_manifest(run, shard, columns).to_pylist()
+    except (ReadError, pa.ArrowException) as error:
+        log.warning("%s; the crops of %s are made again", error, path)
+        return []
+    return [row for row in rows if row["status"] == WRITTEN]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
+from pipeline.building.reading import read_with_retries
 from pipeline.building.settings import BuildSettings
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import Dataset, DetectorSettings, ImageTable, ShardPlan
@@ -90,8 +91,16 @@ def save_plan(output: str, plan: ShardPlan) -> None:
 
 
 def load_plan(output: str, name: str) -> ShardPlan:
-    """Load a saved plan."""
-    with np.load(io.BytesIO(storage.read_bytes(RunFolder(output).plan(name))), allow_pickle=False) as saved:
+    """Load a saved plan.
+
+    Raises
+    ------
+    ReadError
+        If its file cannot be read for a reason that may pass.
+    """
+    path = RunFolder(output).plan(name)
+    content = read_with_retries(path, lambda: storage.read_bytes(path))
+    with np.load(io.BytesIO(content), allow_pickle=False) as saved:
         arrays = dict(saved)
     split = SPLITS[int(arrays.pop("split"))]
     shard_fingerprint = str(arrays.pop("fingerprint"))

@@ -46,7 +46,10 @@ def build_shard(
     RuntimeError
         For an unforeseen error, with the image's id in the message.
     """
-    plan = load_plan(settings.output, name)
+    try:
+        plan = load_plan(settings.output, name)
+    except ReadError as error:
+        return UnbuiltShard(name, str(error))
     attributes = list(settings.table.attributes)
     rows: list[manifest.ManifestRow] = []
     labels = np.zeros_like(plan.images.labels)
@@ -76,10 +79,8 @@ def _results(plan: ShardPlan, annotator: Annotator) -> Generator[WrittenSample |
         for row in plan.images.rows():
             try:
                 yield annotate(row)
-            except InputError:
+            except (InputError, ReadError):
                 raise
-            except ReadError as error:
-                raise ReadError(f"{row.image_id}: {error}") from error
             except Exception as error:
                 raise RuntimeError(f"image {row.image_id!r} of shard {plan.name}: {error!r}") from error
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
-from pipeline.errors import ShardError
+from pipeline.errors import ShardError, ShardReadError
 from pipeline.formats.json_files import decode_json
 from pipeline.records import WrittenSample
 from pipeline.vocabulary import LandmarkSource, Split
@@ -148,11 +148,15 @@ def read_members(path: str, endings: Sequence[str]) -> Generator[tuple[str, dict
     ------
     ShardError
         If the file is not a tar file, or a sample lacks a member or has an unknown one.
+    ShardReadError
+        If the file cannot be read.
     """
     try:
         with storage.open_read(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             yield from _group_members(path, tar, endings)
-    except (tarfile.TarError, OSError) as error:
+    except OSError as error:
+        raise ShardReadError(path, error.strerror or str(error)) from error
+    except tarfile.TarError as error:
         raise ShardError(f"{path}: {error}") from None
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline import images, storage
 from pipeline.building.plan import fingerprint
-from pipeline.building.read_image import read_image_bytes
+from pipeline.building.reading import read_errors, read_image_bytes, read_with_retries
 from pipeline.building.run import build_planned
 from pipeline.building.runner import Runner
 from pipeline.building.sample_maker import SampleMaker
@@ -276,11 +276,26 @@ class ReleaseAnnotations:
         return ReleaseAnnotator(self, settings, stopwatch)
 
     def read_rows(self, name: str, columns: tuple[str, ...] = COLUMNS) -> pa.Table:
-        """Read the rows of a shard from landmarks.parquet."""
+        """Read the rows of a shard from landmarks.parquet.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged.
+        ReadError
+            If it cannot be read for a reason that may pass.
+        """
+        path = storage.join(self.folder, LANDMARKS)
+        return read_with_retries(path, lambda: self._read_rows(path, name, columns))
+
+    def _read_rows(self, path: str, name: str, columns: tuple[str, ...]) -> pa.Table:
         first, count = self.release.row_groups[name]
-        with storage.open_read(storage.join(self.folder, LANDMARKS)) as stream:
-            file = pq.ParquetFile(stream, pre_buffer=False)
-            return file.read_row_groups(list(range(first, first + count)), list(columns), use_threads=False)
+        try:
+            with storage.open_read(path) as stream:
+                file = pq.ParquetFile(stream, pre_buffer=False)
+                return file.read_row_groups(list(range(first, first + count)), list(columns), use_threads=False)
+        except pa.ArrowException as error:
+            raise InputError(f"{path}: damaged: {error}") from None
 
     def images_of(self, name: str) -> Iterator[ReleasedImage]:
         """Yield what the release holds of the images of a shard, in order.
@@ -289,6 +304,8 @@ class ReleaseAnnotations:
         ------
         InputError
             If its mask shard is damaged.
+        ReadError
+            If a file of the release cannot be read for a reason that may pass.
         """
         rows = self.read_rows(name)
         columns = (rows[column].to_pylist() for column in ("image_id", "landmark_source", "sha256"))
@@ -299,11 +316,12 @@ class ReleaseAnnotations:
 
     def _labels_and_masks(self, name: str) -> Iterator[tuple[npt.NDArray[np.int8], bytes]]:
         file = mask_shard(name)
-        check_file(self.folder, self.release, file)
         path = storage.join(self.folder, file)
+        read_with_retries(path, lambda: check_file(self.folder, self.release, file))
         try:
-            for key, members in read_members(path, (MASKS, JSON)):
-                yield parse_description(path, key, members[JSON]).label_values(), members[MASKS]
+            with read_errors(path):
+                for key, members in read_members(path, (MASKS, JSON)):
+                    yield parse_description(path, key, members[JSON]).label_values(), members[MASKS]
         except ShardError as error:
             raise InputError(str(error)) from None
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 from pathlib import Path
+from typing import IO
 
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline import storage
-from pipeline.building import read_image
-from pipeline.building.read_image import PAUSES, read_image_bytes
+from pipeline.building import reading
+from pipeline.building.reading import PAUSES, read_image_bytes
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import ImageError, ReadError
@@ -49,7 +51,7 @@ def image_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the pauses between two tries."""
-    monkeypatch.setattr(read_image, "PAUSES", (0.0,) * len(PAUSES))
+    monkeypatch.setattr(reading, "PAUSES", (0.0,) * len(PAUSES))
 
 
 @pytest.mark.parametrize("number", PASSING)
@@ -113,7 +115,6 @@ def test_what_stays_is_a_reject_at_the_first_try(tmp_path: Path, image_file: Pat
 
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert rejected(tmp_path / "none.jpg") == ("missing", "No such file or directory")
     assert rejected(tmp_path / "folder.jpg") == ("unreadable", "not a regular file")
     assert rejected(tmp_path / "pipe.jpg") == ("unreadable", "not a regular file")
     assert rejected(tmp_path / ("x" * 300)) == ("unreadable", "File name too long")
@@ -230,3 +231,131 @@ def test_a_join_with_an_error_that_stays_builds_all_others(
     assert not (output / "dataset.json").exists()
     assert main(command) == 0
     assert {path.name: path.read_bytes() for path in (output / "shards").iterdir()} == tars
+
+
+def test_an_image_that_is_gone_after_the_listing_is_no_reject(tmp_path):
+    slept: list[float] = []
+    with pytest.raises(ReadError, match="none.jpg: No such file or directory"):
+        read_image_bytes(str(tmp_path / "none.jpg"), sleep=slept.append)
+    assert slept == list(PAUSES)
+
+
+def test_a_folder_that_is_unmounted_during_a_run_leaves_no_final_reject(
+    sample, finished, tmp_path, monkeypatch, quick, capsys
+):
+    output = tmp_path / "out"
+    with monkeypatch.context() as faults:
+        gone = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        faults.setattr(storage, "read_bytes", Faulty("portrait.jpg", error=gone))
+        assert main(arguments(sample, output)) == 1
+    assert "portrait.jpg: No such file or directory" in capsys.readouterr().err
+    assert main(arguments(sample, output)) == 0
+    assert hashes(output) == hashes(finished)
+
+
+class FaultyStream(io.BytesIO):
+    """A file that fails with a device error once a number of bytes has been read, for a number of times."""
+
+    def __init__(self, content: bytes, after: int, error: Exception) -> None:
+        super().__init__(content)
+        self._after, self._error = after, error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() >= self._after:
+            raise self._error
+        return super().read(size)
+
+
+class FaultyFiles:
+    """Stands in for `storage.open_read`: files with the given ending fail after a number of bytes, from one time on."""
+
+    def __init__(self, ending: str, *, after: int = 0, times: range = range(10**6)) -> None:
+        self._ending, self._after, self._times = ending, after, times
+        self.opened = 0
+        self._real = storage.open_read
+
+    def __call__(self, path: str) -> IO[bytes]:
+        stream = self._real(path)
+        if not path.endswith(self._ending):
+            return stream
+        self.opened += 1
+        if self.opened - 1 not in self._times:
+            return stream
+        with stream:
+            error = OSError(errno.EIO, os.strerror(errno.EIO), path)
+            return FaultyStream(stream.read(), self._after, error)
+
+
+@pytest.mark.parametrize(
+    ("ending", "after", "times"),
+    [
+        ("former/shards/train-000000.tar", 0, range(1)),  # the first of two passes: its hash
+        ("former/shards/train-000000.tar", 30_000, range(1, 2)),  # the second pass: its samples
+        ("former/manifest/train-000000.parquet", 0, range(2, 10)),
+    ],
+)
+def test_a_former_run_that_cannot_be_read_only_keeps_no_crops(
+    sample, finished, tmp_path, monkeypatch, quick, capsys, ending, after, times
+):
+    former = Path(shutil.copytree(finished, tmp_path / "former"))
+    command = [*arguments(sample, tmp_path / "again"), f"--landmarks={former}"]
+    assert main(command) == 0
+    faulty = FaultyFiles(ending, after=after, times=times)
+    monkeypatch.setattr(storage, "open_read", faulty)
+    capsys.readouterr()
+    command = [*arguments(sample, tmp_path / "out"), f"--landmarks={former}"]
+    assert main(command) == 0
+    assert f"{ending}: Input/output error; " in capsys.readouterr().err
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "again")
+
+
+@pytest.fixture(scope="module")
+def released(finished):
+    """A release of the finished run."""
+    assert main(["release", str(finished), f"--output={finished.parent / 'rel'}"]) == 0
+    return finished.parent / "rel"
+
+
+MASK_SHARD = "rel/masks/train-000000.tar"
+
+
+@pytest.mark.parametrize(("ending", "times"), [(MASK_SHARD, range(1)), ("rel/landmarks.parquet", range(5, 7))])
+def test_a_join_outlives_an_error_of_the_release_that_passes(
+    sample, finished, released, tmp_path, monkeypatch, quick, ending, times
+):
+    faulty = FaultyFiles(ending, times=times)
+    monkeypatch.setattr(storage, "open_read", faulty)
+    output = tmp_path / "joined"
+    assert main(["join", str(released), f"--images={sample.images}", f"--output={output}"]) == 0
+    assert faulty.opened > times.stop
+    assert {file.name: file.read_bytes() for file in (output / "shards").iterdir()} == {
+        file.name: file.read_bytes() for file in (finished / "shards").iterdir()
+    }
+
+
+@pytest.mark.parametrize(("after", "times"), [(0, range(100)), (2000, range(1, 100))])
+def test_a_join_with_an_error_of_a_mask_shard_builds_all_others(
+    sample, finished, released, tmp_path, monkeypatch, quick, capsys, after, times
+):
+    output = tmp_path / "joined"
+    command = ["join", str(released), f"--images={sample.images}", f"--output={output}"]
+    with monkeypatch.context() as faults:
+        faults.setattr(storage, "open_read", FaultyFiles(MASK_SHARD, after=after, times=times))
+        assert main(command) == 1
+    assert f"train-000000: {released}/masks/train-000000.tar: Input/output error" in capsys.readouterr().err
+    expected = {file.name for file in (finished / "shards").iterdir()} - {"train-000000.tar"}
+    assert {file.name for file in (output / "shards").iterdir()} == expected
+    assert main(command) == 0
+
+
+def test_a_plan_that_cannot_be_read_leaves_its_shard_alone_unbuilt(
+    sample, finished, tmp_path, monkeypatch, quick, capsys
+):
+    output = tmp_path / "out"
+    with monkeypatch.context() as faults:
+        error = OSError(errno.EIO, os.strerror(errno.EIO))
+        faults.setattr(storage, "read_bytes", Faulty("train-000000.npz", error=error))
+        assert main(arguments(sample, output)) == 1
+    assert "plan/train-000000.npz: Input/output error" in capsys.readouterr().err
+    expected = {file.name for file in (finished / "shards").iterdir()} - {"train-000000.tar"}
+    assert {file.name for file in (output / "shards").iterdir()} == expected
