@@ -28,7 +28,7 @@ test: $(VENV)/dev.stamp
 	$(PYTEST) --cov --cov-report=term
 
 test-fast: $(VENV)/dev.stamp
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --hypothesis-profile=fast
 
 style: $(VENV)/dev.stamp
 	$(BIN)/ruff format .

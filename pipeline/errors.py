@@ -61,4 +61,4 @@ def counted(number: int, noun: str) -> str:
 
 
 class ReadError(Exception):
-    """A file that could not be read for a reason that may pass: no image is rejected for it, its shard stays unbuilt."""
+    """A file that could not be read for a reason that may pass: its shard stays unbuilt, no image is rejected."""

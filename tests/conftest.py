@@ -17,6 +17,7 @@ from pipeline.demo import make_sample
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("here", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=15)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 

@@ -43,6 +43,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_every_sample_arrives_as_it_was_written(demo: str) -> None:
     dataset = dataset_json.read_dataset(demo)
     for split, shards in dataset.shards.items():
@@ -86,6 +87,7 @@ def test_sizes_and_version_are_those_of_the_pipeline(demo: str) -> None:
     assert tuple(document["mask_size"]) == dataset_json.MASK_SIZE
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_and_evaluated_on_the_built_in_sample(
     demo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

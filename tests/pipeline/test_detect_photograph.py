@@ -23,6 +23,8 @@ pytest.importorskip("skimage")
 from pipeline.demo import FACE_BOX, PHOTOGRAPH_POINTS
 from tests.photograph import distance, photograph
 
+pytestmark = pytest.mark.slow
+
 GRAY = (120, 125, 120)
 FIVE_POINTS = np.array(PHOTOGRAPH_POINTS, dtype=np.float64)
 

@@ -16,6 +16,8 @@ from pipeline.cli import main
 from pipeline.config import RunConfig
 from tests.releases import error_line, join, samples_of, shards_of, sign_again
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("skimage")
 
 

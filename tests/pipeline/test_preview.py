@@ -58,6 +58,7 @@ def sheet(output: str, path: Path, count: int, attribute: str | None = None) -> 
         return np.asarray(image)
 
 
+@pytest.mark.slow
 def test_sheet_grows_with_count_and_shows_at_most_all(run: str, tmp_path: Path) -> None:
     sizes = [sheet(run, tmp_path / "F.png", count).size for count in (1, 2, 4, 9)]
     assert sizes == sorted(set(sizes))

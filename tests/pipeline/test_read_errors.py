@@ -20,6 +20,8 @@ from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import ImageError, ReadError
 
+pytestmark = pytest.mark.slow
+
 PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ECONNRESET, errno.ENOMEM)
 NAMES = ("portrait.jpg", "dark.jpg", "large.JPG")
 
@@ -235,7 +237,7 @@ def test_a_join_with_an_error_that_stays_builds_all_others(
 
 def test_an_image_that_is_gone_after_the_listing_is_no_reject(tmp_path):
     slept: list[float] = []
-    with pytest.raises(ReadError, match="none.jpg: No such file or directory"):
+    with pytest.raises(ReadError, match=r"none\.jpg: No such file or directory"):
         read_image_bytes(str(tmp_path / "none.jpg"), sleep=slept.append)
     assert slept == list(PAUSES)
 

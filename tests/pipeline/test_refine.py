@@ -17,6 +17,8 @@ from regions import masks
 from regions.polygons import REGION_NAMES
 from tests.photograph import Pixels, portrait
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("skimage")
 
 CUT = ("below_chin", "ears", "top_of_head")

@@ -17,6 +17,8 @@ from pipeline.inputs.dataset import read_dataset
 from regions.masks import unpack_masks
 from tests.synthetic import annotated, write_output
 
+pytestmark = pytest.mark.slow
+
 TABLE = '[attributes]\nBald = ["top_of_head"]\nBig_Nose = ["nose"]\nYoung = ["all"]\n'
 MAAD_FACE = {"portrait.jpg": (1, 0, -1), "webp.webp": (-1, 1, 0), "whole photograph.jpg": (0, 0, 0)}
 """Cells as MAAD-Face has them: 1 yes, -1 no, 0 unknown."""

@@ -24,6 +24,8 @@ from regions.polygons import region_polygons as our_polygons
 from tests.faces import face
 from tests.photograph import portrait
 
+pytestmark = pytest.mark.slow
+
 SIZE = 400
 PART_OF = {region: PARTS.index(parts[0]) + 1 for region, parts in COMPARED.items()}
 OURS = RuleSet("ours", our_polygons)

@@ -22,6 +22,8 @@ from training.loader import Loader, LoaderSettings
 from training.model import AttParseNet
 from training.transforms import normalize
 
+pytestmark = pytest.mark.slow
+
 SHARDS = {"train-000000": 4, "test-000000": 9, "test-000001": 8}
 
 
@@ -209,7 +211,6 @@ def test_images_that_can_t_be_read_or_would_be_lost(
         assert what in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     path = tmp_path / "best.pt"
@@ -228,7 +229,6 @@ def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path: Path, capsys
     np.testing.assert_allclose(maps, ours, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_an_export_that_computes_something_else_is_not_written(
     network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

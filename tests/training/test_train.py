@@ -30,6 +30,8 @@ from training.metrics import EpochSums, MapCounts
 from training.model import AttParseNet
 from training.transforms import prepare
 
+pytestmark = pytest.mark.slow
+
 SHARDS = {"train-000000": 8, "train-000001": 8, "val-000000": 6}
 SHORT = ("--stage1_epochs=2", "--stage2_epochs=2", "--batch_size=4", "--deterministic")
 AUGMENTED = ("--flip", "--smallest_crop=0.9", "--label_repair")
@@ -73,7 +75,6 @@ def uninterrupted(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_a_thin_network_overfits_sixteen_samples(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", {"train-000000": 16})
     run_folder = tmp_path / "run"
@@ -116,7 +117,6 @@ def test_stage_1_leaves_the_fully_connected_layer_alone(data: str, tmp_path: Pat
         assert torch.equal(trained[name], value) == name.startswith("classifier"), name
 
 
-@pytest.mark.slow
 def test_the_same_options_give_the_same_weights_and_another_seed_others(
     data: str, tmp_path: Path, uninterrupted: Path
 ) -> None:
@@ -136,7 +136,6 @@ def augmented(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("whole", ["uninterrupted", "augmented"])
 @pytest.mark.parametrize("step", [2, 4, 11, 16])
 def test_an_interrupted_training_resumes_to_the_bit(
@@ -220,7 +219,6 @@ def paused_training(
             process.kill()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "moment"), [(1, "step"), (2, "write")])
 def test_a_killed_training_resumes_to_the_bit(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], uninterrupted: Path, stage: int, moment: str
@@ -237,7 +235,6 @@ def test_a_killed_training_resumes_to_the_bit(
     assert_equal_weights(weights(tmp_path / "run"), weights(uninterrupted))
 
 
-@pytest.mark.slow
 def test_sigterm_saves_a_checkpoint_and_explains_how_to_continue(
     data: str, tmp_path: Path, uninterrupted: Path
 ) -> None:
@@ -346,7 +343,6 @@ def test_options_that_change_how_it_computes(data: str, tmp_path: Path, options:
         assert records[0]["train_loss"] == pytest.approx(7 * records[0]["train_mse"])
 
 
-@pytest.mark.slow
 def test_a_compiled_network_learns_the_same(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile really traces the network and its gradients; only the code generator is left out."""
     short = ("--stage1_epochs=1", "--stage2_epochs=1", "--batch_size=8")
@@ -444,7 +440,6 @@ def test_a_training_of_no_epochs_is_refused(data: str, tmp_path: Path, capsys: p
     assert "no epochs" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_padded_channels_learn_the_same(data: str, tmp_path: Path, uninterrupted: Path) -> None:
     assert run(data, tmp_path / "padded", *SHORT, "--pad_channels=8") == 0
     padded = checkpoint.load(str(tmp_path / "padded" / "last.pt"))
@@ -495,7 +490,6 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path, data: str, caps
     assert not (tmp_path / "evil").exists()
 
 
-@pytest.mark.slow
 def test_two_processes_train_together_and_resume_to_the_bit(data: str, tmp_path: Path) -> None:
     launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*launch, "-m", "training.train", f"--data={data}", *THIN, *SHORT, "--batch_size=2"]
