@@ -28,6 +28,7 @@ ALL_REGIONS = "all"
 MAX_REGIONS = 64
 LANDMARK_KEYS = frozenset(map(str, range(NUM_LANDMARKS)))
 WEIGHT_TOLERANCE = 1e-6
+MAX_WEIGHT = 1_000_000
 
 
 class TableError(ValueError):
@@ -116,7 +117,14 @@ def parse_table(text: str, source: str) -> AttributeTable:
     except tomllib.TOMLDecodeError as error:
         duplicate = ": duplicate name" if "overwrite" in str(error) or "twice" in str(error) else ""
         raise TableError(f"{source}: not valid TOML: {error}{duplicate}") from None
-    return parse_table_document(document, source)
+    except (ValueError, RecursionError) as error:
+        raise TableError(f"{source}: not valid TOML: {error}") from None
+    try:
+        return parse_table_document(document, source)
+    except TableError:
+        raise
+    except (ValueError, RecursionError) as error:  # a value too long or too deep to be shown
+        raise TableError(f"{source}: {error}") from None
 
 
 def parse_table_document(document: Mapping[str, Any], source: str) -> AttributeTable:
@@ -227,8 +235,10 @@ def _parse_vertex(vertex: Any, place: str) -> Vertex:
     for index, weight in vertex.items():
         if index not in LANDMARK_KEYS:
             raise TableError(f"{place} has a weight for landmark {index!r}, expected 0 to {NUM_LANDMARKS - 1}")
-        if type(weight) not in (int, float) or not math.isfinite(weight):
-            raise TableError(f"{place} has weight {weight!r} for landmark {index}, expected a number")
+        if type(weight) not in (int, float) or not abs(weight) <= MAX_WEIGHT:
+            raise TableError(
+                f"{place} has weight {weight!r} for landmark {index}, expected a number up to {MAX_WEIGHT:,} either way"
+            )
     total = math.fsum(vertex.values())
     if abs(total - 1) > WEIGHT_TOLERANCE:
         raise TableError(f"{place} has a vertex whose weights add up to {total:g}, expected 1")
