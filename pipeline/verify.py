@@ -137,10 +137,11 @@ def sample_problems(sample: StoredSample, dataset: DatasetFile, split: Split) ->
     height, width = dataset.image_size
     try:
         with Image.open(io.BytesIO(sample.jpeg), formats=("JPEG",)) as image:
-            image.load()
             if image.size != (width, height) or image.mode != "RGB":
                 yield f"image of {image.width}x{image.height} {image.mode}, expected {width}x{height} RGB"
-    except OSError as error:
+            else:
+                image.load()
+    except (OSError, Image.DecompressionBombError) as error:
         yield f"image can't be decoded: {error}"
     if sample.description.split != split:
         yield f"split {sample.description.split!r}, expected {split!r}"

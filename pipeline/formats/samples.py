@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import tarfile
 from collections.abc import Generator, Mapping, Sequence
@@ -26,6 +27,9 @@ from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 JPEG, MASKS, JSON = "jpg", "masks.png", "json"
 """Endings of a sample's members, in their order in the tar file."""
+
+MAX_COORDINATE = 1 << 31
+"""Coordinates are below this: those of crops are stored in 32 bits."""
 
 Label = Literal[0, 1, None]
 """A label in JSON: 1 yes, 0 no, null unknown."""
@@ -56,6 +60,16 @@ class SampleDescription(msgspec.Struct, frozen=True, kw_only=True):
     ]
     crop: Box
     landmark_source: LandmarkSource
+
+    def __post_init__(self) -> None:
+        """Check that the crop has an area, and that all coordinates are in range."""
+        x0, y0, x1, y1 = self.crop
+        if x0 >= x1 or y0 >= y1:
+            raise ValueError(f"crop is {list(self.crop)}, expected x0 < x1 and y0 < y1")
+        for field, values in (("crop", self.crop), ("landmarks", itertools.chain(*self.landmarks))):
+            for value in values:
+                if not abs(value) < MAX_COORDINATE:
+                    raise ValueError(f"{field} has coordinate {value}, expected less than {MAX_COORDINATE} either way")
 
     def label_values(self) -> npt.NDArray[np.int8]:
         """Return the labels as an array ``(attributes,)``: 1 yes, 0 no, `UNKNOWN`."""

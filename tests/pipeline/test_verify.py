@@ -197,6 +197,26 @@ def jpeg(size: tuple[int, int], mode: str = "RGB") -> bytes:
     return stream.getvalue()
 
 
+def with_size(content, width, height):
+    """Return a JPEG file with another size in its header."""
+    place = content.index(b"\xff\xc0") + 5
+    return content[:place] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + content[place + 4 :]
+
+
+HUGE_JPEG = with_size(jpeg((16, 16)), 65000, 65000)
+
+
+def test_an_image_of_a_huge_size_is_found_whatever_the_limit(run, sample, monkeypatch):
+    dataset = read_dataset_file(str(run))
+    hostile = dataclasses.replace(sample, jpeg=HUGE_JPEG)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1 << 27)
+    (problem,) = sample_problems(hostile, dataset, "train")
+    assert problem.startswith("image can't be decoded: Image size (4225000000 pixels) exceeds limit")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    (problem,) = sample_problems(hostile, dataset, "train")
+    assert problem == "image of 65000x65000 RGB, expected 178x218 RGB"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -253,6 +273,10 @@ def test_a_missing_field_of_a_sample_is_named(run: Path, field: str) -> None:
         ({"landmarks": [[0]] * 68}, "json: Expected `array` of length 2 - at `$.landmarks[0]`"),
         ({"crop": [0, 0, 1]}, "json: Expected `array` of length 4 - at `$.crop`"),
         ({"crop": [0, 0, 1, 0.5]}, "json: Expected `int`, got `float` - at `$.crop[3]`"),
+        ({"crop": [0, 0, 0, 0]}, "json: crop is [0, 0, 0, 0], expected x0 < x1 and y0 < y1"),
+        ({"crop": [5, 9, 7, 8]}, "json: crop is [5, 9, 7, 8], expected x0 < x1 and y0 < y1"),
+        ({"crop": [0, 0, 2**31, 1]}, "json: crop has coordinate 2147483648, expected less than"),
+        ({"landmarks": [[0, 0]] * 67 + [[0, -1e300]]}, "json: landmarks has coordinate -1e+300, expected less than"),
         ({"labels": {"Bald": 1}}, "labels are not those of dataset.json"),
         ({"labels": {"Young": 1, "Big_Nose": 0, "Bald": 1}}, "labels are not those of dataset.json"),
         ({"labels": {"Bald": 1, "Big_Nose": 2, "Young": 1}}, "json: Invalid enum value 2 - at `$.labels[...]`"),
