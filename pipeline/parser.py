@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import math
 import textwrap
 from typing import Any
 
@@ -124,7 +125,7 @@ def _add_run(commands: Any) -> None:
         choices=(SEGMENTATION,),
     )
     add("samples_per_shard", "maximum samples per shard", type=_positive, metavar="N")
-    add("seed", "random seed for shuffling", type=int, metavar="N")
+    add("seed", "random seed for shuffling", type=_not_negative, metavar="N")
     add("limit", "use only the first N label rows", type=_positive, metavar="N")
     add("skip_missing", "leave out label rows whose image is missing, instead of rejecting them")
     add("skip_unlabelled", "leave out images without a label row, instead of rejecting them")
@@ -150,7 +151,7 @@ def _add_preview(commands: Any) -> None:
     )
     parser.add_argument("run", metavar="OUT", help="folder of the run")
     parser.add_argument("--output", required=True, metavar="F.png", help="image file to write")
-    _add_option(parser, PreviewConfig, "samples", "number of faces", type=_positive, metavar="N")
+    _add_option(parser, PreviewConfig, "samples", "number of samples", type=_positive, metavar="N")
     choice = parser.add_mutually_exclusive_group()
     _add_option(choice, PreviewConfig, "region", "draw one region instead of all", metavar="NAME")
     _add_option(
@@ -225,14 +226,28 @@ def _add_join(commands: Any) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
+    return _whole_number(text, 1)
+
+
+def _not_negative(text: str) -> int:
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least {least}")
     return value
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}, expected 0 to 1")
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 0 to 1")
     return value

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -35,7 +35,7 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     Raises
     ------
     InputError
-        At an option that neither attparse nor Beam knows.
+        At an option that neither attparse nor Beam knows, or a value that Beam does not accept.
     """
     if not any(flag.split("=")[0] == "--runner" for flag in flags):
         defaults = ["--runner", LOCAL_RUNNER]
@@ -46,13 +46,20 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
         if not any(flag.startswith("--direct_num_workers") for flag in flags):
             defaults.append(f"--direct_num_workers={cores}")
         flags = [*defaults, *flags]
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser = _OptionParser(allow_abbrev=False, add_help=False)
     for kind in PipelineOptions.__subclasses__():
         kind._add_argparse_args(parser)
     unknown = parser.parse_known_args(list(flags))[1]
     if unknown:
         raise InputError(f"unknown option {unknown[0]!r}: neither attparse nor Apache Beam has it")
     return PipelineOptions(list(flags))
+
+
+class _OptionParser(argparse.ArgumentParser):
+    """A parser that raises its errors instead of printing the usage of all Beam's options."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
 
 
 class Runner:
