@@ -54,7 +54,7 @@ class DemoImage:
         The file.
     points : ndarray (5, 2) or None
         The five points, where the sample gives them.
-    box : tuple of 4 numbers or None
+    bbox : tuple of 4 numbers or None
         The face box, where the sample gives it.
     blurry : bool
         Whether the attribute Blurry is set.
@@ -63,7 +63,7 @@ class DemoImage:
     name: str
     content: bytes
     points: Points | None = None
-    box: tuple[float, ...] | None = None
+    bbox: tuple[float, ...] | None = None
     blurry: bool = False
 
 
@@ -87,7 +87,7 @@ def make_sample(folder: str, output: str) -> RunConfig:
         (image_folder / image.name).write_bytes(image.content)
     names = list(load_packaged_table("celeba").attributes)
     labels = [f"{p.name} {' '.join(_label(name, p) for name in names)}" for p in images]
-    boxes = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.box)}" for p in images if p.box]
+    boxes = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.bbox)}" for p in images if p.bbox]
     points = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.points.ravel())}" for p in images if p.points is not None]
     splits = [f"{p.name} {(0, 0, 0, 0, 1, 2)[i % 6]}" for i, p in enumerate(images)]
     point_names = [
@@ -124,17 +124,17 @@ def demo_images() -> list[DemoImage]:
     photograph = load_photograph()
     portrait = photograph.crop(HEAD)
     points = np.array(PHOTOGRAPH_POINTS, dtype=np.float64) - HEAD[:2]
-    box = (FACE_BOX[0] - HEAD[0], FACE_BOX[1] - HEAD[1], *FACE_BOX[2:])
+    bbox = (FACE_BOX[0] - HEAD[0], FACE_BOX[1] - HEAD[1], *FACE_BOX[2:])
     jpeg = _jpeg(portrait)
     images = [
-        DemoImage("portrait.jpg", jpeg, points, box),
+        DemoImage("portrait.jpg", jpeg, points, bbox),
         DemoImage("whole photograph.jpg", _jpeg(photograph)),
         DemoImage("mirrored.jpg", _jpeg(portrait.transpose(Image.Transpose.FLIP_LEFT_RIGHT))),
-        DemoImage("dark.jpg", _jpeg(ImageEnhance.Brightness(portrait).enhance(0.25)), points, box),
+        DemoImage("dark.jpg", _jpeg(ImageEnhance.Brightness(portrait).enhance(0.25)), points, bbox),
         DemoImage("bright.jpg", _jpeg(ImageEnhance.Brightness(portrait).enhance(1.8))),
         DemoImage("low_contrast.jpg", _jpeg(ImageEnhance.Contrast(portrait).enhance(0.3))),
         DemoImage("gray.jpg", _jpeg(portrait.convert("L"))),
-        DemoImage("blurred.jpg", _jpeg(portrait.filter(ImageFilter.GaussianBlur(4))), points, box, blurry=True),
+        DemoImage("blurred.jpg", _jpeg(portrait.filter(ImageFilter.GaussianBlur(4))), points, bbox, blurry=True),
         DemoImage("coarse.jpg", _jpeg(portrait, quality=8)),
         DemoImage("cmyk.jpg", _jpeg(portrait.convert("CMYK"))),
         DemoImage("rotated_by_camera.jpg", _jpeg(portrait.transpose(Image.Transpose.ROTATE_90), orientation=6)),
@@ -146,7 +146,7 @@ def demo_images() -> list[DemoImage]:
         _placed("tiny_in_large.jpg", photograph.resize((160, 160), Image.Resampling.LANCZOS), (90, 510)),
         DemoImage("half_out_left.jpg", _jpeg(portrait.crop((105, 0, 240, 270)))),
         DemoImage("half_out_top.jpg", _jpeg(portrait.crop((0, 92, 240, 270)))),
-        DemoImage("hidden_eyes.jpg", _jpeg(_with_bar(portrait, points)), points, box),
+        DemoImage("hidden_eyes.jpg", _jpeg(_with_bar(portrait, points)), points, bbox),
         DemoImage("noise_with_points.jpg", _jpeg(_noise(portrait.size)), points),
         DemoImage("no_face.jpg", _jpeg(photograph.crop(SPACE))),
         DemoImage("corrupt.jpg", jpeg[: len(jpeg) // 3]),

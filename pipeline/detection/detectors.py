@@ -29,7 +29,7 @@ class LandmarkDetector(Protocol):
 
 
 class FaceDetector(Protocol):
-    """Finds the boxes of all faces in an image."""
+    """Finds the bounding boxes of all faces in an image."""
 
     def find(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
         """Return x, y, width, height of each face, in pixels of the RGB image `pixels` ``(rows, cols, 3)``."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from pipeline.detection.detectors import Detectors
-from pipeline.detection.patches import Patch, box_patch, rotated_patch, tiles, whole_patch
+from pipeline.detection.patches import Patch, bbox_patch, rotated_patch, tiles, whole_patch
 from pipeline.images import DecodedImage
 from pipeline.vocabulary import FACE_DETECTOR, HINTED_BOX, ROTATED, TILES, WHOLE_IMAGE, LandmarkSource
 from regions.landmarks import FloatArray, eye_line_angle, face_size, five_points
@@ -48,13 +48,13 @@ class FaceSearch:
     def __init__(self, detectors: Detectors) -> None:
         self._detectors = detectors
 
-    def about_box(self, image: DecodedImage, box: FloatArray, tilt: float | None) -> Iterator[FacesOfSource]:
+    def about_bbox(self, image: DecodedImage, bbox: FloatArray, tilt: float | None) -> Iterator[FacesOfSource]:
         """Yield the faces about a box, then those in the whole image; each source runs only when reached.
 
         Parameters
         ----------
         image : DecodedImage
-        box : ndarray (4,)
+        bbox : ndarray (4,)
             x, y, width, height in pixels of the source image.
         tilt : float or None
             Angle of the face's eye line in degrees, None if unknown.
@@ -62,10 +62,10 @@ class FaceSearch:
         upright = tilt is None or abs(tilt) <= MAX_UPRIGHT_TILT
         if upright:
             for margin in BOX_MARGINS:
-                found = self._find(box_patch(image, box, margin))
+                found = self._find(bbox_patch(image, bbox, margin))
                 yield HINTED_BOX, self._upright(image, found) if tilt is None else found
         for angle in ROTATIONS if tilt is None or upright else (tilt, *ROTATIONS):
-            yield ROTATED, self._find(rotated_patch(image, box, BOX_MARGINS[0], angle))
+            yield ROTATED, self._find(rotated_patch(image, bbox, BOX_MARGINS[0], angle))
         whole = whole_patch(image)
         yield WHOLE_IMAGE, self._find(whole)
         yield FACE_DETECTOR, self.in_boxes(image, self._boxes(whole))
@@ -80,7 +80,7 @@ class FaceSearch:
         yield FACE_DETECTOR, self._confirm(image, self.in_boxes(image, self._boxes(whole)))
         for per_side in TILES_PER_SIDE:
             if max(image.pixels.shape) >= per_side * MIN_TILE:
-                boxes = [box for tile in tiles(image, per_side) for box in self._boxes(tile)]
+                boxes = [bbox for tile in tiles(image, per_side) for bbox in self._boxes(tile)]
                 yield TILES, self._confirm(image, self.in_boxes(image, boxes))
         for angle in ROTATIONS:
             patch = rotated_patch(image, np.array([0, 0, image.width, image.height]), ROTATED_MARGIN, angle)
@@ -94,15 +94,15 @@ class FaceSearch:
         """Return the boxes of the faces in a patch, in source pixels."""
         detector = self._detectors.faces
         if detector is None:
-            return [_box_about(face) for face in self._find(patch)]
-        return [patch.box_to_source(box) for box in detector.find(patch.pixels)]
+            return [_bbox_of(face) for face in self._find(patch)]
+        return [patch.bbox_to_source(bbox) for bbox in detector.find(patch.pixels)]
 
     def in_boxes(self, image: DecodedImage, boxes: Iterable[FloatArray]) -> Iterator[FloatArray]:
         """Yield the faces found in patches about boxes, each face once even where several boxes contain it."""
         found: list[FloatArray] = []
-        for box in boxes:
+        for bbox in boxes:
             for margin in BOX_MARGINS:
-                for face in self._find(box_patch(image, box, margin)):
+                for face in self._find(bbox_patch(image, bbox, margin)):
                     if not any(_change(face, other) <= MAX_CHANGE for other in found):
                         found.append(face)
                         yield face
@@ -133,11 +133,11 @@ class FaceSearch:
 
     def _look_again(self, image: DecodedImage, face: FloatArray, margin: float) -> FloatArray | None:
         """Return a face as detected in a patch where it is upright, None if it is not detected there."""
-        patch = rotated_patch(image, _box_about(face), margin, _tilt(face))
+        patch = rotated_patch(image, _bbox_of(face), margin, _tilt(face))
         return min(self._find(patch), key=lambda other: _change(other, face), default=None)
 
 
-def _box_about(face: FloatArray) -> FloatArray:
+def _bbox_of(face: FloatArray) -> FloatArray:
     low, high = face.min(axis=0), face.max(axis=0)
     return np.concatenate([low, high - low])
 

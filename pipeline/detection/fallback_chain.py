@@ -116,8 +116,8 @@ class FallbackChain:
                 return DetectedFace(landmark_source, passing[0])
             if passing:
                 return DetectedFace(landmark_source, max(passing, key=lambda face: _fitness(face, image, row)))
-        box = hinted_box(row)
-        guess = landmarks_in_bbox(BBox(*box.tolist())) if box is not None else next(iter(failed), None)
+        bbox = hinted_bbox(row)
+        guess = landmarks_in_bbox(BBox(*bbox.tolist())) if bbox is not None else next(iter(failed), None)
         if problems:
             return DetectionFailure(WRONG_FACE, problems[0], guess)
         return DetectionFailure(NO_FACE, "no detector found a face", guess)
@@ -135,13 +135,13 @@ class FallbackChain:
             yield FIVE_POINTS, [landmarks_from_five_points(row.points.astype(np.float64))]
 
     def _mediapipe_sources(self, image: DecodedImage, row: ImageRow) -> Iterator[FacesOfSource]:
-        box = hinted_box(row)
-        if box is None:
+        bbox = hinted_bbox(row)
+        if bbox is None:
             return self._search.whole_image(image)
-        return self._search.about_box(image, box, None if row.points is None else eye_line_angle(row.points))
+        return self._search.about_bbox(image, bbox, None if row.points is None else eye_line_angle(row.points))
 
 
-def hinted_box(row: ImageRow) -> FloatArray | None:
+def hinted_bbox(row: ImageRow) -> FloatArray | None:
     """Return the face box x, y, width, height of an image: the given one, else one about the five points."""
     if row.bbox is not None:
         return row.bbox.astype(np.float64)

@@ -159,7 +159,7 @@ class FullRangeFaceDetector:
             self._detector.process(np.zeros((64, 64, 3), dtype=np.uint8))
 
     def find(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
-        """Find the boxes of all faces of an image.
+        """Find the bounding boxes of all faces of an image.
 
         Parameters
         ----------

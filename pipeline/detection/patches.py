@@ -41,9 +41,9 @@ class Patch:
         mapped: FloatArray = points @ self.matrix[:, :2].T + self.matrix[:, 2]
         return mapped
 
-    def box_to_source(self, box: FloatArray) -> FloatArray:
+    def bbox_to_source(self, bbox: FloatArray) -> FloatArray:
         """Return the box (x, y, width, height) in the source image that encloses a box of the patch."""
-        corners = box[:2] + box[2:] * np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+        corners = bbox[:2] + bbox[2:] * np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
         low, high = np.sort(self.to_source(corners), axis=0)[[0, -1]]
         return np.concatenate([low, high - low])
 
@@ -53,13 +53,13 @@ def whole_patch(image: DecodedImage) -> Patch:
     return _slice(image, 0, 0, image.pixels.shape[1], image.pixels.shape[0])
 
 
-def box_patch(image: DecodedImage, box: FloatArray, margin: float) -> Patch | None:
+def bbox_patch(image: DecodedImage, bbox: FloatArray, margin: float) -> Patch | None:
     """Return the part of an image about a box; a small one is enlarged.
 
     Parameters
     ----------
     image : DecodedImage
-    box : ndarray (4,)
+    bbox : ndarray (4,)
         x, y, width, height in pixels of the source image.
     margin : float
         Added on each side, in longer sides of the box.
@@ -69,9 +69,9 @@ def box_patch(image: DecodedImage, box: FloatArray, margin: float) -> Patch | No
     Patch or None
         None if it overlaps the decoded image by less than two rows or columns.
     """
-    reach = margin * box[2:].max()
+    reach = margin * bbox[2:].max()
     rows, cols = image.pixels.shape[:2]
-    low, high = (box[:2] - reach) * image.scale, (box[:2] + box[2:] + reach) * image.scale
+    low, high = (bbox[:2] - reach) * image.scale, (bbox[:2] + bbox[2:] + reach) * image.scale
     x0, y0 = np.clip(np.floor(low), 0, (cols, rows)).astype(int)
     x1, y1 = np.clip(np.ceil(high), 0, (cols, rows)).astype(int)
     if x1 - x0 < 2 or y1 - y0 < 2:
@@ -81,16 +81,16 @@ def box_patch(image: DecodedImage, box: FloatArray, margin: float) -> Patch | No
     return _resized(patch, enlargement) if enlargement > 1 else patch
 
 
-def rotated_patch(image: DecodedImage, box: FloatArray, margin: float, angle: float) -> Patch:
+def rotated_patch(image: DecodedImage, bbox: FloatArray, margin: float, angle: float) -> Patch:
     """Return a square patch about a box, rotated so that a face tilted by `angle` is upright in it.
 
     Parameters
     ----------
     image : DecodedImage
-    box : ndarray (4,)
+    bbox : ndarray (4,)
         x, y, width, height in pixels of the source image.
     margin : float
-        As in `box_patch`.
+        As in `bbox_patch`.
     angle : float
         In degrees, clockwise as seen: the direction of the tilted face's eye line.
 
@@ -99,8 +99,8 @@ def rotated_patch(image: DecodedImage, box: FloatArray, margin: float, angle: fl
     Patch
         Black outside of the image.
     """
-    center = box[:2] + box[2:] / 2
-    side = max(float(box[2:].max()) * (1 + 2 * margin), 2.0)
+    center = bbox[:2] + bbox[2:] / 2
+    side = max(float(bbox[2:].max()) * (1 + 2 * margin), 2.0)
     size = round(min(max(side * float(image.scale.max()), MIN_PATCH), MAX_ROTATED_PATCH))
     cos, sin = math.cos(math.radians(angle)) * side / size, math.sin(math.radians(angle)) * side / size
     rotation = np.array([[cos, -sin], [sin, cos]])

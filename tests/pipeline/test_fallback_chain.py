@@ -10,7 +10,7 @@ from pipeline.detection.fallback_chain import (
     DetectedFace,
     DetectionFailure,
     FallbackChain,
-    hinted_box,
+    hinted_bbox,
     prominence,
 )
 from pipeline.images import DecodedImage
@@ -139,12 +139,12 @@ def test_five_points_alone_make_a_box() -> None:
 
 def test_hinted_box() -> None:
     five = five_points(FACE)
-    assert hinted_box(hinted_row()) is None
-    box = hinted_box(hinted_row(box=[1, 2, 30, 40], five=five))
+    assert hinted_bbox(hinted_row()) is None
+    box = hinted_bbox(hinted_row(box=[1, 2, 30, 40], five=five))
     assert box is not None
     assert box.tolist() == [1, 2, 30, 40]
     assert box.dtype == np.float64
-    about = hinted_box(hinted_row(five=five))
+    about = hinted_bbox(hinted_row(five=five))
     assert about is not None
     x, y, width, height = about
     assert width == height == pytest.approx(2.2 * np.ptp(five, axis=0).max(), rel=1e-6)

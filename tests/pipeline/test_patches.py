@@ -14,7 +14,7 @@ from pipeline.detection.patches import (
     MAX_ROTATED_PATCH,
     MIN_PATCH,
     Patch,
-    box_patch,
+    bbox_patch,
     rotated_patch,
     tiles,
     whole_patch,
@@ -79,7 +79,7 @@ def from_source(patch: Patch, points: FloatArray) -> FloatArray:
 
 def about_box(image: DecodedImage, box: FloatArray, margin: float) -> Patch:
     """Return the patch about a box that reaches into the image."""
-    patch = box_patch(image, box, margin)
+    patch = bbox_patch(image, box, margin)
     assert patch is not None
     return patch
 
@@ -149,7 +149,7 @@ def test_small_boxes_are_enlarged_and_large_ones_are_not() -> None:
     ],
 )
 def test_a_box_outside_of_the_image_has_no_patch(box: list[float]) -> None:
-    assert box_patch(chart(), np.array(box, dtype=np.float64), 0) is None
+    assert bbox_patch(chart(), np.array(box, dtype=np.float64), 0) is None
 
 
 def test_a_margin_may_reach_into_the_image() -> None:
@@ -226,7 +226,7 @@ def test_a_box_without_any_size_can_be_rotated() -> None:
 def test_a_box_keeps_its_place(box: tuple[float, ...]) -> None:
     image = CHARTS["reduced unevenly"]
     patch = about_box(image, np.array([40, 40, 90.0, 70]), 0.25)
-    found = patch.box_to_source(np.array(box))
+    found = patch.bbox_to_source(np.array(box))
     ends = patch.to_source(np.array([[box[0], box[1]], [box[0] + box[2], box[1] + box[3]]]))
     np.testing.assert_allclose(found, [*ends[0], *(ends[1] - ends[0])], atol=1e-9)
 
@@ -238,9 +238,9 @@ def test_a_box_keeps_its_place(box: tuple[float, ...]) -> None:
 def test_a_box_of_a_rotated_patch(angle: int, expected: list[int]) -> None:
     image = DecodedImage(np.zeros((200, 200, 3), dtype=np.uint8), 200, 200)
     patch = rotated_patch(image, np.array([4, 4, 192.0, 192]), 0, angle)
-    np.testing.assert_allclose(patch.box_to_source(np.array([40, 40, 20.0, 40])), expected, atol=1e-9)
+    np.testing.assert_allclose(patch.bbox_to_source(np.array([40, 40, 20.0, 40])), expected, atol=1e-9)
     slanting = Patch(patch.pixels, rotated_patch(image, np.array([4, 4, 192.0, 192]), 0, angle + 45).matrix)
-    np.testing.assert_allclose(slanting.box_to_source(np.array([40, 40, 20.0, 40]))[2:], 60 / math.sqrt(2))
+    np.testing.assert_allclose(slanting.bbox_to_source(np.array([40, 40, 20.0, 40]))[2:], 60 / math.sqrt(2))
 
 
 def place(patch: Patch, image: DecodedImage) -> npt.NDArray[np.int_]:
