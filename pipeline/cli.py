@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _set_up_messages()
     parser = make_parser()
     options, others = parser.parse_known_args(argv)
-    if others and options.command not in ("run", "join"):
+    if others and options.command not in TAKES_BEAM_OPTIONS:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     try:
         code: int = COMMANDS[options.command](options, others)
@@ -77,6 +77,8 @@ def _run(options: argparse.Namespace, beam_options: list[str]) -> int:
 
 def _print_result(dataset: DatasetFile | None, output: str, min_coverage: float) -> int:
     """Print the counts of a run and return the exit code."""
+    from pipeline.formats.run_folder import RunFolder  # noqa: PLC0415
+
     if dataset is None:
         print("dry run: nothing was written or submitted")
         return DONE
@@ -85,7 +87,7 @@ def _print_result(dataset: DatasetFile | None, output: str, min_coverage: float)
     for title, counts in (("written by", dataset.landmark_sources), ("rejected as", dataset.rejects)):
         for name, count in counts.items():
             print(f"  {title} {name}: {count:,}")
-    report = os.path.join(output, "report.html")
+    report = RunFolder(output).report
     print(f"{counted(len(dataset.shards), 'shard')} in {output}; see {report}")
     coverage = written / max(written + rejected, 1)
     if coverage < min_coverage:
@@ -176,11 +178,12 @@ def _counts(counts: Mapping[Any, int]) -> str:
 def _release(options: argparse.Namespace, _: list[str]) -> int:
     from pipeline.release.dataset_card import bytes_by_kind  # noqa: PLC0415
     from pipeline.release.release import release  # noqa: PLC0415
+    from pipeline.release.release_json import CARD  # noqa: PLC0415
 
     files = release(ReleaseConfig(**_arguments(options)))
     for name, size in bytes_by_kind(files).items():
         print(f"  {name}: {counted(size, 'byte')}")
-    print(f"{options.output}: {counted(len(files), 'file')}; see {os.path.join(options.output, 'README.md')}")
+    print(f"{options.output}: {counted(len(files), 'file')}; see {os.path.join(options.output, CARD)}")
     return DONE
 
 

@@ -151,7 +151,7 @@ def _add_preview(commands: Any) -> None:
     )
     parser.add_argument("run", metavar="OUT", help="folder of the run")
     parser.add_argument("--output", required=True, metavar="F.png", help="image file to write")
-    _add_option(parser, PreviewConfig, "samples", "number of samples", type=_positive, metavar="N")
+    _add_option(parser, PreviewConfig, "samples", "number of samples (1 to 240)", type=_positive, metavar="N")
     choice = parser.add_mutually_exclusive_group()
     _add_option(choice, PreviewConfig, "region", "draw one region instead of all", metavar="NAME")
     _add_option(
@@ -199,7 +199,11 @@ def _add_release(commands: Any) -> None:
     def add(name: str, help: str, **options: Any) -> None:
         _add_option(parser, ReleaseConfig, name, help, **options)
 
-    add("resolution", "mask resolution: of the shards, of their crops, or of the source image", choices=RESOLUTIONS)
+    add(
+        "resolution",
+        "mask resolution: 96x76 as in the shards, 218x178 as their crops, or source as the crop in the source image",
+        choices=RESOLUTIONS,
+    )
     add("without_labels", "release landmarks and polygons only: masks would reveal the labels")
     add("url", "where the release will be published, for croissant.json", metavar="URL")
     add("creator", "who publishes the release, for croissant.json", metavar="NAME")

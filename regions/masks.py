@@ -1,4 +1,4 @@
-"""Polygons to binary masks by the pixel-center rule, and 40 masks packed into 5 planes."""
+"""Polygons to binary masks by the pixel-center rule, and 40 masks packed into 5 bit planes."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _edges(polygons: GeometryArray) -> tuple[FloatArray, FloatArray, npt.NDArray
 
 
 class AttributeMasks:
-    """Union of the regions of each attribute that an image has, packed eight masks to a plane.
+    """Union of the regions of each attribute that an image has, packed eight masks to a bit plane.
 
     Parameters
     ----------
@@ -167,9 +167,9 @@ class AttributeMasks:
         shifts = np.arange(groups, dtype=np.uint64) * np.uint64(8)
         of_group = (region_bits >> shifts[:, None]) & np.uint64(255)
         touched = (np.arange(256, dtype=np.uint64)[:, None] & of_group[:, None, :]) != 0
-        planes = np.packbits(touched, axis=2)
-        self._planes_of_byte = np.ascontiguousarray(planes.transpose(0, 2, 1))
-        """(groups, planes, 256): for each byte of a region map's value, the attributes whose regions it contains."""
+        packed = np.packbits(touched, axis=2)
+        self._packed_of_byte = np.ascontiguousarray(packed.transpose(0, 2, 1))
+        """(groups, bit planes, 256): for each byte of a region map's value, the attributes of its regions."""
 
     def __call__(self, region_map: RegionMap, labels: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
         """Return the packed masks of one image.
@@ -184,16 +184,16 @@ class AttributeMasks:
         Returns
         -------
         ndarray (ceil(attributes / 8), height, width) uint8
-            The first attribute is the highest bit of the first plane, the order of `numpy.packbits`.
+            The first attribute is the highest bit of the first bit plane, the order of `numpy.packbits`.
         """
         present = np.packbits(labels)
-        planes = np.zeros((len(present), *region_map.shape), dtype=np.uint8)
-        for group, table in enumerate(self._planes_of_byte & present[:, None]):
+        packed = np.zeros((len(present), *region_map.shape), dtype=np.uint8)
+        for group, table in enumerate(self._packed_of_byte & present[:, None]):
             byte = (region_map >> np.uint64(8 * group)).astype(np.uint8)
-            planes |= np.take(table, byte, axis=1)
-        return planes
+            packed |= np.take(table, byte, axis=1)
+        return packed
 
 
-def unpack_masks(planes: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
+def unpack_masks(packed: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
     """Unpack the first `count` masks: ``(count, height, width)`` uint8, 0 or 1."""
-    return np.unpackbits(planes, axis=0, count=count)
+    return np.unpackbits(packed, axis=0, count=count)

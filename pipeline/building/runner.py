@@ -168,5 +168,5 @@ def _log_times(result: Any, seconds: float) -> None:
     if not images:
         return
     stages = {name.partition("_")[2]: us for name, us in counters.items() if name.startswith("microseconds_")}
-    shares = ", ".join(f"{stage} {us / images / 1000:.2f}" for stage, us in stages.items() if us)
-    log.info("%d images in %.1f s; milliseconds per image: %s", images, seconds, shares)
+    milliseconds = ", ".join(f"{stage} {us / images / 1000:.2f}" for stage, us in stages.items() if us)
+    log.info("%d images in %.1f s; milliseconds per image: %s", images, seconds, milliseconds)

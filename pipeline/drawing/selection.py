@@ -211,9 +211,9 @@ def split_quota(total: int, available: Mapping[Group, int]) -> dict[Group, int]:
     >>> split_quota(10, {"a": 100, "b": 2, "c": 50})
     {'a': 4, 'b': 2, 'c': 4}
     """
-    shares: dict[Group, int] = {}
+    quotas: dict[Group, int] = {}
     left = total
     for done, (name, count) in enumerate(sorted(available.items(), key=lambda item: item[1])):
-        shares[name] = min(count, max(1, left // (len(available) - done)))
-        left -= shares[name]
-    return {name: shares[name] for name in available}
+        quotas[name] = min(count, max(1, left // (len(available) - done)))
+        left -= quotas[name]
+    return {name: quotas[name] for name in available}

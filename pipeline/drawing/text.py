@@ -1,4 +1,4 @@
-"""Names and counts as people read them."""
+"""Names and counts as text for readers."""
 
 from __future__ import annotations
 

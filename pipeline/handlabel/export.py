@@ -30,7 +30,7 @@ from regions.landmarks import NUM_LANDMARKS, FloatArray
 SUFFIX_OF_FORMAT = {"PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
 
 
-class Reject(NamedTuple):
+class ExportedReject(NamedTuple):
     """A rejected image that can be annotated.
 
     Attributes
@@ -130,14 +130,16 @@ def _created_at_once(output: str) -> Iterator[str]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read_rejects(run: str, shards: Sequence[str]) -> Iterator[Reject]:
+def _read_rejects(run: str, shards: Sequence[str]) -> Iterator[ExportedReject]:
     """Yield the images that can be annotated, with the manifest of one shard in memory at a time."""
     for shard in shards:
         try:
-            table = read_manifest(run, shard, list(Reject._fields))
+            table = read_manifest(run, shard, list(ExportedReject._fields))
             rows = table.filter(pc.is_in(table["reason"], pa.array(HAND_LABEL_REASONS))).to_pylist()
             rejects = [
-                Reject(**{**row, "landmarks": np.array(row["landmarks"], dtype=np.float64).reshape(NUM_LANDMARKS, 2)})
+                ExportedReject(
+                    **{**row, "landmarks": np.array(row["landmarks"], dtype=np.float64).reshape(NUM_LANDMARKS, 2)}
+                )
                 for row in rows
             ]
         except (OSError, ShardError) as error:
@@ -147,7 +149,7 @@ def _read_rejects(run: str, shards: Sequence[str]) -> Iterator[Reject]:
         yield from rejects
 
 
-def _export(reject: Reject, source: str, folder: str) -> IndexRow:
+def _export(reject: ExportedReject, source: str, folder: str) -> IndexRow:
     """Copy one image, write its labelme file, and return its row of the index."""
     content = _read_image(reject, source)
     file = reject.key + _suffix(reject.image_id, content)
@@ -164,7 +166,7 @@ def _export(reject: Reject, source: str, folder: str) -> IndexRow:
     return IndexRow(file, reject.image_id, reject.reason, hashlib.sha256(labels).hexdigest())
 
 
-def _read_image(reject: Reject, source: str) -> bytes:
+def _read_image(reject: ExportedReject, source: str) -> bytes:
     if is_unsafe(reject.image_id):
         raise InputError(f"image {reject.image_id!r}: expected a plain path below the image folder")
     path = storage.join(source, reject.image_id)

@@ -16,7 +16,7 @@ from regions.quality import plausibility_problem
 
 LABELME_VERSION = "5.5.0"
 LABELS = [str(index) for index in range(NUM_LANDMARKS)]
-START_SHARE = 0.6
+START_FRACTION = 0.6
 """Size of the mean face that is placed where there is no guess, as a share of the image's shorter side."""
 EDGE = 1.0
 """Points are placed at least this far inside of the image, in pixels: labelme shows none beyond its edge."""
@@ -46,7 +46,7 @@ def start_landmarks(guess: FloatArray, size: tuple[int, int]) -> FloatArray:
     high = np.array(size[::-1], dtype=np.float64)
     inside = ((guess >= 0) & (guess <= high)).all(axis=1)
     if not inside.any() or not np.isfinite(guess).all():
-        side = START_SHARE * min(size)
+        side = START_FRACTION * min(size)
         x, y = ((high - side) / 2).tolist()
         guess = landmarks_in_bbox(BBox(x, y, side, side))
     return np.clip(guess, EDGE, np.maximum(high - EDGE, EDGE))

@@ -166,16 +166,16 @@ def _configs(dataset: DatasetFile, without_labels: bool) -> str:
 def _masks_paragraph(resolution: str, without_labels: bool) -> str:
     if without_labels:
         return (
-            "The release holds neither labels nor masks: a mask is empty where the label is 0, so masks would reveal"
-            " the labels. `attparse join` makes the masks from your own label file."
+            "The release holds neither labels nor masks: a mask is empty where the label is 0 or unknown (null), so"
+            " masks would reveal the labels. `attparse join` makes the masks from your own label file."
         )
     size = "the size of the crop in the source image" if resolution == "source" else resolution
     return (
         f"The masks ({size}, height x width) are in `masks/*.tar`, as WebDataset. `KEY.masks.png` is one 8-bit gray PNG"
         " of packed masks: eight attributes per bit plane, the first attribute in the highest bit, the bit planes"
         " stacked vertically. `KEY.json` has image id, split, labels, landmarks, crop and landmark_source. The order of"
-        " the attributes is that of `attributes` in `release.json`. A mask is empty where the label is 0, so the masks"
-        " reveal the labels."
+        " the attributes is that of `attributes` in `release.json`. A mask is empty where the label is 0 or unknown"
+        " (null), so the masks reveal the labels."
     )
 
 
