@@ -158,6 +158,7 @@ def test_another_attribute_table_needs_no_image_decoded(
     assert decoded(sample) == TRIED_AGAIN
     assert crops_of(output) == crops_of(former)
     ours, theirs = samples_of(output), samples_of(former)
+    assert theirs
     assert all(ours[image_id].png != theirs[image_id].png for image_id in theirs)
 
 
