@@ -116,7 +116,7 @@ def test_a_join_builds_only_what_is_not_done(
     (tmp_path / "joined" / "shards" / "train-000000.tar").unlink()
     capsys.readouterr()
     assert main(command) == 0
-    assert f"{count - 1} of {count} shards are done already" in capsys.readouterr().err
+    assert f"{count - 1} of {count} shards done already" in capsys.readouterr().err
     assert shards_of(tmp_path / "joined") == shards_of(run)
     again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "joined" / "shards").iterdir()}
     assert {name for name in times if again[name] != times[name]} == {"train-000000.tar"}
