@@ -25,7 +25,7 @@ from pipeline.formats.samples import decode_packed_masks, read_members
 from pipeline.release import release as release_module
 from pipeline.release.dataset_card import UNNAMED, UNSTATED_LICENSE
 from pipeline.release.release_json import mask_size
-from regions.attributes import load_packaged_table
+from regions.attributes import AttributeTable, load_packaged_table
 from regions.masks import nearest_centers, unpack_masks
 from tests.releases import error_line, files_of, join, samples_of, sign_again
 
@@ -233,12 +233,11 @@ def test_what_can_t_be_released_is_told_in_one_line(
 def test_the_masks_are_copied_without_a_maker_and_drawn_larger_with_one(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = []
-    real = release_module.SampleMaker
+    opened: list[str] = []
 
     def opening(table: AttributeTable, crop: str, refine: str | None, stopwatch: Stopwatch) -> SampleMaker:
         opened.append(crop)
-        return real(table, crop, refine, stopwatch)
+        return SampleMaker(table, crop, refine, stopwatch)
 
     monkeypatch.setattr(release_module, "SampleMaker", opening)
     assert main(["release", str(run), f"--output={tmp_path / 'copied'}"]) == 0

@@ -25,7 +25,9 @@ STEP = " [while running 'BuildShards/BuildShard']"
         (f"OSError: [Errno 28] No space left: '/out/a.tar'{STEP}", RunError, "[Errno 28] No space left: '/out/a.tar'"),
     ],
 )
-def test_a_foreseen_error_is_its_message_alone(line, kind, message, caplog):
+def test_a_foreseen_error_is_its_message_alone(
+    line: str, kind: type[Exception], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.ERROR):
         error = _worker_error(RuntimeError(f"Traceback (most recent call last):\n  File x\n{line}\n"), "printed")
     assert type(error) is kind
@@ -41,12 +43,14 @@ def test_a_foreseen_error_is_its_message_alone(line, kind, message, caplog):
         "RuntimeError: image 'InputError: a.jpg' of shard train-000000: ValueError('x')",
     ],
 )
-def test_an_unforeseen_error_keeps_the_name_of_the_image_and_its_traceback_is_logged(line, caplog):
+def test_an_unforeseen_error_keeps_the_name_of_the_image_and_its_traceback_is_logged(
+    line: str, caplog: pytest.LogCaptureFixture
+) -> None:
     error = _worker_error(RuntimeError(f"Traceback\n{line}{STEP}"), "the traceback")
     assert type(error) is RunError
     assert str(error) == line
     assert [record.getMessage() for record in caplog.records] == ["the traceback"]
 
 
-def test_an_error_without_text_is_named():
+def test_an_error_without_text_is_named() -> None:
     assert str(_worker_error(ValueError(), "")) == "ValueError()"
