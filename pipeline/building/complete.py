@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pipeline import storage
 from pipeline.building.settings import BuildSettings
-from pipeline.errors import RunError
+from pipeline.errors import RunError, counted
 from pipeline.formats.dataset_json import RunDescription, build_dataset_file, write_dataset_file
 from pipeline.formats.manifest import read_summary
 from pipeline.formats.run_folder import RunFolder
@@ -61,7 +61,7 @@ def _read_problem(output: str, names: Sequence[str], unbuilt: Sequence[UnbuiltSh
     if len(ordered) > MAX_NAMED:
         named.append(f"and {len(ordered) - MAX_NAMED} more")
     return (
-        f"{output}: {len(ordered)} of {len(names)} shards not built, because a file could not be read:"
+        f"{output}: {len(ordered)} of {counted(len(names), 'shard')} not built, because a file could not be read:"
         f" {'; '.join(named)}. Run the same command again to build them"
     )
 

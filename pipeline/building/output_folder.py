@@ -8,12 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline import storage
 from pipeline.building.plan import save_plan
-from pipeline.errors import InputError
+from pipeline.errors import InputError, counted
 from pipeline.formats.manifest import completed_shard
-from pipeline.formats.run_folder import MANIFEST, PLAN, SHARDS, RunFolder
+from pipeline.formats.run_folder import RunFolder
 from pipeline.records import ShardPlan
-
-FOLDERS = (SHARDS, MANIFEST, PLAN)
 
 log = logging.getLogger("attparse")
 
@@ -21,15 +19,17 @@ log = logging.getLogger("attparse")
 @contextlib.contextmanager
 def prepared_output(output: str) -> Iterator[None]:
     """Make the folders of a run and keep them to this process while it runs."""
-    for folder in FOLDERS:
-        storage.make_folder(storage.join(output, folder))
+    run = RunFolder(output)
+    folders = (run.shards, run.manifests, run.plans)
+    for folder in folders:
+        storage.make_folder(folder)
     with storage.locked(output):
-        for folder in FOLDERS:
-            storage.delete_temporaries(storage.join(output, folder))
+        for folder in folders:
+            storage.delete_temporaries(folder)
         try:
             yield
         finally:
-            storage.delete_empty_folder(storage.join(output, PLAN))
+            storage.delete_empty_folder(run.plans)
 
 
 def save_pending_plans(output: str, plans: Iterable[ShardPlan]) -> tuple[dict[str, int], list[str]]:
@@ -58,18 +58,20 @@ def save_pending_plans(output: str, plans: Iterable[ShardPlan]) -> tuple[dict[st
             save_plan(output, plan)
     if pending:
         storage.delete(run.dataset_json)
+        storage.delete(run.report)
     for name in pending:
         storage.delete(run.manifest(name))
-    log.info("%d of %d shards are done already", len(names) - len(pending), len(names))
+    log.info("%d of %s done already", len(names) - len(pending), counted(len(names), "shard"))
     return pending, names
 
 
 def check_former_shards(output: str, names: Sequence[str]) -> None:
     """Refuse a folder with shards that this plan does not have, instead of deleting or leaving them."""
-    for folder in (SHARDS, MANIFEST):
-        for file in storage.list_files(storage.join(output, folder)):
+    run = RunFolder(output)
+    for folder in (run.shards, run.manifests):
+        for file in storage.list_files(folder):
             if file.partition(".")[0] not in names:
                 raise InputError(
-                    f"{storage.join(output, folder, file)}: not part of this run's {len(names)} shards:"
+                    f"{storage.join(folder, file)}: not part of this run's {counted(len(names), 'shard')}:"
                     " it is from other options or data; choose another --output or remove it"
                 )

@@ -15,7 +15,7 @@ from pipeline.building.settings import BuildSettings
 from pipeline.building.versions import CROP_STAGES, names_of, versions
 from pipeline.config import RunConfig
 from pipeline.detection.settings import detector_settings
-from pipeline.errors import InputError
+from pipeline.errors import InputError, counted
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.run_folder import MANIFEST, RunFolder
 from pipeline.inputs.dataset import read_dataset
@@ -85,7 +85,7 @@ def build_planned(runner: Runner, settings: BuildSettings, plans: Iterable[Shard
         images_of_shard = {plan.name: len(plan.images) for plan in plans}
         names = list(images_of_shard)
         runner.check(names, BuildShards(settings, names))
-        log.info("%d images, %d shards", sum(images_of_shard.values()), len(images_of_shard))
+        log.info("%s, %s", counted(sum(images_of_shard.values()), "image"), counted(len(images_of_shard), "shard"))
         return None
     with prepared_output(settings.output):
         pending, names = save_pending_plans(settings.output, plans)
@@ -125,12 +125,11 @@ def _log_missing(config: RunConfig, dataset: Dataset) -> None:
     missing = [i for i, reason in zip(images.image_ids, images.reasons, strict=True) if reason == MISSING]
     if missing:
         log.warning(
-            "%d of %d label rows have no image in %s (the first: %s) and will be rejected as missing;"
-            " --skip_missing leaves them out",
-            len(missing), len(images), config.images, missing[0],
+            "no image in %s for %d of %s (the first: %s), rejected as missing; --skip_missing leaves them out",
+            config.images, len(missing), counted(len(images), "label row"), missing[0],
         )  # fmt: skip
     if dataset.skipped:
-        log.info("%d label rows have no image in %s and are left out", dataset.skipped, config.images)
+        log.info("no image in %s for %s, left out", config.images, counted(dataset.skipped, "label row"))
 
 
 def run_with_same_crops(paths: Sequence[str], crop: str, versions: Mapping[str, str | int]) -> str | None:

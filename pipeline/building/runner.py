@@ -7,6 +7,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -21,6 +22,12 @@ from pipeline.errors import InputError, RunError
 
 LOCAL_RUNNER = "FnApiRunner"
 MAX_THREADS = 4
+STEP = re.compile(r" \[while running [^\[\]]*\]$")
+"""What Beam appends to the message of an error in a step."""
+FORESEEN_ERROR = re.compile(r"(?:[\w.]+\.)?(?P<name>InputError|RunError|ReadError): (?P<message>.*)")
+"""The last line of a traceback of an error whose message is for the user."""
+SYSTEM_ERROR = re.compile(r"(?:[\w.]+: )*(?P<message>\[Errno -?\d+\] .*)")
+"""That of an error of the operating system, which names the file; Beam may wrap it in a RuntimeError."""
 CONSOLE = "https://console.cloud.google.com/dataflow/jobs"
 
 log = logging.getLogger("attparse")
@@ -151,13 +158,13 @@ def _stderr_of_beam() -> Iterator[io.StringIO]:
 def _worker_error(error: Exception, printed: str) -> InputError | RunError:
     """Return an error of a worker in one line; its traceback goes to the log if it was not foreseen."""
     text = [line for line in str(error).splitlines() if line.strip()]
-    line = text[-1].partition(" [while running")[0] if text else repr(error)
-    for kind in (InputError, RunError):
-        _, found, message = line.partition(f"{kind.__name__}: ")
-        if found:
-            return kind(message)
-    if "Errno" in line:
-        return RunError(line[line.index("[Errno") :])
+    line = STEP.sub("", text[-1]) if text else repr(error)
+    foreseen = FORESEEN_ERROR.match(line)
+    if foreseen is not None:
+        return (InputError if foreseen["name"] == "InputError" else RunError)(foreseen["message"])
+    system = SYSTEM_ERROR.match(line)
+    if system is not None:
+        return RunError(system["message"])
     log.error("%s", printed or str(error))
     return RunError(line)
 

@@ -35,7 +35,7 @@ def read_dataset(config: RunConfig) -> Dataset:
     """
     labels = read_labels(config.labels)
     files = storage.list_files(config.images)
-    _check_match(config, labels, files)
+    check_match(config.labels, labels.image_ids, config.images, files)
     rows = _selected_rows(labels, files, skip_missing=config.skip_missing)
     skipped = len(labels.image_ids) - len(rows)
     unlabelled = [] if config.skip_unlabelled else _unlabelled_images(labels, files)
@@ -59,16 +59,30 @@ def read_dataset(config: RunConfig) -> Dataset:
     return Dataset(labels.names, images, skipped)
 
 
-def _check_match(config: RunConfig, labels: LabelTable, files: Mapping[str, int]) -> None:
-    """Refuse a folder without images, and one whose images are not those of the label file."""
+def check_match(source: str, image_ids: Sequence[str], folder: str, files: Mapping[str, int]) -> None:
+    """Refuse a folder without images, and one that has none of the given images.
+
+    Parameters
+    ----------
+    source : str
+        File that lists the images.
+    image_ids : sequence of str
+    folder : str
+    files : mapping of str to int
+        Bytes of each file in the folder.
+
+    Raises
+    ------
+    InputError
+    """
     names = filter(is_image_name, files)
     first = as_text(min(names, default=""))
     if not first:
-        raise InputError(f"{config.images}: no image files, expected names ending in {', '.join(IMAGE_SUFFIXES)}")
-    if not any(image_id in files for image_id in labels.image_ids):
+        raise InputError(f"{folder}: no image files, expected names ending in {', '.join(IMAGE_SUFFIXES)}")
+    if image_ids and not any(image_id in files for image_id in image_ids):
         raise InputError(
-            f"{config.labels}: none of {counted(len(labels.image_ids), 'image id')} is a file in {config.images}:"
-            f" found {labels.image_ids[0]!r}, expected names such as {first!r}"
+            f"{source}: none of {counted(len(image_ids), 'image id')} is a file in {folder}:"
+            f" found {image_ids[0]!r}, expected names such as {first!r}"
         )
 
 

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -30,11 +30,11 @@ from pipeline.building.settings import Annotate, BuildSettings, Stage
 from pipeline.building.stopwatch import Stopwatch
 from pipeline.building.versions import CROP_STAGES, SAMPLE_STAGES, installed_version, names_of
 from pipeline.config import RESOLUTIONS, JoinConfig
-from pipeline.errors import ImageError, InputError, ShardError
+from pipeline.errors import ImageError, InputError, ShardError, counted
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import DatasetFile, ShardEntry
 from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
-from pipeline.inputs.dataset import read_labels
+from pipeline.inputs.dataset import check_match, read_labels
 from pipeline.inputs.image_ids import is_unsafe
 from pipeline.records import FloatRows, ImageRow, ImageTable, RejectedImage, ShardPlan, WrittenSample
 from pipeline.release.geoparquet import COLUMNS
@@ -42,6 +42,7 @@ from pipeline.release.release_json import (
     LANDMARKS,
     RELEASE_FILE,
     ReleaseFile,
+    id_problem,
     mask_shard,
     read_release_file,
 )
@@ -105,7 +106,9 @@ def join(config: JoinConfig) -> JoinedRun | None:
         refine=release.dataset.refine,
     )
     sizes = storage.list_files(config.images)
-    dataset = build_planned(runner, settings, plan_join(settings, annotations, labels, sizes))
+    plans = list(plan_join(settings, annotations, labels, sizes))
+    _check_images(config, plans, labels, sizes)
+    dataset = build_planned(runner, settings, plans)
     if dataset is None:
         return None
     pairs = zip(dataset.shards, release.dataset.shards, strict=True)
@@ -120,6 +123,23 @@ def _open_release(config: JoinConfig) -> ReleaseFile:
     if config.labels is None and not release.labels:
         raise InputError(f"{config.release}: the release holds no labels, expected --labels FILE")
     return release
+
+
+def _check_images(
+    config: JoinConfig, plans: Sequence[ShardPlan], labels: LabelsById | None, sizes: Mapping[str, int]
+) -> None:
+    """Refuse a release with unusable ids, and images and labels of which none belongs to it."""
+    path = storage.join(config.release, LANDMARKS)
+    image_ids = [image_id for plan in plans for image_id in plan.images.image_ids]
+    problem = id_problem(image_ids, [key for plan in plans for key in plan.images.keys])
+    if problem:
+        raise InputError(f"{path}: {problem}")
+    check_match(path, image_ids, config.images, sizes)
+    if labels and image_ids and labels.keys().isdisjoint(image_ids):
+        raise InputError(
+            f"{config.labels}: none of {counted(len(labels), 'image id')} is in {path}: found {next(iter(labels))!r},"
+            f" expected names such as {image_ids[0]!r}"
+        )
 
 
 def _labels_and_table(config: JoinConfig, release: ReleaseFile) -> tuple[LabelsById | None, AttributeTable]:
@@ -176,14 +196,18 @@ def plan_join(
     """
     for shard in annotations.release.dataset.shards:
         rows = annotations.read_rows(shard.name, ("image_id", "key"))
+        problem = id_problem(rows["image_id"].to_pylist(), rows["key"].to_pylist())
+        if problem:
+            raise InputError(f"{storage.join(annotations.folder, LANDMARKS)}: shard {shard.name}: {problem}")
         table = _image_table(shard, rows, len(settings.table.attributes), labels, sizes)
-        yield ShardPlan(shard.name, shard.split, table, fingerprint(settings, shard.split, table))
+        yield ShardPlan(shard.name, shard.split, table, _fingerprint(settings, annotations, shard, table))
 
 
 def _image_table(
     shard: ShardEntry, rows: pa.Table, num_attributes: int, labels: LabelsById | None, sizes: Mapping[str, int]
 ) -> ImageTable:
     image_ids: list[str] = rows["image_id"].to_pylist()
+    keys: list[str] = rows["key"].to_pylist()
     count = len(image_ids)
     values = np.full((count, num_attributes), UNKNOWN, dtype=np.int8)
     for index, image_id in enumerate(image_ids):
@@ -191,7 +215,7 @@ def _image_table(
             values[index] = labels[image_id]
     return ImageTable(
         image_ids=image_ids,
-        keys=rows["key"].to_pylist(),
+        keys=keys,
         reasons=[_reason(image_id, labels, sizes) for image_id in image_ids],
         splits=np.full(count, SPLITS.index(shard.split), dtype=np.uint8),
         labels=values,
@@ -208,6 +232,16 @@ def _reason(image_id: str, labels: LabelsById | None, sizes: Mapping[str, int]) 
     if labels is not None and image_id not in labels:
         return UNLABELLED
     return None if image_id in sizes else MISSING
+
+
+def _fingerprint(
+    settings: BuildSettings, annotations: ReleaseAnnotations, shard: ShardEntry, images: ImageTable
+) -> str:
+    """Return the fingerprint of a shard, the hash of its own mask file included where that is used."""
+    own = fingerprint(settings, shard.split, images)
+    if not annotations.has_labels or not shard.samples:
+        return own
+    return hashlib.sha256((own + annotations.release.files[mask_shard(shard.name)].sha256).encode()).hexdigest()
 
 
 class ReleasedImage(NamedTuple):
@@ -267,9 +301,9 @@ class ReleaseAnnotations:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the files of the release and of what is used of them."""
-        files = {name: entry.sha256 for name, entry in self.release.files.items()}
-        return hashlib.sha256(json.dumps([files, self.has_labels]).encode()).hexdigest()
+        """Hash of the landmarks, and of what else is used; the mask file of a shard counts for that shard alone."""
+        landmarks = self.release.files[LANDMARKS].sha256
+        return hashlib.sha256(json.dumps([landmarks, self.has_labels]).encode()).hexdigest()
 
     def open(self, settings: BuildSettings, stopwatch: Stopwatch) -> ReleaseAnnotator:
         """Open the annotator of a worker thread."""
@@ -293,9 +327,18 @@ class ReleaseAnnotations:
         try:
             with storage.open_read(path) as stream:
                 file = pq.ParquetFile(stream, pre_buffer=False)
-                return file.read_row_groups(list(range(first, first + count)), list(columns), use_threads=False)
+                if first + count > file.num_row_groups:
+                    raise InputError(
+                        f"{path}: {counted(file.num_row_groups, 'row group')}, expected at least {first + count},"
+                        f" as {RELEASE_FILE} has it for shard {name}"
+                    )
+                rows = file.read_row_groups(list(range(first, first + count)), list(columns), use_threads=False)
         except pa.ArrowException as error:
             raise InputError(f"{path}: damaged: {error}") from None
+        expected = next(shard.samples for shard in self.release.dataset.shards if shard.name == name)
+        if len(rows) != expected:
+            raise InputError(f"{path}: {counted(len(rows), 'row')} for shard {name}, expected {expected}")
+        return rows
 
     def images_of(self, name: str) -> Iterator[ReleasedImage]:
         """Yield what the release holds of the images of a shard, in order.

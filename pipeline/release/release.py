@@ -160,6 +160,10 @@ def _write_samples(
     with bar, contextlib.ExitStack() as stack:
         stream = stack.enter_context(files.create(LANDMARKS))
         writer = stack.enter_context(pq.ParquetWriter(stream, landmark_schema(table.region_names), compression="zstd"))
+        maker: SampleMaker | None = None
+        if config.resolution != RESOLUTIONS[0] and not config.without_labels:
+            maker = SampleMaker(table, dataset.crop, dataset.refine, Stopwatch())
+            stack.callback(maker.close)
         for shard in dataset.shards:
             name, first = shard.name, groups
             rows = _written_rows(config.run, name)
@@ -168,7 +172,7 @@ def _write_samples(
                 groups += 1
             row_groups[name] = (first, groups - first)
             if not config.without_labels:
-                _write_masks(config, dataset, table, name, rows, files)
+                _write_masks(config, maker, name, rows, files)
             bar.update(len(rows))
     return row_groups
 
@@ -178,21 +182,18 @@ def _written_rows(output: str, name: str) -> pa.Table:
     return rows.filter(pc.equal(rows["status"], WRITTEN))
 
 
-def _write_masks(
-    config: ReleaseConfig, dataset: DatasetFile, table: AttributeTable, name: str, rows: pa.Table, files: _Files
-) -> None:
-    """Write a shard of masks and descriptions; none where the shard has no samples."""
+def _write_masks(config: ReleaseConfig, maker: SampleMaker | None, name: str, rows: pa.Table, files: _Files) -> None:
+    """Write a shard of masks, copied where there is no maker, and descriptions; none where it has no samples."""
     if not len(rows):
         return
-    maker = SampleMaker(table, dataset.crop, dataset.refine, Stopwatch())
     sizes = zip(rows["height"].to_pylist(), rows["width"].to_pylist(), landmark_rows(rows), strict=True)
-    with files.create(mask_shard(name)) as stream, contextlib.closing(maker):
+    with files.create(mask_shard(name)) as stream:
         tar = SampleWriter(stream)
         for sample, (height, width, landmarks) in zip(
             read_samples(RunFolder(config.run).shard(name)), sizes, strict=True
         ):
             png = sample.png
-            if config.resolution != RESOLUTIONS[0]:
+            if maker is not None:
                 png = encode_packed_masks(
                     _larger_packed_masks(maker, sample, (height, width), landmarks, config.resolution)
                 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
 from pipeline import storage
+from pipeline.config import RESOLUTIONS
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile
 from pipeline.formats.json_files import decode_json
@@ -14,6 +17,9 @@ from pipeline.vocabulary import FORMAT_VERSION, RELEASE_VERSION
 
 RELEASE_FILE, SUMS = "release.json", "SHA256SUMS"
 LANDMARKS, REJECTS, TABLE = "landmarks.parquet", "rejects.csv", "attribute_table.toml"
+KEY = re.compile("[A-Za-z0-9_-]{1,89}")
+"""A sample key: a name in a tar file that leads nowhere, and short enough for a tar header."""
+
 CARD, LICENSE, CROISSANT, CONTACT_SHEET = "README.md", "LICENSE.md", "croissant.json", "contact_sheet.png"
 
 
@@ -44,6 +50,9 @@ def is_release(folder: str) -> bool:
     return any(storage.exists(storage.join(folder, name)) for name in (RELEASE_FILE, SUMS))
 
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One file of a release.
 
@@ -53,8 +62,8 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
     sha256 : str
     """
 
-    bytes: int
-    sha256: str
+    bytes: Count
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class ReleaseFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +88,7 @@ class ReleaseFile(msgspec.Struct, frozen=True, kw_only=True):
     resolution: str
     labels: bool
     dataset: DatasetFile
-    row_groups: dict[str, tuple[int, int]]
+    row_groups: dict[str, tuple[Count, Count]]
     files: dict[str, FileEntry]
 
 
@@ -103,4 +112,40 @@ def read_release_file(folder: str) -> ReleaseFile:
             f"{path}: release_version is {found[0]} and format_version {found[1]},"
             f" expected {RELEASE_VERSION} and {FORMAT_VERSION}"
         )
+    problem = _problem_of(release)
+    if problem:
+        raise InputError(f"{path}: {problem}")
     return release
+
+
+def _problem_of(release: ReleaseFile) -> str | None:
+    """Return what does not fit together in release.json."""
+    if release.resolution not in RESOLUTIONS:
+        return f"resolution is {release.resolution!r}, expected one of {', '.join(RESOLUTIONS)}"
+    shards = release.dataset.shards
+    other = {shard.name for shard in shards} ^ set(release.row_groups)
+    if other:
+        return f"row_groups and shards differ in {min(other)!r}, expected the same names"
+    masks = [mask_shard(shard.name) for shard in shards if shard.samples and release.labels]
+    for name in (LANDMARKS, *masks):
+        if name not in release.files:
+            return f"files has no {name!r}"
+    return None
+
+
+def id_problem(image_ids: Sequence[str | None], keys: Sequence[str | None]) -> str | None:
+    """Return what is wrong with the ids and sample keys of landmarks.parquet.
+
+    >>> id_problem(["a.jpg"], ["../a"])
+    "key '../a' of image 'a.jpg', expected letters, digits, - and _, at most 89"
+    """
+    seen: set[str] = set()
+    for row, (image_id, key) in enumerate(zip(image_ids, keys, strict=True)):
+        if image_id is None:
+            return f"row {row} has no image_id"
+        if key is None or not KEY.fullmatch(key):
+            return f"key {key!r} of image {image_id!r}, expected letters, digits, - and _, at most 89"
+        if key in seen:
+            return f"key {key!r} of image {image_id!r} is that of another image too, expected one of its own"
+        seen.add(key)
+    return None

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.errors import InputError, ShardError
+from pipeline.errors import InputError, ShardError, counted
 from pipeline.formats.dataset_json import ShardEntry
 from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
 from pipeline.release.release_json import (
@@ -20,6 +20,7 @@ from pipeline.release.release_json import (
     SUMS,
     FileEntry,
     ReleaseFile,
+    id_problem,
     mask_shard,
     mask_size,
     read_release_file,
@@ -105,9 +106,12 @@ def _check_content(folder: str, release: ReleaseFile, hashes: Mapping[str, str])
     path = storage.join(folder, LANDMARKS)
     try:
         with storage.open_read(path) as stream:
-            rows = pq.read_metadata(stream).num_rows
-        if rows != dataset.samples:
-            yield f"{path}: {rows} rows, expected {dataset.samples}"
+            rows = pq.ParquetFile(stream, pre_buffer=False).read(["image_id", "key"], use_threads=False)
+        if len(rows) != dataset.samples:
+            yield f"{path}: {counted(len(rows), 'row')}, expected {dataset.samples}"
+        problem = id_problem(rows["image_id"].to_pylist(), rows["key"].to_pylist())
+        if problem:
+            yield f"{path}: {problem}"
     except (OSError, pa.ArrowException) as error:
         yield f"{path}: can't be read: {error}"
     expected = {mask_shard(shard.name): shard for shard in dataset.shards if shard.samples}
@@ -131,4 +135,4 @@ def _check_masks(path: str, release: ReleaseFile, shard: ShardEntry, bar: Any) -
     except ShardError as error:
         yield str(error)
     if count != shard.samples:
-        yield f"{path}: {count} samples, expected {shard.samples}"
+        yield f"{path}: {counted(count, 'sample')}, expected {shard.samples}"

@@ -162,9 +162,12 @@ def _drawn_reject(folder: str, selected: SelectedImage) -> ReportImage:
     without_image = ReportImage(selected.image_id, selected.detail, None)
     if selected.group not in WITH_IMAGE:
         return without_image
+    path = storage.join(folder, selected.image_id)
     try:
-        image = images.decode(storage.read_bytes(storage.join(folder, selected.image_id)))
-    except (OSError, ImageError):
+        with storage.explained(path):
+            content = storage.read_bytes(path)
+        image = images.decode(content)
+    except (InputError, ImageError):
         return without_image
     thumbnail = _shrink(image.pixels)
     guess = np.array(selected.landmarks).reshape(NUM_LANDMARKS, 2)

@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.config import RunConfig
+from pipeline.release.release_json import id_problem
 from tests.releases import error_line, join, samples_of, shards_of, sign_again
 
 pytestmark = pytest.mark.slow
@@ -116,7 +119,7 @@ def test_a_join_builds_only_what_is_not_done(
     (tmp_path / "joined" / "shards" / "train-000000.tar").unlink()
     capsys.readouterr()
     assert main(command) == 0
-    assert f"{count - 1} of {count} shards are done already" in capsys.readouterr().err
+    assert f"{count - 1} of {count} shards done already" in capsys.readouterr().err
     assert shards_of(tmp_path / "joined") == shards_of(run)
     again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "joined" / "shards").iterdir()}
     assert {name for name in times if again[name] != times[name]} == {"train-000000.tar"}
@@ -215,3 +218,117 @@ def test_a_join_records_the_versions_that_decided_its_bytes(
     own = json.loads((run / "dataset.json").read_text())["versions"]
     expected = {**published, "pillow": own["pillow"]}
     assert json.loads((tmp_path / "joined" / "dataset.json").read_text())["versions"] == expected
+
+
+def test_a_join_that_matches_nothing_is_refused_before_anything_is_written(
+    released: Path, sample: RunConfig, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["join", str(released), f"--images={images}", f"--output={tmp_path / 'joined'}"]
+    lines = Path(sample.labels).read_text().splitlines()
+    other = [lines[0], lines[1], *(f"x_{line}" for line in lines[2:])]
+    (tmp_path / "other.txt").write_text("\n".join(other) + "\n")
+    line = error_line(capsys, *command, f"--labels={tmp_path / 'other.txt'}")
+    assert "other.txt: none of" in line and "found 'x_" in line and "expected names such as" in line
+    for path in images.iterdir():
+        path.rename(images / f"x_{path.name}")
+    line = error_line(capsys, *command)
+    assert "landmarks.parquet: none of" in line and "expected names such as 'x_" in line
+    shutil.rmtree(images)
+    images.mkdir()
+    assert "no image files" in error_line(capsys, *command)
+    assert not (tmp_path / "joined").exists()
+
+
+Change: TypeAlias = Callable[[list[Any]], list[Any]]
+"""Returns the values of a column in another way."""
+
+
+def with_column(released: Path, folder: Path, column: str, values_of: Change) -> Path:
+    """Copy a release with another column of landmarks.parquet, rightly signed."""
+    shutil.copytree(released, folder)
+    file = pq.ParquetFile(released / "landmarks.parquet")
+    index = file.schema_arrow.get_field_index(column)
+    groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
+    with pq.ParquetWriter(folder / "landmarks.parquet", file.schema_arrow) as writer:
+        for number, group in enumerate(groups):
+            values = group[column].to_pylist()
+            changed = pa.array(values_of(values) if number == 0 else values, file.schema_arrow.field(index).type)
+            writer.write_table(group.set_column(index, file.schema_arrow.field(index), changed))
+    sign_again(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda keys: ["../../evil", *keys[1:]], "key '../../evil' of image"),
+        (lambda keys: [keys[1], *keys[1:]], "is that of another image too"),
+        (lambda keys: ["a" * 90, *keys[1:]], "at most 89"),
+        (lambda keys: ["", *keys[1:]], "key '' of image"),
+    ],
+)
+def test_keys_that_cannot_be_member_names_are_refused(
+    released: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Change, message: str
+) -> None:
+    copy = with_column(released, tmp_path / "rel", "key", change)
+    line = error_line(capsys, "join", copy, f"--images={images}", f"--output={tmp_path / 'joined'}")
+    assert "landmarks.parquet: " in line and message in line
+    assert not (tmp_path / "joined").exists()
+    assert main(["verify", str(copy)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_ids_and_keys_must_be_there() -> None:
+    assert id_problem([None], ["a"]) == "row 0 has no image_id"
+    assert "key None of image 'a.jpg'" in str(id_problem(["a.jpg"], [None]))
+    assert id_problem(["a.jpg", "b.jpg"], ["a", "b"]) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(resolution="1x1"), "resolution is '1x1', expected one of 96x76"),
+        (lambda d: d["row_groups"].popitem(), "row_groups and shards differ in"),
+        (lambda d: d["files"].pop("landmarks.parquet"), "files has no 'landmarks.parquet'"),
+        (lambda d: d["files"].pop("masks/train-000000.tar"), "files has no 'masks/train-000000.tar'"),
+        (lambda d: d["files"]["README.md"].update(sha256="x"), "sha256"),
+        (lambda d: d["files"]["README.md"].update(bytes=-1), "bytes"),
+        (lambda d: d["row_groups"].update({"train-000000": [99, 1]}), "expected at least 100"),
+        (lambda d: d["row_groups"].update({"train-000000": [0, 0]}), "0 rows for shard train-000000"),
+    ],
+)
+def test_a_release_file_that_does_not_fit_together_is_refused(
+    released: Path,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Any], object],
+    message: str,
+) -> None:
+    copy = tmp_path / "rel"
+    shutil.copytree(released, copy)
+    document = json.loads((copy / "release.json").read_text())
+    change(document)
+    (copy / "release.json").write_text(json.dumps(document))
+    assert message in error_line(capsys, "join", copy, f"--images={images}", f"--output={tmp_path / 'joined'}")
+    assert not (tmp_path / "joined").exists()
+
+
+def test_only_what_decides_its_bytes_makes_a_joined_shard_out_of_date(
+    released: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "rel"
+    shutil.copytree(released, copy)
+    command = ["join", str(copy), f"--images={images}", f"--output={tmp_path / 'joined'}"]
+    assert main(command) == 0
+    count = len(shards_of(tmp_path / "joined"))
+    (copy / "README.md").write_text("another text")
+    sign_again(copy)
+    capsys.readouterr()
+    assert main(command) == 0
+    assert f"{count} of {count} shards done already" in capsys.readouterr().err
+    with (copy / "masks" / "train-000000.tar").open("ab") as stream:
+        stream.write(bytes(512))
+    sign_again(copy)
+    assert main(command) == 0
+    assert f"{count - 1} of {count} shards done already" in capsys.readouterr().err

@@ -242,8 +242,9 @@ def test_an_image_that_is_gone_after_the_listing_is_no_reject(tmp_path):
     assert slept == list(PAUSES)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_folder_that_is_unmounted_during_a_run_leaves_no_final_reject(
-    sample, finished, tmp_path, monkeypatch, quick, capsys
+    sample, finished, tmp_path, monkeypatch, capsys
 ):
     output = tmp_path / "out"
     with monkeypatch.context() as faults:
@@ -288,17 +289,17 @@ class FaultyFiles:
             return FaultyStream(stream.read(), self._after, error)
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
-    ("ending", "after", "times"),
+    "fault",
     [
         ("former/shards/train-000000.tar", 0, range(1)),  # the first of two passes: its hash
         ("former/shards/train-000000.tar", 30_000, range(1, 2)),  # the second pass: its samples
         ("former/manifest/train-000000.parquet", 0, range(2, 10)),
     ],
 )
-def test_a_former_run_that_cannot_be_read_only_keeps_no_crops(
-    sample, finished, tmp_path, monkeypatch, quick, capsys, ending, after, times
-):
+def test_a_former_run_that_cannot_be_read_only_keeps_no_crops(sample, finished, tmp_path, monkeypatch, capsys, fault):
+    ending, after, times = fault
     former = Path(shutil.copytree(finished, tmp_path / "former"))
     command = [*arguments(sample, tmp_path / "again"), f"--landmarks={former}"]
     assert main(command) == 0
@@ -321,9 +322,10 @@ def released(finished):
 MASK_SHARD = "rel/masks/train-000000.tar"
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("ending", "times"), [(MASK_SHARD, range(1)), ("rel/landmarks.parquet", range(5, 7))])
 def test_a_join_outlives_an_error_of_the_release_that_passes(
-    sample, finished, released, tmp_path, monkeypatch, quick, ending, times
+    sample, finished, released, tmp_path, monkeypatch, ending, times
 ):
     faulty = FaultyFiles(ending, times=times)
     monkeypatch.setattr(storage, "open_read", faulty)
@@ -335,14 +337,15 @@ def test_a_join_outlives_an_error_of_the_release_that_passes(
     }
 
 
-@pytest.mark.parametrize(("after", "times"), [(0, range(100)), (2000, range(1, 100))])
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("fault", [(0, range(100)), (2000, range(1, 100))])
 def test_a_join_with_an_error_of_a_mask_shard_builds_all_others(
-    sample, finished, released, tmp_path, monkeypatch, quick, capsys, after, times
+    sample, finished, released, tmp_path, monkeypatch, capsys, fault
 ):
     output = tmp_path / "joined"
     command = ["join", str(released), f"--images={sample.images}", f"--output={output}"]
     with monkeypatch.context() as faults:
-        faults.setattr(storage, "open_read", FaultyFiles(MASK_SHARD, after=after, times=times))
+        faults.setattr(storage, "open_read", FaultyFiles(MASK_SHARD, after=fault[0], times=fault[1]))
         assert main(command) == 1
     assert f"train-000000: {released}/masks/train-000000.tar: Input/output error" in capsys.readouterr().err
     expected = {file.name for file in (finished / "shards").iterdir()} - {"train-000000.tar"}
@@ -350,9 +353,8 @@ def test_a_join_with_an_error_of_a_mask_shard_builds_all_others(
     assert main(command) == 0
 
 
-def test_a_plan_that_cannot_be_read_leaves_its_shard_alone_unbuilt(
-    sample, finished, tmp_path, monkeypatch, quick, capsys
-):
+@pytest.mark.usefixtures("quick")
+def test_a_plan_that_cannot_be_read_leaves_its_shard_alone_unbuilt(sample, finished, tmp_path, monkeypatch, capsys):
     output = tmp_path / "out"
     with monkeypatch.context() as faults:
         error = OSError(errno.EIO, os.strerror(errno.EIO))

@@ -17,13 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
+from pipeline.building.sample_maker import SampleMaker
+from pipeline.building.stopwatch import Stopwatch
 from pipeline.cli import main
 from pipeline.config import SOURCES, RunConfig
 from pipeline.formats.samples import decode_packed_masks, read_members
 from pipeline.release import release as release_module
 from pipeline.release.dataset_card import UNNAMED, UNSTATED_LICENSE
 from pipeline.release.release_json import mask_size
-from regions.attributes import load_packaged_table
+from regions.attributes import AttributeTable, load_packaged_table
 from regions.masks import nearest_centers, unpack_masks
 from tests.releases import error_line, files_of, join, samples_of, sign_again
 
@@ -226,6 +228,22 @@ def test_what_can_t_be_released_is_told_in_one_line(
     shutil.copytree(run, faulty)
     (faulty / "shards" / "train-000000.tar").write_bytes(b"x")
     assert ": 5 problems, the first: " in told("release", faulty, "--output", tmp_path / "rel")
+
+
+def test_the_masks_are_copied_without_a_maker_and_drawn_larger_with_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def opening(table: AttributeTable, crop: str, refine: str | None, stopwatch: Stopwatch) -> SampleMaker:
+        opened.append(crop)
+        return SampleMaker(table, crop, refine, stopwatch)
+
+    monkeypatch.setattr(release_module, "SampleMaker", opening)
+    assert main(["release", str(run), f"--output={tmp_path / 'copied'}"]) == 0
+    assert not opened
+    assert main(["release", str(run), f"--output={tmp_path / 'drawn'}", "--resolution=218x178"]) == 0
+    assert len(opened) == 1
 
 
 def test_a_release_that_fails_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

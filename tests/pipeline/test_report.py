@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline import storage
 from pipeline.config import SourceDataset
 from pipeline.drawing import overlays
+from pipeline.drawing.selection import SelectedImage
 from pipeline.errors import InputError
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import decode_packed_masks
@@ -27,7 +29,7 @@ from pipeline.records import RejectedImage
 from pipeline.report import content
 from pipeline.report.content import redraw_report, write_report
 from pipeline.report.page import LABEL_BY_HAND, LIST_REJECTS
-from pipeline.vocabulary import LANDMARK_SOURCES, REJECT_REASONS
+from pipeline.vocabulary import LANDMARK_SOURCES, NO_FACE, REJECT_REASONS
 from regions.attributes import AttributeTable, parse_table
 from regions.landmarks import FloatArray, five_points
 from regions.masks import unpack_masks
@@ -234,6 +236,23 @@ def test_rejects_whose_image_is_gone_are_still_listed(tmp_path: Path) -> None:
     page = page_of(tmp_path, shards)
     assert len(images_of(page)) == 2
     assert "image not available gone.jpg" in text_of(page)
+
+
+def test_an_error_of_an_object_store_only_leaves_a_thumbnail_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class StoreError(Exception):
+        """An object store's own error, which is no OSError."""
+
+    real = storage.read_bytes
+
+    def read_bytes(path: str) -> bytes:
+        if path.startswith("gs://"):
+            raise StoreError("503 Slow Down")
+        return real(path)
+
+    monkeypatch.setattr(storage, "read_bytes", read_bytes)
+    selected = SelectedImage("train-000000", "a.jpg", "a", NO_FACE, "", 0, 0)
+    drawn = content._drawn_reject("gs://bucket/images", selected)
+    assert (drawn.image_id, drawn.jpeg) == ("a.jpg", None)
 
 
 def test_the_report_is_the_same_each_time(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_missing_images_are_rejected_or_left_out(
     here = dataclasses.replace(sample, images=str(images))
     assert main(arguments(here, tmp_path / "all")) == 0
     assert manifest_rows(tmp_path / "all")["portrait.jpg"]["reason"] == "missing"
-    assert f"1 of {len(demo_images())} label rows have no image" in capsys.readouterr().err
+    assert f"for 1 of {len(demo_images())} label rows" in capsys.readouterr().err
     assert main(arguments(here, tmp_path / "some", "--skip_missing")) == 0
     assert "portrait.jpg" not in manifest_rows(tmp_path / "some")
     assert dataset(tmp_path / "some")["skipped_missing"] == 1
@@ -330,6 +330,19 @@ def test_a_full_disk_fails_with_one_line_and_keeps_what_is_done(
     monkeypatch.undo()
     assert main(arguments(sample, tmp_path / "out")) == 0
     assert hashes(tmp_path / "out") == hashes(finished)
+
+
+def test_a_second_run_that_fails_leaves_no_former_report(
+    sample: RunConfig, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.building import sample_maker
+
+    (copy / "shards" / "val-000000.tar").unlink()
+    with monkeypatch.context() as faults:
+        faults.setattr(sample_maker, "encode_packed_masks", lambda planes: 1 / 0)
+        assert main(arguments(sample, copy)) == 1
+    assert not (copy / "dataset.json").exists()
+    assert not (copy / "report.html").exists()
 
 
 def test_an_unforeseen_error_names_the_image(

@@ -87,10 +87,10 @@ def test_a_run_again_builds_nothing_and_a_label_that_becomes_known_builds_its_sh
     assert run_over(sample, tmp_path, path, output) == 0
     capsys.readouterr()
     assert run_over(sample, tmp_path, path, output) == 0
-    assert "1 of 1 shards are done already" in capsys.readouterr().err
+    assert "1 of 1 shard done already" in capsys.readouterr().err
     path.write_text(path.read_text().replace("portrait.jpg,1,0,-1", "portrait.jpg,1,-1,-1"))
     assert run_over(sample, tmp_path, path, output) == 0
-    assert "0 of 1 shards are done already" in capsys.readouterr().err
+    assert "0 of 1 shard done already" in capsys.readouterr().err
     assert samples_of(output)["portrait.jpg"].description.labels == {"Bald": 1, "Big_Nose": 0, "Young": 0}
 
 
