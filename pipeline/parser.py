@@ -198,7 +198,11 @@ def _add_release(commands: Any) -> None:
     def add(name: str, help: str, **options: Any) -> None:
         _add_option(parser, ReleaseConfig, name, help, **options)
 
-    add("resolution", "mask resolution, height x width: of the shards, of their crops, or of the source image", choices=RESOLUTIONS)
+    add(
+        "resolution",
+        "mask resolution, height x width: of the shards, of their crops, or of the source image",
+        choices=RESOLUTIONS,
+    )
     add("without_labels", "release landmarks and polygons only: masks would reveal the labels")
     add("url", "where the release will be published, for croissant.json", metavar="URL")
     add("creator", "who publishes the release, for croissant.json", metavar="NAME")
