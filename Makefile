@@ -15,7 +15,7 @@ help:
 	@echo "make quality    check format, lint, types and import directions, as CI does"
 	@echo "make bench      time each stage (other images: BENCH='--images DIR --labels F --bboxes F --points F')"
 	@echo "make bench_training  time the loader and a training step (BENCH='--data OUT --channels ...')"
-	@echo "make docs       draw the images of README.md and docs/ again"
+	@echo "make docs       draw (and overwrite) the images of README.md and docs/"
 	@echo "make site       build the documentation site: site/index.html"
 
 demo: $(VENV)/demo.stamp

@@ -19,6 +19,7 @@ from training import evaluate, export, predict, train
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [*sorted(ROOT.glob("*.md")), *DOCS, *sorted((ROOT / ".github").glob("*.md"))]
+TEXT_FILES = [*PAGES, ROOT / "NOTICE", *sorted((ROOT / ".github").rglob("*.yml"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
@@ -114,7 +115,7 @@ def test_files_exist(page: Path) -> None:
             assert (ROOT / code).exists(), code
 
 
-@pages
+@pytest.mark.parametrize("page", TEXT_FILES, ids=lambda page: page.name)
 def test_lines_are_at_most_100_wide(page: Path) -> None:
     lines = page.read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if len(line) > MAX_WIDTH and not re.fullmatch(r"(\[\w+\]: )?\S+", line)]

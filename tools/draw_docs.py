@@ -1,5 +1,6 @@
 """Draw the images of README.md and docs/ from the built-in sample, which is public domain."""
 
+import argparse
 import json
 import tempfile
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ PER_SHEET = 20
 
 def main() -> None:
     """Write docs/*.jpg."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     celeba, refined = load_packaged_table("celeba"), load_packaged_table("refined")
     with tempfile.TemporaryDirectory() as folder:
         draw_varied_faces(Path(folder))
