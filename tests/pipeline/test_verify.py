@@ -24,6 +24,8 @@ from pipeline.formats.samples import SampleDescription, StoredSample, read_sampl
 from pipeline.verify import sample_problems, verify
 from tests.synthetic import Shards, annotated, rejected, write_output
 
+TableChange = Callable[[pa.Table], pa.Table]
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
@@ -117,21 +119,21 @@ def test_a_damaged_manifest_is_found(run: Path) -> None:
     assert problems(run) == [f"{path}: damaged, expected a manifest of attparse"]
 
 
-def with_column(name, values):
+def with_column(name: str, values: Callable[[Any], Any] | None) -> TableChange:
     """Return a change of a manifest: one column with other values, or without the column where there are none."""
 
-    def change(table):
+    def change(table: pa.Table) -> pa.Table:
         index = table.schema.get_field_index(name)
         return table.remove_column(index) if values is None else table.set_column(index, name, values(table[name]))
 
     return change
 
 
-def without_first(column):
+def without_first(column: Any) -> Any:
     return pa.array([None, *column.to_pylist()[1:]], column.type)
 
 
-def each(value):
+def each(value: object) -> Callable[[Any], Any]:
     return lambda column: pa.array([value] * len(column), column.type)
 
 
@@ -155,7 +157,7 @@ MANIFEST_FAULTS = [
 
 
 @pytest.mark.parametrize(("change", "fault"), MANIFEST_FAULTS)
-def test_a_manifest_with_a_wrong_column_is_one_problem(run, change, fault):
+def test_a_manifest_with_a_wrong_column_is_one_problem(run: Path, change: TableChange, fault: str) -> None:
     path = run / "manifest" / "train-000000.parquet"
     table = pq.read_table(path)
     pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
@@ -163,7 +165,9 @@ def test_a_manifest_with_a_wrong_column_is_one_problem(run, change, fault):
 
 
 @pytest.mark.parametrize("change", [with_column("height", None), with_column("status", without_first)])
-def test_a_release_of_a_run_with_a_wrong_manifest_is_refused(run, tmp_path, capsys, change):
+def test_a_release_of_a_run_with_a_wrong_manifest_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: TableChange
+) -> None:
     path = run / "manifest" / "train-000000.parquet"
     table = pq.read_table(path)
     pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
@@ -171,7 +175,7 @@ def test_a_release_of_a_run_with_a_wrong_manifest_is_refused(run, tmp_path, caps
     assert f"{path}: " in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_manifest_of_other_attributes_is_found(run):
+def test_a_manifest_of_other_attributes_is_found(run: Path) -> None:
     path = run / "manifest" / "train-000000.parquet"
     table = pq.read_table(path)
     labels = pa.StructArray.from_arrays(table["labels"].combine_chunks().flatten(), ["Bald", "Big_Nose", "Old"])
@@ -197,7 +201,7 @@ def jpeg(size: tuple[int, int], mode: str = "RGB") -> bytes:
     return stream.getvalue()
 
 
-def with_size(content, width, height):
+def with_size(content: bytes, width: int, height: int) -> bytes:
     """Return a JPEG file with another size in its header."""
     place = content.index(b"\xff\xc0") + 5
     return content[:place] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + content[place + 4 :]
@@ -206,7 +210,9 @@ def with_size(content, width, height):
 HUGE_JPEG = with_size(jpeg((16, 16)), 65000, 65000)
 
 
-def test_an_image_of_a_huge_size_is_found_whatever_the_limit(run, sample, monkeypatch):
+def test_an_image_of_a_huge_size_is_found_whatever_the_limit(
+    run: Path, sample: StoredSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = read_dataset_file(str(run))
     hostile = dataclasses.replace(sample, jpeg=HUGE_JPEG)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1 << 27)
