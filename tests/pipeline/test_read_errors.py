@@ -235,7 +235,7 @@ def test_a_join_with_an_error_that_stays_builds_all_others(
     assert {path.name: path.read_bytes() for path in (output / "shards").iterdir()} == tars
 
 
-def test_an_image_that_is_gone_after_the_listing_is_no_reject(tmp_path):
+def test_an_image_that_is_gone_after_the_listing_is_no_reject(tmp_path: Path) -> None:
     slept: list[float] = []
     with pytest.raises(ReadError, match=r"none\.jpg: No such file or directory"):
         read_image_bytes(str(tmp_path / "none.jpg"), sleep=slept.append)
@@ -244,8 +244,12 @@ def test_an_image_that_is_gone_after_the_listing_is_no_reject(tmp_path):
 
 @pytest.mark.usefixtures("quick")
 def test_a_folder_that_is_unmounted_during_a_run_leaves_no_final_reject(
-    sample, finished, tmp_path, monkeypatch, capsys
-):
+    sample: RunConfig,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     output = tmp_path / "out"
     with monkeypatch.context() as faults:
         gone = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -298,7 +302,14 @@ class FaultyFiles:
         ("former/manifest/train-000000.parquet", 0, range(2, 10)),
     ],
 )
-def test_a_former_run_that_cannot_be_read_only_keeps_no_crops(sample, finished, tmp_path, monkeypatch, capsys, fault):
+def test_a_former_run_that_cannot_be_read_only_keeps_no_crops(
+    sample: RunConfig,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: tuple[str, int, range],
+) -> None:
     ending, after, times = fault
     former = Path(shutil.copytree(finished, tmp_path / "former"))
     command = [*arguments(sample, tmp_path / "again"), f"--landmarks={former}"]
@@ -313,7 +324,7 @@ def test_a_former_run_that_cannot_be_read_only_keeps_no_crops(sample, finished, 
 
 
 @pytest.fixture(scope="module")
-def released(finished):
+def released(finished: Path) -> Path:
     """A release of the finished run."""
     assert main(["release", str(finished), f"--output={finished.parent / 'rel'}"]) == 0
     return finished.parent / "rel"
@@ -325,8 +336,14 @@ MASK_SHARD = "rel/masks/train-000000.tar"
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("ending", "times"), [(MASK_SHARD, range(1)), ("rel/landmarks.parquet", range(5, 7))])
 def test_a_join_outlives_an_error_of_the_release_that_passes(
-    sample, finished, released, tmp_path, monkeypatch, ending, times
-):
+    sample: RunConfig,
+    finished: Path,
+    released: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+    times: range,
+) -> None:
     faulty = FaultyFiles(ending, times=times)
     monkeypatch.setattr(storage, "open_read", faulty)
     output = tmp_path / "joined"
@@ -340,8 +357,14 @@ def test_a_join_outlives_an_error_of_the_release_that_passes(
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("fault", [(0, range(100)), (2000, range(1, 100))])
 def test_a_join_with_an_error_of_a_mask_shard_builds_all_others(
-    sample, finished, released, tmp_path, monkeypatch, capsys, fault
-):
+    sample: RunConfig,
+    finished: Path,
+    released: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: tuple[int, range],
+) -> None:
     output = tmp_path / "joined"
     command = ["join", str(released), f"--images={sample.images}", f"--output={output}"]
     with monkeypatch.context() as faults:
@@ -354,7 +377,13 @@ def test_a_join_with_an_error_of_a_mask_shard_builds_all_others(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_plan_that_cannot_be_read_leaves_its_shard_alone_unbuilt(sample, finished, tmp_path, monkeypatch, capsys):
+def test_a_plan_that_cannot_be_read_leaves_its_shard_alone_unbuilt(
+    sample: RunConfig,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     output = tmp_path / "out"
     with monkeypatch.context() as faults:
         error = OSError(errno.EIO, os.strerror(errno.EIO))
