@@ -197,7 +197,7 @@ def jpeg(size: tuple[int, int], mode: str = "RGB") -> bytes:
     return stream.getvalue()
 
 
-def with_size(content, width, height):
+def with_size(content: bytes, width: int, height: int) -> bytes:
     """Return a JPEG file with another size in its header."""
     place = content.index(b"\xff\xc0") + 5
     return content[:place] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + content[place + 4 :]
@@ -206,7 +206,9 @@ def with_size(content, width, height):
 HUGE_JPEG = with_size(jpeg((16, 16)), 65000, 65000)
 
 
-def test_an_image_of_a_huge_size_is_found_whatever_the_limit(run, sample, monkeypatch):
+def test_an_image_of_a_huge_size_is_found_whatever_the_limit(
+    run: Path, sample: StoredSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = read_dataset_file(str(run))
     hostile = dataclasses.replace(sample, jpeg=HUGE_JPEG)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1 << 27)

@@ -219,9 +219,7 @@ def test_bad_masks_are_told_in_one_line(
     ("options", "message"),
     [([], "expected"), (["--images=x"], "--images and --masks require each"), (["--masks=x"], "require each other")],
 )
-def test_arguments_that_belong_together(
-    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_arguments_that_belong_together(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         evaluate_regions.main(options)
     assert stopped.value.code == 2
