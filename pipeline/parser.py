@@ -201,7 +201,7 @@ def _add_release(commands: Any) -> None:
 
     add(
         "resolution",
-        "mask resolution, height x width: 96x76 as in the shards, 218x178 as their crops, source as the source image",
+        "mask height x width: as in the shards, as their crops, or as the crop in the source image",
         choices=RESOLUTIONS,
     )
     add("without_labels", "release landmarks and polygons only: masks would reveal the labels")
