@@ -11,6 +11,7 @@ from pipeline.building.sample_maker import ENCODING_VERSION
 from pipeline.building.settings import Stage
 from pipeline.detection.fallback_chain import DETECTION_VERSION
 from pipeline.detection.landmark_map import MAP_VERSION
+from pipeline.detection.settings import library_version
 from pipeline.errors import RunError
 from pipeline.images import IMAGES_VERSION
 from pipeline.records import DetectorSettings
@@ -52,8 +53,6 @@ STAGES_OF_VERSION: Mapping[str, frozenset[Stage]] = MappingProxyType(
 
 LIBRARIES = ("numpy", "opencv-contrib-python", "pillow", "shapely")
 """Libraries that every run uses."""
-DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType({"dlib": ("dlib", "dlib-bin")})
-"""Distributions that may contain a library, where their names differ from its own."""
 NOT_INSTALLED = ("detectors", "landmarker", "dlib_model")
 """Entries that are a choice or the hash of a file, not something that a machine has installed."""
 
@@ -114,14 +113,4 @@ def check_versions(expected: Mapping[str, str | int], stages: frozenset[Stage] =
 def installed_version(name: str) -> str | int | None:
     """Return one of the versions of this machine, None where it has no such library."""
     own = _own_versions()
-    if name in own:
-        return own[name]
-    distributions = DISTRIBUTIONS.get(name, (name,))
-    return next((version for version in map(_distribution_version, distributions) if version is not None), None)
-
-
-def _distribution_version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return own[name] if name in own else library_version(name)

@@ -6,6 +6,8 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from pipeline.config import RunConfig
 from pipeline.detection.detectors import DETECTORS, DLIB, MEDIAPIPE
@@ -21,6 +23,9 @@ from pipeline.detection.model_files import (
 )
 from pipeline.errors import InputError
 from pipeline.records import DetectorSettings
+
+DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType({"dlib": ("dlib", "dlib-bin")})
+"""Distributions that may contain a library, where their names differ from its own."""
 
 log = logging.getLogger("attparse")
 
@@ -90,13 +95,21 @@ def _warn_of_unknown_landmarker(path: str, digest: str) -> None:
         )  # fmt: skip
 
 
+def library_version(name: str) -> str | None:
+    """Return the version of an installed library, None where it is not installed."""
+    for distribution in DISTRIBUTIONS.get(name, (name,)):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
+    return None
+
+
 def _dlib_version() -> str:
     if importlib.util.find_spec("dlib") is None:
         raise InputError("--detectors dlib needs the extra dlib: pip install -c constraints.txt -e '.[dlib]'")
-    for distribution in ("dlib", "dlib-bin"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(distribution)
-    raise InputError("dlib has no version, expected the installed package dlib or dlib-bin")
+    version = library_version("dlib")
+    if version is None:
+        raise InputError("dlib has no version, expected the installed package dlib or dlib-bin")
+    return version
 
 
 def _dlib_model_hash(path: str) -> str:
