@@ -15,7 +15,7 @@ from training.shard_reader import Pixels, StoredSample, decode, packed_shape
 
 
 class Batch(NamedTuple):
-    """Samples as they go to the device: 153 kB each with 40 attributes.
+    """Samples as they are copied to the device: 153 kB each with 40 attributes.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
         0, 1, or -1 where unknown.
     keys : list of str
     memory : ndarray or None
-        The memory of `images` and `packed_masks`, if it can be used again; see `Loader.release`.
+        Memory of `images` and `packed_masks`, if it can be reused; see `Loader.release`.
     """
 
     images: torch.Tensor
@@ -38,13 +38,13 @@ class Batch(NamedTuple):
 
 
 class BufferPool:
-    """Memory of batches that were released: fresh memory costs 15 us per sample. All workers share it."""
+    """Memory of released batches, shared by all workers. Allocating new memory takes 15 us per sample."""
 
     def __init__(self) -> None:
         self._free: deque[Pixels] = deque()  # its append and pop are atomic
 
     def take(self, count: int) -> Pixels:
-        """Return memory of `count` bytes, used before if there is any."""
+        """Return memory of `count` bytes, reused if possible."""
         while self._free:
             try:
                 memory = self._free.pop()
@@ -71,7 +71,7 @@ class BatchBuilder:
     masks : bool
         Whether to decode the masks.
     pin_memory : bool
-        Use page-locked memory, not that of the pool.
+        Use page-locked memory instead of the pool.
     """
 
     def __init__(
@@ -88,23 +88,23 @@ class BatchBuilder:
         image, packed = (*IMAGE_SIZE, 3), packed_shape(len(self._attributes))
         if not self._masks:
             packed = (0, *packed[1:])
-        # One piece of memory for both: numpy asks for huge pages where it is large, torch does not.
+        # One array for both: numpy requests huge pages for large arrays, torch does not.
         self._memory = self._allocate(size * (math.prod(image) + math.prod(packed)))
         self._images = self._memory[: size * math.prod(image)].reshape(size, *image)
         self._packed_masks = self._memory[size * math.prod(image) :].reshape(size, *packed)
 
     def _allocate(self, count: int) -> Pixels:
-        if self._pin_memory:  # torch keeps such memory, and knows when a copy of it is done
+        if self._pin_memory:  # torch reuses such memory once its copies have finished
             return np.asarray(torch.empty(count, dtype=torch.uint8, pin_memory=True).numpy())
         return self._pool.take(count)
 
     def add(self, sample: StoredSample, *, decoded: bool = True) -> None:
-        """Add a sample, decoded or by its key alone.
+        """Add a sample; if it is not decoded, only its key is defined.
 
         Raises
         ------
         DataError
-            If a member is missing or not as expected; the message names shard and sample.
+            If a member is missing or invalid; the message names shard and sample.
         """
         if self._memory is None:
             self._start()
@@ -116,7 +116,7 @@ class BatchBuilder:
         self.keys.append(sample["__key__"])
 
     def take(self) -> Batch:
-        """Return the batch of the samples added, and start a new one."""
+        """Return the batch of all added samples, and start a new one."""
         count = len(self.keys)
         batch = Batch(
             torch.from_numpy(self._images[:count]),
@@ -130,7 +130,7 @@ class BatchBuilder:
 
 
 def merge_partial_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """Yield batches of `size` as they come, smaller ones joined, and the remainder at the end."""
+    """Yield batches of `size` in order; merge smaller ones, and yield the remainder at the end."""
     rest: list[Batch] = []
     for batch in batches:
         if len(batch.keys) == size:

@@ -1,4 +1,4 @@
-"""Checkpoints: written completely or not at all, read without unpickling anything but tensors and plain values."""
+"""Checkpoints: written atomically; reading unpickles only tensors and plain values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def describe_model(model: AttParseNet, attributes: tuple[str, ...]) -> dict[str,
 
 
 def save(path: str, state: dict[str, Any]) -> None:
-    """Write a checkpoint; the former one is replaced only once the new one is complete."""
+    """Write a checkpoint; the previous one is replaced only when the new one is complete."""
     with create(path) as stream:
         torch.save(state, stream)
 
@@ -57,7 +57,7 @@ def load(path: str) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If it is no checkpoint, or one of another version.
+        If it is not a checkpoint, or has another format version.
     """
     if os.path.isdir(path):
         raise DataError(f"{path}: found a folder, expected a checkpoint such as {os.path.join(path, 'best.pt')}")
@@ -78,7 +78,7 @@ def load_model(path: str, device: torch.device) -> TrainedModel:
     Raises
     ------
     DataError
-        If it is no checkpoint.
+        If it is not a checkpoint.
     """
     state = load(path)
     attributes = tuple(state["attributes"])
@@ -90,12 +90,12 @@ def load_model(path: str, device: torch.device) -> TrainedModel:
 
 @dataclass
 class Position:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes
     ----------
     stage : int
-        1 or 2; 3 is the end.
+        1 or 2; 3 after the end.
     epoch_of_stage : int
         Finished epochs of this stage.
     epoch : int
@@ -111,7 +111,7 @@ class Position:
 
 
 class Progress(NamedTuple):
-    """What a training resumes from, apart from network and optimizer.
+    """The state that a training resumes from, apart from network and optimizer.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ class RunCheckpoints:
         self._attributes, self._decisive = attributes, dict(decisive)
 
     def save_last(self, model: AttParseNet, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-        """Save all that a resume needs."""
+        """Save everything that resuming needs."""
         state = {
             **describe_model(model, self._attributes),
             **progress._asdict(),
@@ -157,7 +157,7 @@ class RunCheckpoints:
         save(self.last, state)
 
     def save_best(self, model: AttParseNet) -> None:
-        """Save a network to predict with."""
+        """Save a network for prediction."""
         save(self.best, describe_model(model, self._attributes))
 
     def resume(self, model: AttParseNet, optimizer: torch.optim.Optimizer) -> Progress | None:
@@ -166,7 +166,7 @@ class RunCheckpoints:
         Raises
         ------
         DataError
-            If the checkpoint is of other options or other data.
+            If the checkpoint was saved with other options or other data.
         """
         if not os.path.exists(self.last):
             return None
@@ -178,6 +178,6 @@ class RunCheckpoints:
                     f"{self.last}: begun with another {name}{what}; use another --output, or the same options"
                 )
         model.load_state_dict(state["model"])
-        # Stage 1 has no optimizer state for the classifier, so the same parameters must be trained as before.
+        # In stage 1, the optimizer holds no state for the classifier.
         optimizer.load_state_dict(state["optimizer"])
         return Progress(Position(**state["position"]), state["history"], state["loss_sums"], state["confusion"])

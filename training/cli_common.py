@@ -1,4 +1,4 @@
-"""What the commands of this package share: exit codes, error messages and arguments. Imports no library."""
+"""Exit codes, error messages and arguments that all commands share. Imports no library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TrainingError(Exception):
 
 
 def run_command(name: str, work: Callable[[], None]) -> int:
-    """Do the work of a command and return its exit code; expected errors become one line on stderr."""
+    """Run the work of a command and return its exit code; expected errors become one line on stderr."""
     try:
         work()
     except DataError as error:
@@ -47,7 +47,7 @@ def make_command_parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def set_config_defaults(parser: argparse.ArgumentParser, config: type[Any]) -> None:
-    """Give the parser's options the defaults of a dataclass, so that each default is written once."""
+    """Set the parser's defaults to those of a dataclass, so that each default is written once."""
     parser.set_defaults(
         **{field.name: field.default for field in fields(config) if field.default is not MISSING},
     )

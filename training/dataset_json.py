@@ -1,4 +1,4 @@
-"""dataset.json, the contract between a run of the pipeline and its readers: reading it and checking the shards."""
+"""Read dataset.json, the contract between a run of the pipeline and its readers, and check the shards against it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGE_SIZE, MASK_SIZE = (218, 178), (96, 76)
 SPLITS = ("train", "val", "test")
 CHUNK = 1 << 20
 EXCERPT = 60
-"""Characters of a wrong value that a message shows."""
+"""Number of characters of a wrong value that a message shows."""
 
 Value = TypeVar("Value")
 
@@ -75,7 +75,9 @@ class Dataset:
         shards = tuple(shard for shard in self.shards.get(split, ()) if shard.samples)
         if not shards:
             known = ", ".join(name for name, own in self.shards.items() if any(shard.samples for shard in own))
-            raise DataError(f"{self.folder}: no samples in split {split!r}, expected one of: {known or 'none has any'}")
+            raise DataError(
+                f"{self.folder}: no samples in split {split!r}, expected one of: {known or 'no split has any'}"
+            )
         return shards
 
 
@@ -85,12 +87,12 @@ def read_dataset(folder: str) -> Dataset:
     Parameters
     ----------
     folder : str
-        Of the run: local, http(s)://, gs:// or s3://.
+        Folder of the run: local, http(s)://, gs:// or s3://.
 
     Raises
     ------
     DataError
-        If there is none, or it is of another format or size than AttParseNet takes.
+        If there is none, or its format version or sizes are not those that AttParseNet expects.
     """
     path = join(folder, "dataset.json")
     if not is_remote(folder) and not os.path.exists(path):
@@ -113,7 +115,7 @@ def read_dataset(folder: str) -> Dataset:
 
 
 MISSING = object()
-"""Stands for a field that is not there."""
+"""Marks an absent field."""
 
 
 def _excerpt(value: object) -> str:
@@ -187,12 +189,12 @@ def check_shards(shards: tuple[Shard, ...], *, checksums: bool) -> None:
     ----------
     shards : tuple of Shard
     checksums : bool
-        Whether to read all of them and compare their hashes; otherwise only the sizes of local files are compared.
+        Read all shards and compare their checksums; otherwise compare only the sizes of local files.
 
     Raises
     ------
     DataError
-        For the first shard that differs.
+        If a shard is missing or differs; the message names the first one.
     """
     for shard in shards:
         if not is_remote(shard.url):
@@ -204,7 +206,7 @@ def check_shards(shards: tuple[Shard, ...], *, checksums: bool) -> None:
     if checksums:
         for shard in tqdm(shards, desc="checksums", unit=" shards"):
             if _sha256(shard.url) != shard.sha256:
-                raise DataError(f"{shard.url}: found another sha256 than dataset.json lists")
+                raise DataError(f"{shard.url}: found another sha256, expected that in dataset.json")
 
 
 def _sha256(url: str) -> str:

@@ -1,4 +1,4 @@
-"""The device to compute on, and the number format and padding that suit it."""
+"""Choose the device, its number format and the padding of channels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
     Parameters
     ----------
     name : str or None
-        As torch names devices; without one, the GPU of this rank, or the CPU where there is no GPU.
+        Name of a torch device. None selects the GPU of this rank, or the CPU if there is no GPU.
     local_rank : int
         Rank of this process on its machine.
 
@@ -35,7 +35,7 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
 
 
 def choose_precision(name: str | None, device: torch.device) -> torch.dtype:
-    """Return the type in which convolutions are computed.
+    """Return the number format of the convolutions.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def choose_precision(name: str | None, device: torch.device) -> torch.dtype:
 
 
 def choose_padding(multiple: int | None, device: torch.device, dtype: torch.dtype) -> int:
-    """Return the number of which the channels become a multiple."""
+    """Return the number to a multiple of which channels are rounded up."""
     return multiple or (8 if device.type == "cuda" and dtype == torch.bfloat16 else 1)
 
 

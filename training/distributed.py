@@ -1,4 +1,4 @@
-"""The ranks of a training job, as torchrun starts them; a process by itself is the only rank."""
+"""The ranks of a training job that torchrun starts; a process started without it is the only rank."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import torch.distributed
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this one is.
+    """The position of this process among the processes of a job.
 
     Attributes
     ----------
     rank, size : int
-        Of the whole job.
+        In the whole job.
     local_rank, local_size : int
-        Of the processes on this machine.
+        On this machine.
     """
 
     rank: int = 0
@@ -62,12 +62,12 @@ def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
 
 
 def share_buffers(model: torch.nn.Module) -> None:
-    """Copy the first rank's buffers (the statistics of BatchNorm) to all ranks: checkpoints hold these."""
+    """Copy the first rank's buffers (BatchNorm statistics), which checkpoints hold, to all ranks."""
     if torch.distributed.is_initialized():
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, 0)
 
 
 def any_rank(flag: bool) -> bool:
-    """Return whether the flag is set on any rank; through the CPU, so that no GPU is waited for."""
+    """Return whether the flag is set on any rank. Uses the CPU, so that no GPU has to synchronize."""
     return bool(sum_over_ranks(torch.tensor(int(flag)))) if torch.distributed.is_initialized() else flag

@@ -44,14 +44,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--data",
         action="append",
         metavar="OUT",
-        help="folder of a run; with several checkpoints one for all, or one for each, in their order",
+        help="folder of a run; repeat it once per checkpoint, in the same order, or give one for all",
     )
     add("--split", choices=("train", "val", "test"), help="split of --data to evaluate (default: %(default)s)")
     add("--images", metavar="DIR", help="folder of face images to evaluate instead of --data")
     add(
         "--labels",
         metavar="FILE",
-        help="label file of --images, in CelebA's layout or CSV; 0 beside -1, or an empty cell, is unknown",
+        help="label file of --images, in CelebA's layout or CSV; an empty cell, or 0 in a file with -1, is unknown",
     )
     add("--masks", action="store_true", help="also read the masks and compute the maps' IoU with them")
     add("--batch_size", type=positive, metavar="N", help="number of images per batch (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""Evaluation of networks on shards or on folders of images: measures, charts, maps laid over faces."""
+"""Evaluate networks on shards or folders of images: measures, charts, and maps overlaid on faces."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LabeledImages:
     samples : int
     batches : iterator of Batch
     loader : Loader or None
-        That counts what was skipped.
+        Counts skipped samples.
     """
 
     name: str
@@ -89,7 +89,7 @@ def _check_options(config: EvaluateConfig) -> None:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """Return the checkpoints by the name of their folder, or by a longer name where two would have the same."""
+    """Return the checkpoints by folder name, numbered if two names are equal."""
     short = [os.path.basename(os.path.dirname(os.path.abspath(path))) or "checkpoint" for path in paths]
     if len(set(short)) < len(short):
         short = [f"{index + 1}_{name}" for index, name in enumerate(short)]
@@ -187,7 +187,7 @@ def _faces(batch: Batch, logits: torch.Tensor, maps: torch.Tensor) -> list[Label
 
 
 def _surest_attributes(faces: list[LabeledFace], attributes: list[str]) -> tuple[list[LabeledFace], list[str]]:
-    """Keep the maps of the attributes that are surest in any of the faces."""
+    """Keep the maps of the attributes with the highest probability in any of the faces."""
     surest = np.max([face.probabilities for face in faces], axis=0)
     kept = np.sort(np.argsort(-surest, kind="stable")[:ATTRIBUTES_SHOWN])
     shown = [LabeledFace(face.title, face.pixels, face.maps[kept], face.probabilities[kept]) for face in faces]

@@ -1,6 +1,6 @@
-"""Images from files, decoded as the pipeline decodes them and resized to the input of AttParseNet.
+"""Read image files as the pipeline does, and resize them to the input of AttParseNet.
 
-The pipeline's reader (pipeline/images.py) has the same rules and the same numbers; a test compares their pixels.
+The rules and limits are those of pipeline/images.py; a test compares the pixels.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EXIF_TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""Transposition that shows an image of each EXIF orientation upright."""
+"""Transposition that makes an image of each EXIF orientation upright."""
 
 # `decode` checks the size in the header before it decodes an image.
 Image.MAX_IMAGE_PIXELS = None
@@ -77,7 +77,7 @@ def decode(content: bytes) -> Pixels:
     Raises
     ------
     ValueError
-        If the file is no image, too large or damaged; the message states what was found and what was expected.
+        If the file is not an image, too large or damaged; the message states what was found and what was expected.
     """
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)

@@ -1,4 +1,4 @@
-"""Label files of other data sets (LFWA, UMD-AED): their attributes and images beside those of a checkpoint."""
+"""Read label files of other data sets (LFWA, UMD-AED) and match their attributes with those of a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_labels(path: str) -> LabelTable:
     Raises
     ------
     DataError
-        With file, line, what was found and what was expected.
+        If it is invalid; the message states file, line, what was found and what was expected.
     """
     try:
         table = parse_labels(text_lines(io.BytesIO(read_bytes(path))), path)

@@ -1,4 +1,4 @@
-"""From shards to batches: streams of samples, split over ranks and workers, shuffled by seed and epoch."""
+"""Load batches from shards: samples are split among ranks and workers, and shuffled by seed and epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.shard_reader import StoredSample, read_shard
 from training.threads import in_threads, whole_batches_before
 
 AHEAD = 2
-"""Batches that a worker makes in advance."""
+"""Number of batches that a worker prepares in advance."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class UnreadableSamples:
     ----------
     samples : int
     reason : str
-        Shard, sample, and what is wrong.
+        Names the shard, the sample and the error.
     """
 
     samples: int
@@ -47,11 +47,11 @@ class LoaderSettings:
     workers : int
         Threads that read and decode; 0 reads in the calling thread.
     training : bool
-        Shuffled, in whole batches, equally many on each rank; otherwise each sample once, in the order of the shards.
+        Shuffle, and yield equally many whole batches on each rank; otherwise yield each sample once, in shard order.
     masks : bool
         Whether masks are read.
     seed : int
-        Random seed of the order.
+        Random seed for shuffling.
     buffer : int
         Number of samples among which a worker shuffles, about 15 kB each.
     skip_bad_samples : bool
@@ -72,14 +72,14 @@ class LoaderSettings:
 
 
 class Loader:
-    """Reads one split of a dataset, epoch by epoch; shards are split among ranks, and a rank's among its workers.
+    """Reads one split of a dataset, epoch by epoch. Shards are split among ranks, and then among their workers.
 
     Parameters
     ----------
     dataset : Dataset
     settings : LoaderSettings
     world : World
-        Which of how many ranks this one is.
+        Rank of this process.
 
     Raises
     ------
@@ -90,7 +90,7 @@ class Loader:
     def __init__(self, dataset: Dataset, settings: LoaderSettings, world: World = SINGLE_PROCESS) -> None:
         self.settings = settings
         self.skipped: list[UnreadableSamples] = []
-        """Samples that could not be read, so far."""
+        """Samples that could not be read so far."""
         self._attributes = dataset.attributes
         self._world = world
         self._pool = BufferPool()
@@ -103,13 +103,13 @@ class Loader:
             )
 
     def samples(self) -> int:
-        """Return the number of samples in the split, those of all ranks."""
+        """Return the number of samples in the split, over all ranks."""
         return sum(shard.samples for shard in self._shards)
 
     def steps(self, epoch: int) -> int:
         """Return the number of training batches in an epoch, the same for every rank.
 
-        It is what the rank with the fewest samples has; which shards go to which rank differs from epoch to epoch.
+        The rank with the fewest samples determines it; each epoch assigns shards to ranks anew.
         """
         order = self._order(epoch)
         size = self._world.size
@@ -117,31 +117,31 @@ class Loader:
         return fewest // self.settings.batch_size
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch of this rank: `steps(epoch)` in training, else all samples.
+        """Yield this rank's batches of an epoch: `steps(epoch)` in training, otherwise all samples.
 
         Parameters
         ----------
         epoch : int
         start : int
-            Batches to leave out at the start, in training: their samples are read, but not decoded, unless bad
-            samples are skipped, which only decoding finds.
+            Number of batches to skip in training. Their samples are read, but decoded only if bad samples are
+            skipped, which only decoding finds.
 
         Raises
         ------
         DataError
-            If a sample cannot be read, unless such are skipped.
+            If a sample cannot be read and bad samples are not skipped.
         """
         if not self.settings.training:
             yield from merge_partial_batches(self._read(epoch, 0), self.settings.batch_size)
             return
         steps = self.steps(epoch)
-        # Further passes only replace samples that were skipped: all ranks must take equally many steps.
+        # Further passes only replace skipped samples: all ranks must take equally many steps.
         starts = itertools.chain([start], itertools.repeat(0))
         passes = itertools.chain.from_iterable(self._whole_batches(epoch, first) for first in starts)
         yield from itertools.islice(passes, start, steps)
 
     def release(self, batch: Batch) -> None:
-        """Let the memory of a batch be used again: its tensors must not be read from then on."""
+        """Allow the memory of a batch to be reused: its tensors must not be read afterwards."""
         if batch.memory is not None:
             self._pool.give_back(batch.memory)
 
@@ -156,9 +156,9 @@ class Loader:
             raise DataError(f"no batch of {size} readable samples; the last one skipped: {self.skipped[-1].reason}")
 
     def _read(self, epoch: int, start: int) -> Iterator[Batch]:
-        """Yield batches as the workers make them; the last one of each worker may be partial.
+        """Yield the batches of all workers; the last one of each worker may be partial.
 
-        Batches among the first `start` are undecoded if they are whole ones of a worker.
+        Of the first `start` batches, those that are whole batches of a worker are undecoded.
         """
         order = self._order(epoch)
         own = order[self._world.rank :: self._world.size]
@@ -186,7 +186,7 @@ class Loader:
         )
 
     def _order(self, epoch: int) -> list[Shard]:
-        """Return the shards in the order of an epoch, the same on all ranks."""
+        """Return the shards in an epoch's order, the same on all ranks."""
         order = list(self._shards)
         if self.settings.training:
             random.Random(f"{self.settings.seed} {epoch}").shuffle(order)  # noqa: S311 # not for secrets
@@ -205,14 +205,14 @@ def read_batches(
     builder : BatchBuilder
     settings : LoaderSettings
     seed : str
-        Random seed of the order of samples; differs by epoch, rank and worker.
+        Random seed for shuffling; differs by epoch, rank and worker.
     undecoded : int
-        Batches at the start that are not decoded: their images are undefined, their keys are right.
+        Number of batches at the start that are not decoded: their keys are defined, their images are not.
 
     Raises
     ------
     DataError
-        If a sample cannot be read, unless such are skipped.
+        If a sample cannot be read and bad samples are not skipped.
     """
     samples = _read_samples(shards, settings.skip_bad_samples)
     if settings.training:

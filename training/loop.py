@@ -1,4 +1,4 @@
-"""The training loop: two stages of epochs, from the first step or from the last checkpoint."""
+"""The training loop: two stages of epochs, from the first step or the last checkpoint."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from training.run_log import RunLog, best_epoch, last_is_best, losses_diverge
 from training.transforms import Augmentation, augment, generator_of, prepare
 
 STEPS_PER_CHECK = 20
-"""How often the loss is fetched from the device, to be shown and checked."""
+"""Number of steps between two checks of the loss, each of which copies it from the device."""
 
 
 def train(config: TrainConfig) -> None:
@@ -64,14 +64,14 @@ def _set_up_torch(config: TrainConfig) -> None:
 
 @dataclass
 class StopRequest:
-    """Whether this process was asked to stop."""
+    """Whether this process received a signal to stop."""
 
     received: bool = False
 
 
 @contextlib.contextmanager
 def _stop_on_signal() -> Iterator[StopRequest]:
-    """Note SIGTERM and SIGINT while the block runs, so that a checkpoint can be saved before the end."""
+    """Record SIGTERM and SIGINT while the block runs, so that a checkpoint can be saved before the process ends."""
     stop = StopRequest()
 
     def note(*_: Any) -> None:
@@ -88,8 +88,8 @@ def _stop_on_signal() -> Iterator[StopRequest]:
 class Training:
     """A training from its first step, or its last checkpoint, to its end.
 
-    Every random choice depends on the seed, the epoch, the step and the rank only; so a checkpoint with these, the
-    weights and the optimizer's state is all that an exact resume needs.
+    Every random choice depends only on seed, epoch, step and rank, so an exact resume needs only these, the weights and
+    the optimizer's state.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class Training:
         if progress is None:
             return
         self.position, self.log.history = progress.position, progress.history
-        if self.world.rank == 0:  # the sums are over all ranks, so one of them takes over all
+        if self.world.rank == 0:  # the sums are over all ranks
             self.sums.losses.copy_(progress.loss_sums)
             self.sums.confusion.counts.copy_(progress.confusion)
         self.log.print(
@@ -207,7 +207,7 @@ class Training:
                 self.checkpoints.save_best(self.model)
 
     def wrapped_model(self) -> Any:
-        """Return the network as this stage trains it: the stages train different parameters."""
+        """Return the network, distributed and compiled as required; each stage trains other parameters."""
         network: Any = self.model
         if self.world.size > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
@@ -237,7 +237,7 @@ class Training:
                     self._save()
 
     def take_step(self, network: Any, batch: Batch, stage: int, step: int) -> torch.Tensor:
-        """Learn from one batch, and return its loss, on the device.
+        """Train on one batch and return its loss, on the device.
 
         Parameters
         ----------
@@ -266,7 +266,7 @@ class Training:
 
     @torch.no_grad()
     def _validate(self, loader: Loader, stage: int) -> dict[str, float]:
-        """Return loss and accuracy on the validation split; the network sees the images only."""
+        """Return loss and accuracy on the validation split; the network gets only the images."""
         self.model.eval()
         share_buffers(self.model)
         sums = EpochSums(len(self.dataset.attributes), self.device)
@@ -288,7 +288,7 @@ class Training:
         return ends
 
     def _count_unreadable(self) -> int:
-        """Return how many samples all ranks skipped in this epoch, and print those of this rank."""
+        """Return the number of samples that all ranks skipped in this epoch, and print those of this rank."""
         loaders = [self.loader] + ([self.val_loader] if self.val_loader else [])
         unreadable = [entry for loader in loaders for entry in loader.skipped]
         self.log.print_unreadable(unreadable)
@@ -297,7 +297,7 @@ class Training:
         return int(sum_over_ranks(torch.tensor(sum(entry.samples for entry in unreadable), device=self.device)))
 
     def _save(self) -> None:
-        """Save all that a resume needs, and the metrics so far."""
+        """Save everything that resuming needs, and the metrics so far."""
         loss_sums, confusion = self.sums.of_all_ranks()
         if self.world.rank == 0:
             progress = Progress(self.position, self.log.history, loss_sums, confusion)

@@ -1,4 +1,4 @@
-"""The two terms of the loss: where the attributes are (MSE), and which there are (BCE)."""
+"""The two terms of the loss: MSE of the maps, and BCE of the attributes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Losses(NamedTuple):
     Attributes
     ----------
     total : Tensor ()
-        What is minimized.
+        The loss to minimize.
     mse, bce : Tensor ()
         Its terms, unweighted; `mse` is 0 without masks.
     """
@@ -35,7 +35,7 @@ def losses(
     mse_weight: float,
     bce_weight: float,
 ) -> Losses:
-    """Compare a network's output with the truth, in float32.
+    """Compute the losses of a network's output, in float32.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def losses(
     masks : Tensor (batch, attributes, 96, 76) or None
         0 or 1; without them (the baseline), there is no MSE.
     known : Tensor (batch, attributes) bool or None
-        Where labels are known: the others, and their maps, count in no term. None if all are known.
+        Where labels are known. Unknown labels and their maps are left out of both terms. None if all are known.
     mse_weight, bce_weight : float
         The paper's stages are 1, 0 and 1, 1.
     """

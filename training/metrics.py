@@ -1,4 +1,4 @@
-"""Quality of predictions: counts per attribute that add up over batches and ranks, and the measures from them."""
+"""Measures of predictions, from counts per attribute that are summed over batches and ranks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class ConfusionCounts:
-    """Counts per attribute of predictions, right and wrong.
+    """Counts per attribute of correct and incorrect predictions.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class ConfusionCounts:
         Parameters
         ----------
         logits : Tensor (batch, attributes)
-            Above 0 means that the attribute is found.
+            Above 0 where the attribute is predicted.
         labels : Tensor (batch, attributes) int8
             0, 1 or `UNKNOWN`, which is not counted.
         """
@@ -45,12 +45,12 @@ class ConfusionCounts:
         self.counts += torch.stack([found & true, found & false, ~found & true, ~found & false]).sum(dim=1)
 
     def mean_accuracy(self) -> float:
-        """Return the mean over attributes of the fraction of labels that were predicted rightly, as far as known."""
+        """Return the mean over attributes of the fraction of known labels that were predicted correctly."""
         return _mean(rates(self.counts)["accuracy"])
 
 
 def rates(counts: torch.Tensor) -> dict[str, Floats]:
-    """Return accuracy, balanced accuracy and F1 of each attribute, not a number where they are not defined.
+    """Return accuracy, balanced accuracy and F1 of each attribute, NaN where undefined.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def rates(counts: torch.Tensor) -> dict[str, Floats]:
 
 
 class EpochSums:
-    """What adds up over the batches of an epoch.
+    """Sums over the batches of an epoch.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class MapCounts:
 
 
 def average_precision(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int8]) -> Floats:
-    """Return the average precision of each attribute, not a number where all known labels are equal.
+    """Return the average precision of each attribute, NaN where all known labels are equal.
 
     Parameters
     ----------

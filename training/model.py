@@ -1,4 +1,4 @@
-"""AttParseNet: six convolutions to one map per attribute, one fully connected layer to the attributes."""
+"""AttParseNet: six convolutions compute a map per attribute, a fully connected layer the attributes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from training.dataset_json import MASK_SIZE
 class AttParseNet(nn.Module):
     """The network of Thom & Hand (section 3 of the paper, and their public code for BatchNorm).
 
-    All convolutions are without padding; a 2x2 maximum follows the first: 218x178 -> 212x172 -> 106x86 ->
-    104x84 -> 102x82 -> 100x80 -> 98x78 -> 96x76. With BatchNorm it follows every convolution, ReLU all but the last.
+    Convolutions have no padding; 2x2 max pooling follows the first: 218x178 -> 212x172 -> 106x86 ->
+    104x84 -> 102x82 -> 100x80 -> 98x78 -> 96x76. BatchNorm follows every convolution, ReLU all but the last.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class AttParseNet(nn.Module):
                 weights.data = weights.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict which attributes there are, and where.
+        """Predict attributes and their maps.
 
         Parameters
         ----------

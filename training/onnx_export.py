@@ -1,4 +1,4 @@
-"""Export of a trained network to ONNX, verified against onnxruntime."""
+"""Export a trained network to ONNX, verified against onnxruntime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from training.storage import create
 from training.transforms import normalize
 
 TOLERANCE = 1e-3
-"""Largest difference of probabilities and maps that rounding explains."""
+"""Largest difference of probabilities and maps that rounding can cause."""
 
 
 class _FromPixels(nn.Module):
@@ -39,7 +39,7 @@ class _FromPixels(nn.Module):
 
 
 def export(config: ExportConfig) -> None:
-    """Write the ONNX file if onnxruntime computes the same as torch.
+    """Write the ONNX file if onnxruntime and torch compute the same.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def export(config: ExportConfig) -> None:
 def _to_onnx(trained: TrainedModel) -> bytes:
     pixels = torch.zeros((2, *IMAGE_SIZE, 3), dtype=torch.uint8)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # of the exporter about itself
+        warnings.simplefilter("ignore")  # the exporter warns about its own code
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             _FromPixels(trained.model).eval(),

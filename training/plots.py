@@ -1,4 +1,4 @@
-"""Charts of a training: loss curves, accuracy per attribute, and maps laid over faces."""
+"""Charts of a training: loss curves, accuracy per attribute, and maps overlaid on faces."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _percent(value: float | None) -> float:
 
 
 def draw_localization(faces: Sequence[LabeledFace], attributes: Sequence[str], path: str) -> None:
-    """Draw faces, each in a row, with the maps of some attributes laid over them.
+    """Draw a row per face, with the maps of some attributes overlaid on it.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def draw_localization(faces: Sequence[LabeledFace], attributes: Sequence[str], p
 
 
 def overlay(pixels: npt.NDArray[np.uint8], one_map: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Lay a map (96, 76), 0 to 1, over a face (218, 178, 3)."""
+    """Overlay a map (96, 76), 0 to 1, on a face (218, 178, 3)."""
     height, width = pixels.shape[:2]
     heat = cv2.resize(np.clip(one_map, 0, 1), (width, height), interpolation=cv2.INTER_LINEAR)[:, :, None] * OPACITY
     return np.asarray(pixels * (1 - heat) + WARM * heat, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Prediction: the attributes of face images and their maps, from the images alone."""
+"""Predict the attributes of face images and their maps, from the images alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a training: metrics per epoch, loss curves, progress messages, and what follows from the metrics."""
+"""The log of a training: metrics per epoch, loss curves, progress messages, and decisions based on metrics."""
 
 from __future__ import annotations
 
@@ -73,6 +73,6 @@ def best_epoch(records: Sequence[EpochRecord], measure: str) -> int:
 
 
 def last_is_best(history: Sequence[EpochRecord]) -> bool:
-    """Return whether the last epoch of stage 2 has its lowest BCE in validation; without validation it is best."""
+    """Return whether the last epoch of stage 2 has the lowest validation BCE; always true without validation."""
     own = [record for record in history if record["stage"] == 2]
     return "val_bce" not in own[-1] or not own[-1]["val_bce"] > min(record["val_bce"] for record in own)

@@ -1,4 +1,4 @@
-"""The samples of a shard: reading its tar file, decoding images, packed masks and labels."""
+"""Read the samples of a shard from its tar file; decode images, packed masks and labels."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read_shard(shard: Shard) -> Iterator[StoredSample]:
 
 
 def group_by_key(members: Iterable[tuple[str, bytes]]) -> Iterator[StoredSample]:
-    """Join consecutive members whose names are equal up to the first dot, as WebDataset does.
+    """Group consecutive members whose names are equal up to the first dot, as WebDataset does.
 
     Raises
     ------
@@ -73,12 +73,12 @@ def group_by_key(members: Iterable[tuple[str, bytes]]) -> Iterator[StoredSample]
 def read_members(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of the members of a tar file of plain files, such as the pipeline writes.
 
-    Python's tarfile takes 80 microseconds for the three headers of a sample, a quarter of what decoding it takes.
+    Python's tarfile takes 80 microseconds for the three headers of a sample, a quarter of the time to decode it.
 
     Raises
     ------
     ValueError
-        If the file ends too early, a header is damaged, or a member is no plain file.
+        If the file ends too early, a header is damaged, or a member is not a plain file.
     """
     while (header := _read(stream, BLOCK, "a header")) != END:
         try:
@@ -120,7 +120,7 @@ def decode(sample: StoredSample, attributes: tuple[str, ...], image: Pixels, pac
     Raises
     ------
     DataError
-        If a member is missing or not as expected; the message names shard and sample.
+        If a member is missing or invalid; the message names shard and sample.
     """
     try:
         _decode_jpeg(sample["jpg"], image)

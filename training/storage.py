@@ -1,4 +1,4 @@
-"""Reading files, local or remote (http(s)://, gs://, s3://), and writing local ones completely or not at all."""
+"""Read files, local or remote (http(s)://, gs://, s3://), and write local ones atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO
 from training.cli_common import DataError
 
 BUFFER = 1 << 20
-"""Bytes read at once: each read hands Python's global lock to another thread, which costs time."""
+"""Bytes per read: each read releases Python's global lock, and waiting for it again takes time."""
 
 
 def is_remote(path: str) -> bool:
@@ -44,7 +44,7 @@ def open_read(path: str) -> IO[bytes]:
         raise DataError(
             f"{path}: no library that reads it is installed: pip install 'smart_open[gcs,http,s3]'"
         ) from None
-    except Exception as error:  # each object store's client has exceptions of its own
+    except Exception as error:  # each object store's client raises its own exceptions
         raise DataError(f"{path}: {_one_line(error)}") from None
     return stream
 
@@ -66,7 +66,7 @@ def read_bytes(path: str) -> bytes:
 
 @contextlib.contextmanager
 def create(path: str) -> Iterator[IO[bytes]]:
-    """Write a local file under a temporary name; it is flushed to disk and renamed when the block ends."""
+    """Write a local file atomically: under a temporary name, flushed to disk and renamed when the block ends."""
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
@@ -84,7 +84,7 @@ def create(path: str) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a text file completely or not at all."""
+    """Write a text file atomically."""
     with create(path) as stream:
         stream.write(text.encode())
 

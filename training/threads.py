@@ -1,4 +1,4 @@
-"""Streams that are read in threads and take turns: reading them, and counting whose turn comes when."""
+"""Read several streams in threads, taking turns, and compute which batches come from which stream."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def in_threads(streams: Sequence[Iterator[T]], ahead: int) -> Iterator[T]:
-    """Yield the items of all streams in turn; each is read in a thread of its own, some items ahead.
+    """Yield the items of all streams in turn; a thread per stream reads `ahead` items in advance.
 
-    Decoding releases Python's global lock, so threads use all cores; and unlike processes they need not copy batches.
+    Decoding releases Python's global lock, so threads use all cores. Unlike processes, they do not copy batches.
     """
     end = object()
     with contextlib.ExitStack() as stack:
@@ -33,10 +33,10 @@ def in_threads(streams: Sequence[Iterator[T]], ahead: int) -> Iterator[T]:
 
 
 def whole_batches_before(start: int, counts: Sequence[int], size: int) -> list[int]:
-    """Return how many whole batches of each stream lie within the first `start` batches of all.
+    """Return how many of the first `start` batches are whole batches of each stream.
 
-    It follows the order of `in_threads` and `merge_partial_batches`: streams take turns, and partial batches, the
-    last of each stream, are joined.
+    The order is that of `in_threads` and `merge_partial_batches`: streams take turns, and the partial batches at
+    their ends are merged.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Preparing batches on the device: unpacking and normalizing; in training also flips and crops."""
+"""Prepare batches on the device: unpack and normalize them; in training, also flip and crop them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Augmentation:
     Attributes
     ----------
     flip : bool
-        Mirror half of the images; the ten regions join both sides, so masks are mirrored with it.
+        Mirror half of the images with their masks; every region covers both sides of the face.
     smallest_crop : float
         Crops have at least this fraction of height and width, 0 to 1; 1 leaves images whole.
     """
@@ -61,7 +61,7 @@ def prepare(batch: Batch, device: torch.device, *, label_repair: bool = False) -
         Set labels to 0 where the mask is empty, as AttParseNet's public code does; unknown ones stay unknown.
     """
     images = normalize(batch.images.to(device, non_blocking=True))
-    has_unknown = bool((batch.labels == UNKNOWN).any())  # before the transfer, so that no GPU is waited for
+    has_unknown = bool((batch.labels == UNKNOWN).any())  # on the CPU, so that no GPU has to synchronize
     labels = batch.labels.to(device, non_blocking=True)
     known = labels != UNKNOWN if has_unknown else None
     if batch.packed_masks is None:
@@ -104,7 +104,7 @@ def augment(prepared: PreparedBatch, augmentation: Augmentation, generator: torc
     prepared : PreparedBatch
     augmentation : Augmentation
     generator : torch.Generator
-        On the CPU, so that every device draws the same numbers.
+        On the CPU, so that all devices use the same random numbers.
     """
     if not augmentation.flip and augmentation.smallest_crop == 1:
         return prepared
@@ -128,6 +128,6 @@ def _sample(images: torch.Tensor, to_image: torch.Tensor, mode: str) -> torch.Te
 
 
 def generator_of(*numbers: int) -> torch.Generator:
-    """Return a generator that depends on these numbers only, such as seed, epoch, step and rank."""
+    """Return a generator seeded by numbers such as seed, epoch, step and rank."""
     (state,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))

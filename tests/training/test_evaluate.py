@@ -63,7 +63,7 @@ def run(network: str, output: Path, *options: str) -> int:
     return evaluate.main([f"--checkpoint={network}", f"--output={output}", "--workers=0", "--device=cpu", *options])
 
 
-def test_a_network_that_finds_all_is_told_so(
+def test_a_network_that_finds_all_attributes_has_perfect_measures(
     data: str, network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(network, tmp_path, f"--data={data}", "--masks", "--batch_size=4") == 0
@@ -101,7 +101,7 @@ def test_a_16_bit_image_is_read_as_the_pipeline_reads_it(network: str, tmp_path:
     np.testing.assert_array_equal(read_face(str(tmp_path / "16.png")), read_face(str(tmp_path / "8.png")))
 
 
-def test_masks_are_not_read_unless_asked_for(
+def test_masks_are_read_only_on_request(
     data: str, network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = []
@@ -117,7 +117,7 @@ def test_masks_are_not_read_unless_asked_for(
     assert "iou" not in results(tmp_path)["perfect"]["mean"]
 
 
-def test_two_runs_stand_side_by_side_each_with_its_own_data(data: str, network: str, tmp_path: Path) -> None:
+def test_two_checkpoints_are_compared_each_on_its_own_data(data: str, network: str, tmp_path: Path) -> None:
     other = tmp_path / "blind" / "best.pt"
     torch.manual_seed(0)
     checkpoint.save(str(other), describe_model(AttParseNet(3, (2, 2, 2, 2, 2)), ATTRIBUTES))
@@ -163,13 +163,13 @@ def test_a_folder_of_images_with_a_label_file(network: str, tmp_path: Path, caps
         (["--data=DATA", "--device=cuda:77"], "--device cuda:77: "),
     ],
 )
-def test_what_can_t_be_used_is_told_in_one_line(
+def test_unusable_arguments_are_reported_in_one_line(
     data: str, network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], what: str
 ) -> None:
     assert run(network, tmp_path / "to", *[option.replace("DATA", data) for option in options]) == 2
-    error = capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines()[-1]
     assert what in error
-    assert error.startswith("attparse-evaluate: ") or "images" in error
+    assert error.startswith("attparse-evaluate: ")
     assert not (tmp_path / "to" / "metrics.json").exists()
 
 
@@ -197,7 +197,7 @@ def test_prediction_prints_attributes_and_draws_where_they_are(
     assert sum(line.startswith("  ") for line in capsys.readouterr().out.splitlines()) == 4
 
 
-def test_images_that_can_t_be_read_or_would_be_lost(
+def test_unreadable_images_and_clashing_names_are_refused(
     network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no image")

@@ -55,7 +55,7 @@ def test_zero_beside_minus_one_and_empty_cells_are_unknown(tmp_path: Path) -> No
         ("image_id,Bald\n..\\a.jpg,1\n", " found image .*, expected a path below the image folder"),
     ],
 )
-def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, text: str, what: str) -> None:
+def test_errors_name_file_and_line(tmp_path: Path, text: str, what: str) -> None:
     with pytest.raises(DataError, match=rf"labels.txt:{what}") as caught:
         read(tmp_path, text)
     assert str(caught.value).startswith(str(tmp_path / "labels.txt"))

@@ -175,7 +175,7 @@ def test_a_later_start_finds_the_same_batches_where_samples_are_skipped(folder: 
     assert [batch.keys for batch in load(folder, **settings).batches(0, 2)] == whole[2:]
 
 
-def test_memory_is_used_again_only_after_its_release(folder: str) -> None:
+def test_memory_is_reused_only_after_its_release(folder: str) -> None:
     own = load(folder, batch_size=4)
     batches = own.batches(0)
     first = next(batches)
@@ -190,7 +190,7 @@ def test_memory_is_used_again_only_after_its_release(folder: str) -> None:
     assert len(last.keys) == 3
 
 
-def test_unknown_labels_arrive_as_such(folder: str) -> None:
+def test_unknown_labels_stay_unknown(folder: str) -> None:
     spoil(folder, lambda s: s["s0009"].update(json=b'{"labels": {"Red": 1, "Green": null, "Blue": 0}}'))
     (labels,) = [
         batch.labels[batch.keys.index("s0009")].tolist() for batch in load(folder).batches(0) if "s0009" in batch.keys
@@ -372,7 +372,7 @@ def test_missing_and_damaged_shards_are_found_before_the_first_step(folder: str)
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"\1")
     check_shards(shards, checksums=False)
-    with pytest.raises(DataError, match=r"train-000001.tar: found another sha256"):
+    with pytest.raises(DataError, match=r"train-000001.tar: found another sha256, expected that in dataset.json"):
         check_shards(shards, checksums=True)
     path.write_bytes(content[:-1])
     with pytest.raises(DataError, match=rf"train-000001.tar: found {len(content) - 1} bytes, expected {len(content)}"):

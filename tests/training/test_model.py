@@ -61,6 +61,25 @@ def test_padded_channels_compute_the_same(batch_norm: bool) -> None:
             torch.testing.assert_close(found, expected)
 
 
+def test_padded_channels_learn_the_same() -> None:
+    """In float64: Adam divides by the size of gradients, so rounding errors of float32 grow with each step."""
+    model = AttParseNet(3, (3, 9, 4, 8, 6))
+    padded = with_padded_channels(model, 8)
+    images = torch.rand((2, 3, 218, 178), generator=torch.Generator().manual_seed(0)).double()
+    start = model.state_dict()["features.0.weight"].double()
+    for network in (model.double(), padded.double()):
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+        for _ in range(3):
+            logits, maps = network(images)
+            optimizer.zero_grad()
+            (maps.square().mean() + logits.sigmoid().mean()).backward()
+            optimizer.step()
+    assert not torch.allclose(model.state_dict()["features.0.weight"], start, atol=1e-4)
+    for name, value in model.state_dict().items():
+        inner = tuple(slice(size) for size in value.shape)
+        torch.testing.assert_close(padded.state_dict()[name][inner], value, atol=1e-8, rtol=1e-6)
+
+
 def example(count: int = 6) -> tuple[Batch, npt.NDArray[np.uint8]]:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (count, 218, 178, 3), generator=generator, dtype=torch.uint8)
