@@ -21,7 +21,7 @@ class ShardError(Exception):
 
 
 class ShardReadError(ShardError):
-    """A shard whose file could not be read, for example because of a device error: nothing tells whether it is sound.
+    """A shard whose file could not be read, for example because of a device error: whether it is intact is unknown.
 
     Parameters
     ----------
