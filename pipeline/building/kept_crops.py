@@ -6,8 +6,6 @@ import itertools
 import logging
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline import storage
 from pipeline.building.reading import read_errors
 from pipeline.errors import ReadError, ShardError
@@ -81,7 +79,7 @@ def _read_rows(run: str, shard: str) -> list[dict[str, Any]]:
                 return []
         with read_errors(manifest):
             rows = read_manifest(run, shard, columns).to_pylist()
-    except (ReadError, pa.ArrowException) as error:
+    except (ReadError, ShardError) as error:
         log.warning("%s; the crops of %s are made again", error, path)
         return []
     return [row for row in rows if row["status"] == WRITTEN]

@@ -323,6 +323,21 @@ def test_a_former_run_that_cannot_be_read_only_keeps_no_crops(
     assert hashes(tmp_path / "out") == hashes(tmp_path / "again")
 
 
+def test_a_former_run_with_a_damaged_manifest_only_keeps_no_crops(
+    sample: RunConfig, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    former = Path(shutil.copytree(finished, tmp_path / "former"))
+    command = [*arguments(sample, tmp_path / "again"), f"--landmarks={former}"]
+    assert main(command) == 0
+    path = former / "manifest" / "train-000000.parquet"
+    table = pq.ParquetFile(path, pre_buffer=False).read(use_threads=False)
+    pq.write_table(table.drop_columns(["crop"]), path)
+    capsys.readouterr()
+    assert main([*arguments(sample, tmp_path / "out"), f"--landmarks={former}"]) == 0
+    assert f"{path}: no column 'crop', expected a manifest of attparse; the crops of " in capsys.readouterr().err
+    assert hashes(tmp_path / "out") == hashes(tmp_path / "again")
+
+
 @pytest.fixture(scope="module")
 def released(finished: Path) -> Path:
     """A release of the finished run."""
