@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import SOURCES, JoinConfig, PreviewConfig, ReleaseConfig, RunConfig, SourceDataset
-from pipeline.errors import InputError, RunError, ShardError, counted
+from pipeline.errors import InputError, RunError, ShardError
 from pipeline.parser import SOURCE_PARTS, make_parser
+from regions.messages import counted
 
 if TYPE_CHECKING:
     from pipeline.formats.dataset_json import DatasetFile

@@ -51,14 +51,5 @@ class ImageError(Exception):
         self.detail = detail
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun.
-
-    >>> counted(1, "file"), counted(2000, "file")
-    ('1 file', '2,000 files')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 class ReadError(Exception):
     """A file that could not be read for a reason that may pass: its shard stays unbuilt, no image is rejected."""

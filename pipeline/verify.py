@@ -11,13 +11,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.errors import ShardError, counted
+from pipeline.errors import ShardError
 from pipeline.formats.dataset_json import DatasetFile, ShardEntry, read_dataset_file
 from pipeline.formats.manifest import read_manifest, read_summary
 from pipeline.formats.run_folder import DATASET_FILE, MANIFEST_SUFFIX, SHARD_SUFFIX, RunFolder
 from pipeline.formats.samples import SampleDescription, StoredSample, decode_packed_masks, read_samples
 from pipeline.vocabulary import REJECTED, WRITTEN, Split
 from regions.masks import MASK_HEIGHT, MASK_WIDTH, unpack_masks
+from regions.messages import counted
 
 
 def verify(output: str) -> Iterator[str]:

@@ -58,11 +58,6 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
 
 
-def count_noun(count: int, noun: str) -> str:
-    """Return a count with its noun, such as ``1 image`` and ``2,000 images``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def positive(text: str) -> int:
     """Parse a whole number of at least 1."""
     value = int(text)

@@ -16,9 +16,10 @@ import torch
 from tqdm import tqdm
 
 from regions.label_file import UNKNOWN
+from regions.messages import counted
 from training.batches import Batch
 from training.checkpoint import TrainedModel, load_model
-from training.cli_common import DataError, count_noun
+from training.cli_common import DataError
 from training.config import EvaluateConfig
 from training.dataset_json import check_shards, read_dataset
 from training.devices import available_cores, choose_device
@@ -71,7 +72,7 @@ def evaluate(config: EvaluateConfig) -> None:
         trained = load_model(path, device)
         results[name], faces, shown = _evaluate_one(trained, _source(config, index), device, config.masks, name)
         draw_localization(faces, shown, os.path.join(config.output, f"localization_{name}.png"))
-        print(f"{name}: {count_noun(results[name]['samples'], 'sample')}; mean {format_means(results[name]['mean'])}")
+        print(f"{name}: {counted(results[name]['samples'], 'sample')}; mean {format_means(results[name]['mean'])}")
     write_text(os.path.join(config.output, "metrics.json"), json.dumps(results, indent=1) + "\n")
     write_text(os.path.join(config.output, "metrics.csv"), _as_csv(results))
     for measure in ("accuracy", "balanced_accuracy"):
@@ -175,7 +176,7 @@ def _evaluate_one(
 def _print_skipped(source: LabeledImages) -> int:
     skipped = source.loader.skipped if source.loader else []
     for entry in skipped:
-        print(f"skipped {count_noun(entry.samples, 'sample')}: {entry.reason}", file=sys.stderr)
+        print(f"skipped {counted(entry.samples, 'sample')}: {entry.reason}", file=sys.stderr)
     return sum(entry.samples for entry in skipped)
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from regions.messages import counted
 from training.batches import Batch
 from training.checkpoint import Position, Progress, RunCheckpoints
-from training.cli_common import DataError, TrainingError, count_noun
+from training.cli_common import DataError, TrainingError
 from training.config import TrainConfig
 from training.dataset_json import Dataset, check_shards, read_dataset
 from training.devices import available_cores, choose_device, choose_padding, choose_precision
@@ -157,7 +158,7 @@ class Training:
         self._save()
         self.log.write_curves()
         path = self.checkpoints.best if self.log.history[-1]["stage"] == 2 else self.checkpoints.last
-        self.log.print(f"{count_noun(self.position.epoch, 'epoch')} done; {path}, curves.png")
+        self.log.print(f"{counted(self.position.epoch, 'epoch')} done; {path}, curves.png")
 
     def _resume(self) -> None:
         progress = self.checkpoints.resume(self.model, self.optimizer)
@@ -168,18 +169,18 @@ class Training:
             self.sums.losses.copy_(progress.loss_sums)
             self.sums.confusion.counts.copy_(progress.confusion)
         self.log.print(
-            f"resumed from {self.checkpoints.last}: {count_noun(self.position.epoch, 'epoch')} and"
-            f" {count_noun(self.position.step, 'step')} are done"
+            f"resumed from {self.checkpoints.last}: {counted(self.position.epoch, 'epoch')} and"
+            f" {counted(self.position.step, 'step')} are done"
         )
 
     def _print_start(self) -> None:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         precision = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         parameters = sum(weights.numel() for weights in self.model.parameters())
-        steps = count_noun(self.loader.steps(self.position.epoch), "step")
+        steps = counted(self.loader.steps(self.position.epoch), "step")
         self.log.print(
-            f"{count_noun(self.loader.samples(), 'training image')}, {steps} of"
-            f" {self.world.size} x {self.config.batch_size}; {count_noun(parameters, 'parameter')}; {name}, {precision}"
+            f"{counted(self.loader.samples(), 'training image')}, {steps} of"
+            f" {self.world.size} x {self.config.batch_size}; {counted(parameters, 'parameter')}; {name}, {precision}"
         )
         if self.config.baseline and self.dataset.crop != "none":
             self.log.print(

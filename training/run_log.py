@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from training.cli_common import count_noun
+from regions.messages import counted
 from training.loader import UnreadableSamples
 from training.plots import draw_curves
 from training.storage import write_text
@@ -40,7 +40,7 @@ class RunLog:
     def print_unreadable(self, entries: Iterable[UnreadableSamples]) -> None:
         """Print on stderr which samples this rank skipped."""
         for entry in entries:
-            tqdm.write(f"skipped {count_noun(entry.samples, 'sample')}: {entry.reason}", file=sys.stderr)
+            tqdm.write(f"skipped {counted(entry.samples, 'sample')}: {entry.reason}", file=sys.stderr)
 
     def progress_bar(self, title: str, total: int, done: int) -> tqdm[Any]:
         """Return a bar that counts the images of an epoch."""

@@ -12,7 +12,8 @@ import orjson
 import simplejpeg
 
 from regions.label_file import UNKNOWN
-from training.cli_common import DataError, count_noun
+from regions.messages import counted
+from training.cli_common import DataError
 from training.dataset_json import MASK_SIZE, Shard
 from training.storage import open_read
 
@@ -44,7 +45,7 @@ def read_shard(shard: Shard) -> Iterator[StoredSample]:
             what = str(error.args[0]) if error.args else type(error).__name__
             raise DataError(f"{shard.url}: cannot be read past {last}: {what}") from None
     if count != shard.samples:
-        found = f"{count_noun(count, 'sample')} (the last is {last})"
+        found = f"{counted(count, 'sample')} (the last is {last})"
         raise DataError(f"{shard.url}: found {found}, expected {shard.samples} as in dataset.json")
 
 

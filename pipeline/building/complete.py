@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from pipeline import storage
 from pipeline.building.settings import BuildSettings
-from pipeline.errors import RunError, counted
+from pipeline.errors import RunError
 from pipeline.formats.dataset_json import RunDescription, build_dataset_file, write_dataset_file
 from pipeline.formats.manifest import read_summary
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import UnbuiltShard
 from pipeline.report.content import write_report
+from regions.messages import counted
 
 MAX_NAMED = 3
 """Unbuilt shards that a message names."""

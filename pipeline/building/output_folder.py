@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline import storage
 from pipeline.building.plan import save_plan
-from pipeline.errors import InputError, counted
+from pipeline.errors import InputError
 from pipeline.formats.manifest import completed_shard
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import ShardPlan
+from regions.messages import counted
 
 log = logging.getLogger("attparse")
 

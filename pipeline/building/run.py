@@ -15,13 +15,14 @@ from pipeline.building.settings import BuildSettings
 from pipeline.building.versions import CROP_STAGES, names_of, versions
 from pipeline.config import RunConfig
 from pipeline.detection.settings import detector_settings
-from pipeline.errors import InputError, counted
+from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.run_folder import MANIFEST, RunFolder
 from pipeline.inputs.dataset import read_dataset
 from pipeline.records import Dataset, ShardPlan
 from pipeline.vocabulary import MISSING
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
+from regions.messages import counted
 
 log = logging.getLogger("attparse")
 

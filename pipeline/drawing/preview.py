@@ -20,11 +20,12 @@ from pipeline.drawing.selection import (
     with_attribute,
 )
 from pipeline.drawing.text import display_name
-from pipeline.errors import InputError, counted
+from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.samples import StoredSample
 from pipeline.vocabulary import WEAK_SOURCES, WRITTEN
 from regions.attributes import suggestion
+from regions.messages import counted
 
 MAX_SAMPLES = 240
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.errors import ShardError, counted
+from pipeline.errors import ShardError
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import FloatRows, RejectedImage, ShardSummary, WrittenSample
 from pipeline.vocabulary import (
@@ -34,6 +34,7 @@ from pipeline.vocabulary import (
 from regions.boxes import Box
 from regions.label_file import UNKNOWN
 from regions.landmarks import NUM_LANDMARKS
+from regions.messages import counted
 
 ROWS_PER_GROUP = 10_000
 SUMMARY_KEY = b"attparse.shard"

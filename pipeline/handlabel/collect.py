@@ -8,10 +8,11 @@ import os
 from typing import NamedTuple
 
 from pipeline import images, storage
-from pipeline.errors import ImageError, InputError, counted
+from pipeline.errors import ImageError, InputError
 from pipeline.handlabel.index_file import INDEX_FILE, csv_bytes, labels_name, read_index
 from pipeline.handlabel.labelme_file import LabelError, annotated_landmarks
 from pipeline.inputs.openface import LANDMARK_COLUMNS
+from regions.messages import counted
 
 log = logging.getLogger("attparse")
 

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.errors import InputError, ShardError, counted
+from pipeline.errors import InputError, ShardError
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel.index_file import FILE_NAME, IndexRow, labels_name, write_index
@@ -26,6 +26,7 @@ from pipeline.handlabel.labelme_file import labelme_file, start_landmarks
 from pipeline.inputs.image_ids import IMAGE_SUFFIXES, is_unsafe
 from pipeline.vocabulary import HAND_LABEL_REASONS, RejectReason
 from regions.landmarks import NUM_LANDMARKS, FloatArray
+from regions.messages import counted
 
 SUFFIX_OF_FORMAT = {"PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
 

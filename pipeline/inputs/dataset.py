@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.config import RunConfig
-from pipeline.errors import InputError, counted
+from pipeline.errors import InputError
 from pipeline.inputs import text_tables
 from pipeline.inputs.image_ids import IMAGE_SUFFIXES, as_text, is_image_name, is_unsafe, sample_keys
 from pipeline.inputs.landmark_files import read_landmarks
 from pipeline.records import Dataset, FloatRows, ImageTable
 from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, UNSAFE_ID, RejectReason
 from regions.label_file import UNKNOWN, LabelTable, parse_labels
+from regions.messages import counted
 
 SPLIT_NAMES: dict[str, int] = {
     **{str(index): index for index in range(len(SPLITS))},

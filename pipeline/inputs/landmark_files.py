@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.errors import InputError, counted
+from pipeline.errors import InputError
 from pipeline.inputs.former_run import FormerRunReader
 from pipeline.inputs.landmark_csv import CsvReader
 from pipeline.inputs.landmark_reader import LandmarkPath, LandmarkReader, ListedImages, landmark_path
@@ -14,6 +14,7 @@ from pipeline.inputs.openface import OpenFaceReader
 from pipeline.inputs.pts import PtsReader
 from pipeline.records import FloatRows
 from regions.landmarks import NUM_LANDMARKS
+from regions.messages import counted
 
 READERS: tuple[LandmarkReader, ...] = (FormerRunReader(), PtsReader(), OpenFaceReader(), CsvReader())
 """One reader for each format; the first that recognizes a path reads it."""

@@ -13,9 +13,10 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from pipeline import storage
-from pipeline.errors import InputError, counted
+from pipeline.errors import InputError
 from pipeline.records import FloatRows
 from regions.landmarks import FloatArray
+from regions.messages import counted
 
 log = logging.getLogger("attparse")
 

@@ -10,11 +10,12 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from pipeline.errors import InputError, counted
+from pipeline.errors import InputError
 from pipeline.inputs import text_tables
 from pipeline.inputs.files_per_image import parsed_files
 from pipeline.inputs.landmark_reader import LandmarkPath, ListedImages
 from regions.landmarks import NUM_LANDMARKS, FloatArray
+from regions.messages import counted
 from regions.quality import hint_distance, hint_mismatch
 
 log = logging.getLogger("attparse")

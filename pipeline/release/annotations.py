@@ -22,13 +22,14 @@ from pipeline.building.settings import Annotate, BuildSettings, Stage
 from pipeline.building.stopwatch import Stopwatch
 from pipeline.building.versions import CROP_STAGES, SAMPLE_STAGES
 from pipeline.config import RESOLUTIONS
-from pipeline.errors import ImageError, InputError, ShardError, counted
+from pipeline.errors import ImageError, InputError, ShardError
 from pipeline.formats import manifest
 from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
 from pipeline.records import FloatRows, ImageRow, RejectedImage, WrittenSample
 from pipeline.release.geoparquet import COLUMNS
 from pipeline.release.release_json import LANDMARKS, RELEASE_FILE, ReleaseFile, mask_shard
 from pipeline.vocabulary import DIFFERS, LandmarkSource
+from regions.messages import counted
 
 
 def check_file(folder: str, release: ReleaseFile, name: str) -> None:

@@ -22,7 +22,7 @@ from pipeline.building.runner import Runner
 from pipeline.building.settings import BuildSettings
 from pipeline.building.versions import installed_version, names_of
 from pipeline.config import JoinConfig
-from pipeline.errors import InputError, counted
+from pipeline.errors import InputError
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import DatasetFile, ShardEntry
 from pipeline.inputs.dataset import check_match, read_labels
@@ -39,6 +39,7 @@ from pipeline.release.release_json import (
 from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, UNSAFE_ID, RejectReason
 from regions.attributes import AttributeTable, TableError
 from regions.label_file import UNKNOWN
+from regions.messages import counted
 
 log = logging.getLogger("attparse")
 

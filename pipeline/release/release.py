@@ -21,7 +21,7 @@ from pipeline import storage
 from pipeline.building.sample_maker import SampleMaker, encode_packed_masks
 from pipeline.building.stopwatch import Stopwatch
 from pipeline.config import RESOLUTIONS, ReleaseConfig
-from pipeline.errors import InputError, counted
+from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.manifest import landmark_rows, read_manifest
 from pipeline.formats.run_folder import RunFolder
@@ -51,6 +51,7 @@ from regions.attributes import AttributeTable, table_toml
 from regions.boxes import Box
 from regions.landmarks import FloatArray
 from regions.masks import sample_points
+from regions.messages import counted
 
 ROWS_PER_GROUP = 1000
 REJECT_COLUMNS = ("image_id", "split", "shard", "reason", "detail", "sha256")

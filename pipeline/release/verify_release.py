@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.errors import InputError, ShardError, counted
+from pipeline.errors import InputError, ShardError
 from pipeline.formats.dataset_json import ShardEntry
 from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
 from pipeline.release.release_json import (
@@ -26,6 +26,7 @@ from pipeline.release.release_json import (
     read_release_file,
 )
 from pipeline.verify import mask_problems
+from regions.messages import counted
 
 
 def verify_release(folder: str) -> Iterator[str]:

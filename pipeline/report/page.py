@@ -12,7 +12,6 @@ import jinja2
 
 from pipeline.drawing.overlays import LANDMARK_COLOR, POINT_COLOR, Color, region_colors
 from pipeline.drawing.text import display_name
-from pipeline.errors import counted
 from pipeline.formats.dataset_json import DatasetFile
 from pipeline.vocabulary import (
     HAND_LABEL_REASONS,
@@ -23,6 +22,7 @@ from pipeline.vocabulary import (
     LandmarkSource,
     RejectReason,
 )
+from regions.messages import counted
 from regions.polygons import REGION_NAMES
 from regions.quality import MAX_POINTS_ERROR
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from training.cli_common import count_noun
+from regions.messages import counted
 from training.config import EvaluateConfig, ExportConfig, PredictConfig, TrainConfig
 
 COMMANDS = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "export": ExportConfig}
@@ -60,5 +60,5 @@ def test_each_option_has_the_default_of_its_field(name: str, config: type[Any]) 
 
 
 def test_counts_have_their_noun_in_the_right_number() -> None:
-    counts = [count_noun(count, "image") for count in (0, 1, 2, 12345)]
+    counts = [counted(count, "image") for count in (0, 1, 2, 12345)]
     assert counts == ["0 images", "1 image", "2 images", "12,345 images"]

@@ -22,11 +22,11 @@ import pytest
 import torch
 from torch._dynamo.backends.debugging import aot_eager
 
+from regions.messages import counted
 from tests import training_data
 from tests.training_data import ATTRIBUTES, THIN, members_of, write_dataset, write_dataset_file, write_tar
 from training import checkpoint, loop, train
 from training.checkpoint import load_model
-from training.cli_common import count_noun
 from training.dataset_json import read_dataset
 from training.loader import Loader, LoaderSettings
 from training.metrics import EpochSums, MapCounts
@@ -247,7 +247,7 @@ def test_a_killed_training_resumes_to_the_bit(
     assert (state["position"]["stage"], state["position"]["step"]) == (stage, done)
     assert run(data, tmp_path / "run", *SHORT) == 0
     epochs = "0 epochs" if stage == 1 else "2 epochs"
-    assert f"last.pt: {epochs} and {count_noun(done, 'step')} are done" in capsys.readouterr().out
+    assert f"last.pt: {epochs} and {counted(done, 'step')} are done" in capsys.readouterr().out
     assert_equal_weights(weights(tmp_path / "run"), weights(uninterrupted))
 
 
