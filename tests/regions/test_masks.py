@@ -33,7 +33,8 @@ def brute_force(
     grid_x, grid_y = np.meshgrid(xs, ys)
     points = shapely.points(grid_x, grid_y)
     inside = np.stack([shapely.contains_xy(polygon, grid_x, grid_y) for polygon in polygons])
-    near = np.stack([shapely.distance(shapely.boundary(polygon), points) <= 1e-6 for polygon in polygons])
+    with np.errstate(divide="ignore"):  # GEOS divides by the squared length of edges, which may underflow to 0
+        near = np.stack([shapely.distance(shapely.boundary(polygon), points) <= 1e-6 for polygon in polygons])
     return inside, near & ~np.isnan(near)
 
 
