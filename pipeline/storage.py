@@ -65,16 +65,25 @@ def open_read(path: str) -> IO[bytes]:
     return stream
 
 
-def read_bytes(path: str) -> bytes:
+def read_bytes(path: str, limit: int | None = None) -> bytes:
     """Read a whole file.
+
+    Parameters
+    ----------
+    path : str
+    limit : int, optional
+        The most bytes that are read.
 
     Raises
     ------
     OSError
-        If it can't be read.
+        If it can't be read, or has more bytes than the limit.
     """
     with open_read(path) as stream:
-        return stream.read()
+        content = stream.read() if limit is None else stream.read(limit + 1)
+    if limit is not None and len(content) > limit:
+        raise OSError(errno.EFBIG, f"more than {limit} bytes", path)
+    return content
 
 
 @contextlib.contextmanager

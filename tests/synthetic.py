@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def image_row(
     five: Points | None = None,
 ) -> ImageRow:
     """Return a row without hints but the five points, if given."""
-    key = "".join(c if c.isalnum() else "_" for c in image_id.rpartition(".")[0])
+    key = re.sub("[^A-Za-z0-9]", "_", image_id.rpartition(".")[0])
     points = None if five is None else five.astype(np.float32)
     return ImageRow(image_id, key, np.array(labels, dtype=np.int8), None, points, None, reason)
 

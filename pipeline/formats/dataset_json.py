@@ -12,7 +12,7 @@ import msgspec
 from pipeline import storage
 from pipeline.config import SourceDataset
 from pipeline.errors import InputError
-from pipeline.formats.json_files import decode_json
+from pipeline.formats.json_files import decode_json, read_json_file
 from pipeline.formats.run_folder import DATASET_FILE, RunFolder
 from pipeline.records import ShardSummary
 from pipeline.vocabulary import FORMAT_VERSION, SPLITS, LandmarkSource, RejectReason, Split
@@ -23,6 +23,8 @@ from regions.masks import MASK_HEIGHT, MASK_WIDTH
 Word = TypeVar("Word", bound=str)
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Version = Annotated[str, msgspec.Meta(pattern=r"^[ -~]*\Z", max_length=200)] | int
+"""A version is printed in messages of one line."""
 PathText = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*\Z")]
 """No path has a zero character: the operating system would refuse it with an error of its own."""
 Size = Annotated[int, msgspec.Meta(ge=1)]
@@ -144,7 +146,7 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
     splits: dict[Split, SplitCounts]
     landmark_sources: dict[LandmarkSource, Count]
     rejects: dict[RejectReason, Count]
-    versions: dict[str, str | int]
+    versions: dict[str, Version]
     shards: tuple[ShardEntry, ...]
 
     def __post_init__(self) -> None:
@@ -278,7 +280,7 @@ def read_dataset_file(output: str) -> DatasetFile:
     """
     path = RunFolder(output).dataset_json
     try:
-        content = storage.read_bytes(path)
+        content = read_json_file(path)
     except OSError as error:
         if not storage.exists(output):
             raise InputError(f"{output}: no such folder") from None

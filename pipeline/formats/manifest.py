@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.errors import ShardError
+from pipeline.formats.parquet_files import MAX_GROUP_ROWS, ParquetError, read_parquet
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import FloatRows, RejectedImage, ShardSummary, WrittenSample
 from pipeline.vocabulary import (
@@ -36,8 +37,9 @@ from regions.label_file import UNKNOWN
 from regions.landmarks import NUM_LANDMARKS
 from regions.messages import counted
 
-ROWS_PER_GROUP = 10_000
 SUMMARY_KEY = b"attparse.shard"
+MAX_MANIFEST_BYTES = 1 << 30
+"""Bytes of a manifest that is read; a row has about 700."""
 
 OPTIONAL_COLUMNS = frozenset({"reason", "detail", "landmark_source", "points", "crop"})
 """Columns that may be null; all others have a value in every row."""
@@ -164,8 +166,8 @@ def write_manifest(
     schema = manifest_schema(attributes).with_metadata(metadata)
     stream = io.BytesIO()
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-        for start in range(0, len(rows), ROWS_PER_GROUP):
-            part = slice(start, start + ROWS_PER_GROUP)
+        for start in range(0, len(rows), MAX_GROUP_ROWS):
+            part = slice(start, start + MAX_GROUP_ROWS)
             writer.write_table(_table(summary, rows[part], labels[part], schema))
     storage.write_bytes(RunFolder(output).manifest(summary.name), stream.getvalue())
 
@@ -194,12 +196,12 @@ def _landmarks(rows: Sequence[ManifestRow]) -> FloatRows:
 
 
 def read_summary(output: str, name: str) -> ShardSummary | None:
-    """Return the summary of a shard, or None where there is no manifest or it is damaged."""
+    """Return the summary of a shard, or None where there is no manifest, or it is damaged."""
     try:
         with storage.open_read(RunFolder(output).manifest(name)) as stream:
             metadata = pq.read_metadata(stream).metadata or {}
             return msgspec.json.decode(metadata[SUMMARY_KEY], type=ShardSummary)
-    except (OSError, KeyError, ValueError, pa.ArrowException):
+    except (OSError, KeyError, ValueError, RecursionError, pa.ArrowException):
         return None
 
 
@@ -218,13 +220,12 @@ def read_manifest(output: str, name: str, columns: list[str] | None = None) -> p
 
 def read_manifest_file(path: str, columns: list[str] | None = None) -> pa.Table:
     """Read all rows of a manifest by its path, as `read_manifest` does."""
-    content = pa.BufferReader(storage.read_bytes(path))
+    content = pa.BufferReader(storage.read_bytes(path, MAX_MANIFEST_BYTES))
     try:
-        # With pyarrow's threads and pre-buffering, a process that ends soon after may abort (pyarrow 23).
-        table = pq.ParquetFile(content, pre_buffer=False).read(columns, use_threads=False)
+        table = read_parquet(content, columns)
         fault = next(_faults(table, columns), None)
-    except (OSError, pa.ArrowException) as error:
-        fault = f"damaged: {next(iter(str(error).splitlines()), type(error).__name__)}"
+    except ParquetError as error:
+        fault = str(error)
     if fault is not None:
         raise ShardError(f"{path}: {fault}, expected a manifest of attparse")
     return table
@@ -282,12 +283,18 @@ def landmark_rows(table: pa.Table) -> FloatRows:
 def completed_shard(output: str, name: str, fingerprint: str, tar_path: str) -> ShardSummary | None:
     """Return the summary of a shard that need not be built again, else None.
 
-    Its manifest must have the fingerprint, and its tar file the recorded size. A local tar file
-    must also have the recorded hash; object stores check their content themselves.
+    Its manifest must be intact and have the fingerprint, and its tar file the recorded size. A local tar
+    file must also have the recorded hash; object stores check their content themselves.
     """
     summary = read_summary(output, name)
-    if summary is None or summary.fingerprint != fingerprint or storage.size_of(tar_path) != summary.bytes:
+    if summary is None or (summary.name, summary.fingerprint) != (name, fingerprint):
+        return None
+    if storage.size_of(tar_path) != summary.bytes:
         return None
     if not storage.is_remote(tar_path) and storage.sha256_of(tar_path) != summary.sha256:
         return None
-    return summary
+    try:
+        rows = read_manifest(output, name)
+    except (OSError, ShardError):
+        return None
+    return summary if len(rows) == summary.samples + summary.rejected else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 import tarfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO, Literal
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from pipeline import storage
 from pipeline.errors import ShardError, ShardReadError
 from pipeline.formats.json_files import decode_json
+from pipeline.formats.tar_files import TarError, read_tar
 from pipeline.records import WrittenSample
 from pipeline.vocabulary import LandmarkSource, Split
 from regions.boxes import Box
@@ -27,6 +29,9 @@ from regions.masks import MASK_HEIGHT, MASK_WIDTH
 
 JPEG, MASKS, JSON = "jpg", "masks.png", "json"
 """Endings of a sample's members, in their order in the tar file."""
+
+KEY = re.compile("[A-Za-z0-9_-]{1,89}")
+"""A sample key: a name in a tar file that leads nowhere, and short enough for a tar header."""
 
 MAX_COORDINATE = 1 << 31
 """Coordinates are below this: those of crops are stored in 32 bits."""
@@ -166,29 +171,30 @@ def read_members(path: str, endings: Sequence[str]) -> Generator[tuple[str, dict
         If the file cannot be read.
     """
     try:
-        with storage.open_read(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            yield from _group_members(path, tar, endings)
+        with storage.open_read(path) as stream:
+            yield from _group_members(path, read_tar(stream), endings)
     except OSError as error:
         raise ShardReadError(path, error.strerror or str(error)) from error
-    except tarfile.TarError as error:
+    except TarError as error:
         raise ShardError(f"{path}: {error}") from None
 
 
 def _group_members(
-    path: str, tar: tarfile.TarFile, endings: Sequence[str]
+    path: str, tar: Iterable[tuple[str, bytes]], endings: Sequence[str]
 ) -> Generator[tuple[str, dict[str, bytes]], None, None]:
     members: dict[str, bytes] = {}
     last_key = ""
-    for info in tar:
-        key, _, ending = info.name.partition(".")
+    for name, content in tar:
+        key, _, ending = name.partition(".")
         expected = endings[len(members)]
-        content = tar.extractfile(info)
-        if ending != expected or content is None:
-            raise ShardError(f"{path}: member {info.name!r}, expected one ending in .{expected}")
+        if ending != expected:
+            raise ShardError(f"{path}: member {name!r}, expected one ending in .{expected}")
+        if not KEY.fullmatch(key):
+            raise ShardError(f"{path}: member {name!r}, expected a key of letters, digits, - and _, at most 89")
         if members and key != last_key:
-            raise ShardError(f"{path}: member {info.name!r}, expected .{expected} of sample {last_key!r}")
+            raise ShardError(f"{path}: member {name!r}, expected .{expected} of sample {last_key!r}")
         last_key = key
-        members[ending] = content.read()
+        members[ending] = content
         if len(members) == len(endings):
             yield key, members
             members = {}
