@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import SOURCES, JoinConfig, PreviewConfig, ReleaseConfig, RunConfig, SourceDataset
 from pipeline.errors import InputError, RunError, ShardError
 from pipeline.parser import SOURCE_PARTS, make_parser
-from regions.messages import counted
+from regions.messages import counted, one_line
 
 if TYPE_CHECKING:
     from pipeline.formats.dataset_json import DatasetFile
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = COMMANDS[options.command](options, others)
     except (InputError, ShardError) as error:
-        print(f"attparse: {error}", file=sys.stderr)
+        print(f"attparse: {one_line(str(error))}", file=sys.stderr)
         return UNUSABLE
     except (RunError, OSError) as error:
-        print(f"attparse: failed: {error}", file=sys.stderr)
+        print(f"attparse: failed: {one_line(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("attparse: interrupted; run the same command again to resume", file=sys.stderr)
@@ -118,7 +118,7 @@ def _verify(options: argparse.Namespace, _: list[str]) -> int:
     problems = 0
     check = verify_release if is_release(options.folder) else verify
     for problem in check(options.folder):
-        tqdm.write(problem, file=sys.stderr)
+        tqdm.write(one_line(problem), file=sys.stderr)
         problems += 1
     print(f"{options.folder}: {counted(problems, 'problem') if problems else 'all checks passed'}")
     return FAILED if problems else DONE

@@ -72,7 +72,7 @@ def read_parquet(
     return table
 
 
-def row_groups(stream: IO[bytes]) -> int:
+def count_row_groups(stream: IO[bytes]) -> int:
     """Return the number of row groups of a Parquet file.
 
     Raises
@@ -96,15 +96,13 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _checked_texts(
-    metadata: pq.FileMetaData, columns: Sequence[str] | None, groups: Sequence[int]
-) -> list[str]:
+def _checked_texts(metadata: pq.FileMetaData, columns: Sequence[str] | None, groups: Sequence[int]) -> list[str]:
     """Compare the sizes in the file's metadata with the limits, and return the columns of texts."""
     total = 0
     texts: set[str] = set()
     for number in groups:
         if not 0 <= number < metadata.num_row_groups:
-            raise ParquetError(f"{metadata.num_row_groups} row groups, expected one of number {number}")
+            raise ParquetError(f"{metadata.num_row_groups} row groups, expected at least {number + 1}")
         group = metadata.row_group(number)
         total += group.num_rows
         if not 0 <= group.num_rows <= MAX_GROUP_ROWS:

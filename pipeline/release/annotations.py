@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import images, storage
 from pipeline.building.reading import read_errors, read_image_bytes, read_with_retries
@@ -24,12 +23,11 @@ from pipeline.building.versions import CROP_STAGES, SAMPLE_STAGES
 from pipeline.config import RESOLUTIONS
 from pipeline.errors import ImageError, InputError, ShardError
 from pipeline.formats import manifest
-from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
+from pipeline.formats.dataset_json import ShardEntry
 from pipeline.records import FloatRows, ImageRow, RejectedImage, WrittenSample
-from pipeline.release.geoparquet import COLUMNS
 from pipeline.release.release_json import LANDMARKS, RELEASE_FILE, ReleaseFile, mask_shard
+from pipeline.release.release_reader import read_rows, read_samples
 from pipeline.vocabulary import DIFFERS, LandmarkSource
-from regions.messages import counted
 
 
 def check_file(folder: str, release: ReleaseFile, name: str) -> None:
@@ -112,36 +110,18 @@ class ReleaseAnnotations:
         """Open the annotator of a worker thread."""
         return ReleaseAnnotator(self, settings, stopwatch)
 
-    def read_rows(self, name: str, columns: tuple[str, ...] = COLUMNS) -> pa.Table:
-        """Read the rows of a shard from landmarks.parquet.
+    def read_rows(self, shard: ShardEntry) -> pa.Table:
+        """Read the rows of a shard from landmarks.parquet; see `pipeline.release.release_reader.read_rows`.
 
         Raises
         ------
         InputError
-            If the file is damaged.
+            If they are damaged or not those that release.json describes.
         ReadError
-            If it cannot be read for a reason that may pass.
+            If the file cannot be read for a reason that may pass.
         """
         path = storage.join(self.folder, LANDMARKS)
-        return read_with_retries(path, lambda: self._read_rows(path, name, columns))
-
-    def _read_rows(self, path: str, name: str, columns: tuple[str, ...]) -> pa.Table:
-        first, count = self.release.row_groups[name]
-        try:
-            with storage.open_read(path) as stream:
-                file = pq.ParquetFile(stream, pre_buffer=False)
-                if first + count > file.num_row_groups:
-                    raise InputError(
-                        f"{path}: {counted(file.num_row_groups, 'row group')}, expected at least {first + count},"
-                        f" as {RELEASE_FILE} has it for shard {name}"
-                    )
-                rows = file.read_row_groups(list(range(first, first + count)), list(columns), use_threads=False)
-        except pa.ArrowException as error:
-            raise InputError(f"{path}: damaged: {error}") from None
-        expected = next(shard.samples for shard in self.release.dataset.shards if shard.name == name)
-        if len(rows) != expected:
-            raise InputError(f"{path}: {counted(len(rows), 'row')} for shard {name}, expected {expected}")
-        return rows
+        return read_with_retries(path, lambda: read_rows(self.folder, self.release, shard))
 
     def images_of(self, name: str) -> Iterator[ReleasedImage]:
         """Yield what the release holds of the images of a shard, in order.
@@ -153,21 +133,23 @@ class ReleaseAnnotations:
         ReadError
             If a file of the release cannot be read for a reason that may pass.
         """
-        rows = self.read_rows(name)
+        shard = next(shard for shard in self.release.dataset.shards if shard.name == name)
+        rows = self.read_rows(shard)
         columns = (rows[column].to_pylist() for column in ("image_id", "landmark_source", "sha256"))
-        samples = self._labels_and_masks(name) if self.has_labels and len(rows) else None
+        samples = self._labels_and_masks(name, rows) if self.has_labels and len(rows) else None
         for image_id, source, sha256, landmarks in zip(*columns, manifest.landmark_rows(rows), strict=True):
-            labels, png = next(samples) if samples is not None else (None, None)
-            yield ReleasedImage(image_id, source, landmarks, sha256, labels, png if self.has_masks else None)
+            labels, png = (None, None) if samples is None else next(samples)
+            yield ReleasedImage(image_id, source, landmarks, sha256, labels, png)
 
-    def _labels_and_masks(self, name: str) -> Iterator[tuple[npt.NDArray[np.int8], bytes]]:
+    def _labels_and_masks(self, name: str, rows: pa.Table) -> Iterator[tuple[npt.NDArray[np.int8], bytes | None]]:
+        """Yield the labels of each row, and its masks where they are used as they are."""
         file = mask_shard(name)
         path = storage.join(self.folder, file)
         read_with_retries(path, lambda: check_file(self.folder, self.release, file))
         try:
             with read_errors(path):
-                for key, members in read_members(path, (MASKS, JSON)):
-                    yield parse_description(path, key, members[JSON]).label_values(), members[MASKS]
+                for description, png in read_samples(path, self.release, rows, self.has_masks):
+                    yield description.label_values(), png if self.has_masks else None
         except ShardError as error:
             raise InputError(str(error)) from None
 

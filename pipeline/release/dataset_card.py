@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from string import Template
 
 from pipeline.formats.dataset_json import DatasetFile
+from pipeline.release.markdown import code, code_block, inline, link, yaml_text
 from pipeline.release.release_json import FileEntry
 from pipeline.vocabulary import REJECT_REASONS, WEAK_SOURCES, Split
 
@@ -69,7 +70,7 @@ def packaged(name: str) -> bytes:
 
 def license_text(dataset: DatasetFile) -> bytes:
     """Return the content of LICENSE.md."""
-    values = {"source": _linked_source(dataset), "source_license": source_license(dataset)}
+    values = {"source": _linked_source(dataset), "source_license": inline(source_license(dataset))}
     return _filled("release_license.md", values).encode()
 
 
@@ -89,17 +90,18 @@ def dataset_card(dataset: DatasetFile, files: Mapping[str, FileEntry], resolutio
     """
     samples, num_attributes = dataset.samples, len(dataset.attributes)
     values = {
-        "source": source_name(dataset),
+        "pretty_name": yaml_text(f"Weak attribute segments and landmarks ({source_name(dataset)})"),
+        "source": inline(source_name(dataset)),
         "linked_source": _linked_source(dataset),
-        "source_license": source_license(dataset),
+        "source_license": inline(source_license(dataset)),
         "name": release_name(dataset),
         "size": next((name for limit, name in SIZES if samples < limit), LARGEST_SIZE),
         "configs": _configs(dataset, without_labels),
         "samples": f"{samples:,}",
         "rejected": f"{dataset.rejected:,}",
         "attributes": str(num_attributes),
-        "regions": ", ".join(dataset.regions),
-        "table": dataset.attribute_table.name,
+        "regions": ", ".join(map(inline, dataset.regions)),
+        "table": code(dataset.attribute_table.name),
         "crop": dataset.crop,
         "content": "68 landmarks and region polygons"
         if without_labels
@@ -120,8 +122,8 @@ def dataset_card(dataset: DatasetFile, files: Mapping[str, FileEntry], resolutio
         "protocol": PROTOCOL,
         "biases": _bullets(BIASES),
         "limitations": _bullets(LIMITATIONS),
-        "versions": ", ".join(f"{name} {value}" for name, value in dataset.versions.items()),
-        "citation": "\n".join(citations(dataset)),
+        "versions": ", ".join(inline(f"{name} {value}") for name, value in dataset.versions.items()),
+        "citation": code_block("\n".join(citations(dataset))),
     }
     return _filled("dataset_card.md", values).encode()
 
@@ -140,8 +142,8 @@ def _filled(name: str, values: Mapping[str, str]) -> str:
 
 
 def _linked_source(dataset: DatasetFile) -> str:
-    name, url = source_name(dataset), dataset.source.url
-    return name if url is None else f"{name} ({url})"
+    name, url = inline(source_name(dataset)), dataset.source.url
+    return name if url is None else f"{name} ({link(url)})"
 
 
 def _rows(rows: Iterable[Sequence[object]]) -> str:

@@ -15,13 +15,8 @@ from regions.attributes import AttributeTable
 from regions.landmarks import NUM_LANDMARKS
 from regions.polygons import clip_to_frame, region_polygons
 
-COLUMNS = ("image_id", "key", "split", "shard", "landmark_source", "landmarks", "crop", "height", "width", "sha256")
-"""Columns beside the polygons."""
-
-
-def landmark_schema(region_names: Sequence[str]) -> pa.Schema:
-    """Return the schema of landmarks.parquet, with the GeoParquet description of the polygons in its metadata."""
-    plain = [
+PLAIN_SCHEMA = pa.schema(
+    [
         ("image_id", pa.string()),
         ("key", pa.string()),
         ("split", pa.string()),
@@ -33,8 +28,15 @@ def landmark_schema(region_names: Sequence[str]) -> pa.Schema:
         ("width", pa.int32()),
         ("sha256", pa.string()),
     ]
-    polygons = [(name, pa.binary()) for name in region_names]
-    return pa.schema([*plain, *polygons], metadata={b"geo": json.dumps(_geo(region_names)).encode()})
+)
+"""Columns beside the polygons, and their types."""
+COLUMNS: tuple[str, ...] = tuple(PLAIN_SCHEMA.names)
+
+
+def landmark_schema(region_names: Sequence[str]) -> pa.Schema:
+    """Return the schema of landmarks.parquet, with the GeoParquet description of the polygons in its metadata."""
+    polygons = [pa.field(name, pa.binary()) for name in region_names]
+    return pa.schema([*PLAIN_SCHEMA, *polygons], metadata={b"geo": json.dumps(_geo(region_names)).encode()})
 
 
 def _geo(region_names: Sequence[str]) -> dict[str, Any]:

@@ -26,17 +26,16 @@ from pipeline.errors import InputError
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import DatasetFile, ShardEntry
 from pipeline.inputs.dataset import check_match, read_labels
-from pipeline.inputs.image_ids import is_unsafe
 from pipeline.records import ImageTable, ShardPlan
 from pipeline.release.annotations import ReleaseAnnotations, check_file
 from pipeline.release.release_json import (
     LANDMARKS,
     ReleaseFile,
-    id_problem,
     mask_shard,
     read_release_file,
 )
-from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, UNSAFE_ID, RejectReason
+from pipeline.release.release_reader import check_all_rows
+from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, RejectReason
 from regions.attributes import AttributeTable, TableError
 from regions.label_file import UNKNOWN
 from regions.messages import counted
@@ -98,7 +97,7 @@ def join(config: JoinConfig) -> JoinedRun | None:
     )
     sizes = storage.list_files(config.images)
     plans = list(plan_join(settings, annotations, labels, sizes))
-    _check_images(config, plans, labels, sizes)
+    _check_images(config, release, plans, labels, sizes)
     dataset = build_planned(runner, settings, plans)
     if dataset is None:
         return None
@@ -117,14 +116,16 @@ def _open_release(config: JoinConfig) -> ReleaseFile:
 
 
 def _check_images(
-    config: JoinConfig, plans: Sequence[ShardPlan], labels: LabelsById | None, sizes: Mapping[str, int]
+    config: JoinConfig,
+    release: ReleaseFile,
+    plans: Sequence[ShardPlan],
+    labels: LabelsById | None,
+    sizes: Mapping[str, int],
 ) -> None:
     """Refuse a release with unusable ids, and images and labels of which none belongs to it."""
     path = storage.join(config.release, LANDMARKS)
     image_ids = [image_id for plan in plans for image_id in plan.images.image_ids]
-    problem = id_problem(image_ids, [key for plan in plans for key in plan.images.keys])
-    if problem:
-        raise InputError(f"{path}: {problem}")
+    check_all_rows(config.release, release, image_ids, [key for plan in plans for key in plan.images.keys])
     check_match(path, image_ids, config.images, sizes)
     if labels and image_ids and labels.keys().isdisjoint(image_ids):
         raise InputError(
@@ -171,10 +172,7 @@ def plan_join(
         Bytes of each file in the reader's image folder.
     """
     for shard in annotations.release.dataset.shards:
-        rows = annotations.read_rows(shard.name, ("image_id", "key"))
-        problem = id_problem(rows["image_id"].to_pylist(), rows["key"].to_pylist())
-        if problem:
-            raise InputError(f"{storage.join(annotations.folder, LANDMARKS)}: shard {shard.name}: {problem}")
+        rows = annotations.read_rows(shard)
         table = _image_table(shard, rows, len(settings.table.attributes), labels, sizes)
         yield ShardPlan(shard.name, shard.split, table, _fingerprint(settings, annotations, shard, table))
 
@@ -203,8 +201,6 @@ def _image_table(
 
 
 def _reason(image_id: str, labels: LabelsById | None, sizes: Mapping[str, int]) -> RejectReason | None:
-    if is_unsafe(image_id):
-        return UNSAFE_ID
     if labels is not None and image_id not in labels:
         return UNLABELLED
     return None if image_id in sizes else MISSING

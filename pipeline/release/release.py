@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
+import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import msgspec
@@ -34,6 +37,7 @@ from pipeline.release.release_json import (
     CARD,
     CONTACT_SHEET,
     CROISSANT,
+    FILES,
     LANDMARKS,
     LICENSE,
     REJECTS,
@@ -49,11 +53,15 @@ from pipeline.verify import verify
 from pipeline.vocabulary import REJECTED, RELEASE_VERSION, WRITTEN
 from regions.attributes import AttributeTable, table_toml
 from regions.boxes import Box
+from regions.csv_cells import defused
 from regions.landmarks import FloatArray
 from regions.masks import sample_points
 from regions.messages import counted
 
 ROWS_PER_GROUP = 1000
+UNFINISHED = ".attparse-release"
+"""Name of the mark in the folder of a release that is not finished: what is there may be written again."""
+MAX_MARK_BYTES = 1000
 REJECT_COLUMNS = ("image_id", "split", "shard", "reason", "detail", "sha256")
 
 log = logging.getLogger("attparse")
@@ -81,10 +89,6 @@ class _Files:
         with self.create(name) as stream:
             stream.write(content)
 
-    def delete(self) -> None:
-        for name in self.known:
-            storage.delete(self.path(name))
-
 
 def release(config: ReleaseConfig) -> dict[str, FileEntry]:
     """Write a release of a finished run.
@@ -100,44 +104,84 @@ def release(config: ReleaseConfig) -> dict[str, FileEntry]:
         If the run has faults, or the folder is not empty or cannot be written.
     """
     dataset = read_dataset_file(config.run)
-    _check_folder(config)
-    _check_run(config.run, dataset)
-    table = dataset.table()
-    files = _Files(config.output)
-    try:
-        row_groups = _write_samples(config, dataset, table, files)
-        _write_rejects(config.run, dataset, files)
-        files.write(TABLE, table_toml(table).encode())
-        files.write(CONTACT_SHEET, packaged(CONTACT_SHEET))
-        files.write(LICENSE, license_text(dataset))
-        files.write(CARD, dataset_card(dataset, files.known, config.resolution, config.without_labels))
-        files.write(CROISSANT, describe_croissant(dataset, files.known, config.url, config.creator))
-        description = ReleaseFile(
-            release_version=RELEASE_VERSION,
-            resolution=config.resolution,
-            labels=not config.without_labels,
-            dataset=msgspec.structs.replace(dataset, images=""),
-            row_groups=row_groups,
-            files=dict(files.known),
-        )
-        files.write(RELEASE_FILE, msgspec.json.format(msgspec.json.encode(description), indent=1) + b"\n")
-        sums = "".join(f"{file.sha256}  {name}\n" for name, file in sorted(files.known.items()))
-        files.write(SUMS, sums.encode())
-    except BaseException:
-        files.delete()
-        raise
-    return files.known
-
-
-def _check_folder(config: ReleaseConfig) -> None:
     if storage.is_below(config.output, config.run) or storage.is_below(config.run, config.output):
         raise InputError(f"--output {config.output}: expected a folder apart from that of the run, {config.run}")
     storage.make_folder(config.output)
-    found = sorted(storage.list_files(config.output))
-    if found:
-        raise InputError(f"{config.output}: not empty, {found[0]} is there; choose another --output")
+    with storage.locked(config.output):
+        names = {*FILES, RELEASE_FILE, SUMS, *(mask_shard(shard.name) for shard in dataset.shards)}
+        _check_folder(config, dataset, names)
+        _check_run(config.run, dataset)
+        files = _Files(config.output)
+        try:
+            _start(config, dataset)
+            _write(config, dataset, files)
+        except BaseException:
+            for name in (*names, UNFINISHED):
+                storage.delete(files.path(name))
+            storage.delete_empty_folder(files.path("masks"))
+            raise
+        storage.delete(files.path(UNFINISHED))
+    return files.known
+
+
+def _write(config: ReleaseConfig, dataset: DatasetFile, files: _Files) -> None:
+    """Write the files of a release, release.json and SHA256SUMS last."""
+    table = dataset.table()
+    row_groups = _write_samples(config, dataset, table, files)
+    _write_rejects(config.run, dataset, files)
+    files.write(TABLE, table_toml(table).encode())
+    files.write(CONTACT_SHEET, packaged(CONTACT_SHEET))
+    files.write(LICENSE, license_text(dataset))
+    files.write(CARD, dataset_card(dataset, files.known, config.resolution, config.without_labels))
+    files.write(CROISSANT, describe_croissant(dataset, files.known, config.url, config.creator))
+    description = ReleaseFile(
+        release_version=RELEASE_VERSION,
+        resolution=config.resolution,
+        labels=not config.without_labels,
+        dataset=msgspec.structs.replace(dataset, images=""),
+        row_groups=row_groups,
+        files=dict(files.known),
+    )
+    files.write(RELEASE_FILE, msgspec.json.format(msgspec.json.encode(description), indent=1) + b"\n")
+    sums = "".join(f"{file.sha256}  {name}\n" for name, file in sorted(files.known.items()))
+    files.write(SUMS, sums.encode())
+
+
+def _content_of_mark(config: ReleaseConfig, dataset: DatasetFile) -> bytes:
+    """Return what the mark of an unfinished release holds: the hash of all that it is made from."""
+    options = json.dumps([config.resolution, config.without_labels, config.url, config.creator]).encode()
+    return hashlib.sha256(options + msgspec.json.encode(dataset)).hexdigest().encode()
+
+
+def _start(config: ReleaseConfig, dataset: DatasetFile) -> None:
+    """Mark the folder as that of an unfinished release, and delete what a killed one left half-written."""
+    storage.write_bytes(storage.join(config.output, UNFINISHED), _content_of_mark(config, dataset))
+    masks = storage.join(config.output, "masks")
     if not config.without_labels:
-        storage.make_folder(storage.join(config.output, "masks"))
+        storage.make_folder(masks)
+    for folder in (config.output, masks):
+        if storage.exists(folder):
+            storage.delete_temporaries(folder)
+
+
+def _check_folder(config: ReleaseConfig, dataset: DatasetFile, names: Collection[str]) -> None:
+    """Refuse a folder with other files than those that the same release left when it was killed."""
+    found = sorted(name for name in storage.list_files(config.output) if not posixpath.basename(name).startswith("."))
+    mark = storage.join(config.output, UNFINISHED)
+    if not storage.exists(mark):
+        if found:
+            raise InputError(f"{config.output}: not empty, {found[0]} is there; choose another --output")
+        return
+    with storage.explained(mark):
+        content = storage.read_bytes(mark, MAX_MARK_BYTES)
+    if content != _content_of_mark(config, dataset):
+        raise InputError(
+            f"{config.output}: the unfinished release of another run, or with other options, is there;"
+            " choose another --output or delete it"
+        )
+    foreign = [name for name in found if name not in names]
+    if foreign:
+        raise InputError(f"{config.output}: {foreign[0]} is there, which is not part of the release; remove it")
 
 
 def _check_run(output: str, dataset: DatasetFile) -> None:
@@ -231,5 +275,5 @@ def _write_rejects(output: str, dataset: DatasetFile, files: _Files) -> None:
 def _as_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([row[name] or "" for name in REJECT_COLUMNS] for row in rows)
+    writer.writerows([defused(row[name] or "") for name in REJECT_COLUMNS] for row in rows)
     return text.getvalue().encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -12,15 +11,17 @@ from pipeline import storage
 from pipeline.config import RESOLUTIONS
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile
-from pipeline.formats.json_files import decode_json
+from pipeline.formats.json_files import decode_json, read_json_file
+from pipeline.formats.samples import KEY
+from pipeline.inputs.image_ids import is_unsafe
 from pipeline.vocabulary import FORMAT_VERSION, RELEASE_VERSION
+from regions.messages import shown
 
 RELEASE_FILE, SUMS = "release.json", "SHA256SUMS"
 LANDMARKS, REJECTS, TABLE = "landmarks.parquet", "rejects.csv", "attribute_table.toml"
-KEY = re.compile("[A-Za-z0-9_-]{1,89}")
-"""A sample key: a name in a tar file that leads nowhere, and short enough for a tar header."""
-
 CARD, LICENSE, CROISSANT, CONTACT_SHEET = "README.md", "LICENSE.md", "croissant.json", "contact_sheet.png"
+FILES = (LANDMARKS, REJECTS, TABLE, CARD, LICENSE, CROISSANT, CONTACT_SHEET)
+"""The files that release.json lists beside the mask shards."""
 
 
 def mask_shard(name: str) -> str:
@@ -104,7 +105,7 @@ def read_release_file(folder: str) -> ReleaseFile:
     if not storage.exists(path):
         raise InputError(f"{folder}: no {RELEASE_FILE}, expected a folder that attparse release wrote")
     with storage.explained(path):
-        content = storage.read_bytes(path)
+        content = read_json_file(path)
     release = decode_json(content, ReleaseFile, path, InputError)
     found = release.release_version, release.dataset.format_version
     if found != (RELEASE_VERSION, FORMAT_VERSION):
@@ -119,7 +120,7 @@ def read_release_file(folder: str) -> ReleaseFile:
 
 
 def _problem_of(release: ReleaseFile) -> str | None:
-    """Return what does not fit together in release.json."""
+    """Return what does not fit together in release.json; of all names, only those that a release can have pass."""
     if release.resolution not in RESOLUTIONS:
         return f"resolution is {release.resolution!r}, expected one of {', '.join(RESOLUTIONS)}"
     shards = release.dataset.shards
@@ -130,22 +131,36 @@ def _problem_of(release: ReleaseFile) -> str | None:
     for name in (LANDMARKS, *masks):
         if name not in release.files:
             return f"files has no {name!r}"
+    further = set(release.files) - {*FILES, *masks}
+    if further:
+        return f"files has {shown(min(further))}, expected only those of a release"
+    total = sum(shard.samples for shard in shards)
+    if release.dataset.samples != total:
+        return f"samples is {release.dataset.samples}, but the sum over its shards is {total}"
     return None
 
 
 def id_problem(image_ids: Sequence[str | None], keys: Sequence[str | None]) -> str | None:
-    """Return what is wrong with the ids and sample keys of landmarks.parquet.
+    """Return what is wrong with the ids and sample keys of landmarks.parquet, which become names of files and members.
 
     >>> id_problem(["a.jpg"], ["../a"])
     "key '../a' of image 'a.jpg', expected letters, digits, - and _, at most 89"
+    >>> id_problem(["../a.jpg"], ["a"])
+    "image_id '../a.jpg', expected a plain path below the image folder"
     """
     seen: set[str] = set()
+    seen_ids: set[str] = set()
     for row, (image_id, key) in enumerate(zip(image_ids, keys, strict=True)):
         if image_id is None:
             return f"row {row} has no image_id"
+        if is_unsafe(image_id):
+            return f"image_id {shown(image_id)}, expected a plain path below the image folder"
         if key is None or not KEY.fullmatch(key):
-            return f"key {key!r} of image {image_id!r}, expected letters, digits, - and _, at most 89"
+            return f"key {shown(key)} of image {shown(image_id)}, expected letters, digits, - and _, at most 89"
         if key in seen:
-            return f"key {key!r} of image {image_id!r} is that of another image too, expected one of its own"
+            return f"key {key!r} of image {shown(image_id)} is that of another image too, expected one of its own"
+        if image_id in seen_ids:
+            return f"image_id {shown(image_id)} is there twice, expected each image once"
         seen.add(key)
+        seen_ids.add(image_id)
     return None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import NoReturn
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.errors import InputError, ShardError
 from pipeline.formats.dataset_json import ShardEntry
+from pipeline.formats.json_files import MAX_JSON_BYTES
 from pipeline.formats.samples import JSON, MASKS, parse_description, read_members
 from pipeline.release.release_json import (
     LANDMARKS,
@@ -20,12 +20,10 @@ from pipeline.release.release_json import (
     SUMS,
     FileEntry,
     ReleaseFile,
-    id_problem,
     mask_shard,
-    mask_size,
     read_release_file,
 )
-from pipeline.verify import mask_problems
+from pipeline.release.release_reader import ExpectedSamples, check_all_rows, read_rows
 from regions.messages import counted
 
 
@@ -45,11 +43,22 @@ def verify_release(folder: str) -> Iterator[str]:
     except InputError as error:
         yield str(error)
     recorded = {} if release is None else release.files
-    found = set(storage.list_files(folder)) - {SUMS}
-    yield from _check_names(folder, found, set(listed), {*recorded, RELEASE_FILE})
-    hashes = {name: storage.sha256_of(storage.join(folder, name)) for name in _with_bar(sorted(found))}
-    for name, sha256 in hashes.items():
-        yield from _check_hash(folder, name, sha256, listed.get(name), recorded.get(name))
+    found = storage.list_files(folder)
+    found.pop(SUMS, None)
+    yield from _check_names(folder, set(found), set(listed), {*recorded, RELEASE_FILE})
+    hashes: dict[str, str] = {}
+    for name in tqdm(sorted({*listed, *recorded, RELEASE_FILE} & set(found)), unit=" files", desc="hashes"):
+        path = storage.join(folder, name)
+        entry = recorded.get(name)
+        if entry is not None and found[name] != entry.bytes:
+            yield f"{path}: damaged, {found[name]} bytes, expected {entry.bytes} as in {RELEASE_FILE}"
+            continue
+        try:
+            hashes[name] = storage.sha256_of(path)
+        except OSError as error:
+            yield f"{path}: can't be read: {error.strerror or error}"
+            continue
+        yield from _check_hash(folder, name, hashes[name], listed.get(name), entry)
     if release is not None:
         yield from _check_content(folder, release, hashes)
 
@@ -69,17 +78,18 @@ def _check_names(folder: str, found: set[str], listed: set[str], expected: set[s
             yield f"{storage.join(folder, name)}: not part of the release"
 
 
-def _with_bar(names: list[str]) -> Iterator[str]:
-    yield from tqdm(names, unit=" files", desc="hashes")
-
-
 def _read_sums(folder: str) -> tuple[dict[str, str], list[str]]:
     """Return the hashes that SHA256SUMS lists by name, and what is wrong with it."""
     path = storage.join(folder, SUMS)
     if not storage.exists(path):
         return {}, [f"{path}: missing"]
-    listed, problems = {}, []
-    for number, line in enumerate(storage.read_bytes(path).decode(errors="replace").split("\n"), 1):
+    listed: dict[str, str] = {}
+    problems: list[str] = []
+    try:
+        text = storage.read_bytes(path, MAX_JSON_BYTES).decode(errors="replace")
+    except OSError as error:
+        return {}, [f"{path}: can't be read: {error.strerror or error}"]
+    for number, line in enumerate(text.split("\n"), 1):
         match = re.fullmatch("([0-9a-f]{64})  (.+)", line)
         if match:
             listed[match[2]] = match[1]
@@ -103,36 +113,42 @@ def _check_hash(folder: str, name: str, sha256: str, listed: str | None, recorde
 
 def _check_content(folder: str, release: ReleaseFile, hashes: Mapping[str, str]) -> Iterator[str]:
     """Read the landmarks and masks that exist, and compare them with release.json."""
-    dataset = release.dataset
-    path = storage.join(folder, LANDMARKS)
-    try:
-        with storage.open_read(path) as stream:
-            rows = pq.ParquetFile(stream, pre_buffer=False).read(["image_id", "key"], use_threads=False)
-        if len(rows) != dataset.samples:
-            yield f"{path}: {counted(len(rows), 'row')}, expected {dataset.samples}"
-        problem = id_problem(rows["image_id"].to_pylist(), rows["key"].to_pylist())
-        if problem:
-            yield f"{path}: {problem}"
-    except (OSError, pa.ArrowException) as error:
-        yield f"{path}: can't be read: {error}"
-    expected = {mask_shard(shard.name): shard for shard in dataset.shards if shard.samples}
-    if not release.labels:
-        return
-    with tqdm(total=dataset.samples, unit=" samples", desc="masks") as bar:
-        for name in sorted(set(expected) & set(hashes)):
-            yield from _check_masks(storage.join(folder, name), release, expected[name], bar)
+    image_ids: list[str] = []
+    keys: list[str] = []
+    with tqdm(total=release.dataset.samples, unit=" samples", desc="masks") as bar:
+        for shard in release.dataset.shards:
+            rows = None
+            if LANDMARKS in hashes:
+                try:
+                    rows = read_rows(folder, release, shard)
+                    image_ids += rows["image_id"].to_pylist()
+                    keys += rows["key"].to_pylist()
+                except InputError as error:
+                    yield str(error)
+            name = mask_shard(shard.name)
+            if release.labels and name in hashes:
+                yield from _check_masks(storage.join(folder, name), release, shard, rows, bar)
+    if len(keys) == release.dataset.samples:
+        try:
+            check_all_rows(folder, release, image_ids, keys)
+        except InputError as error:
+            yield str(error)
 
 
-def _check_masks(path: str, release: ReleaseFile, shard: ShardEntry, bar: Any) -> Iterator[str]:
-    attributes, count = release.dataset.attributes, 0
+def _check_masks(
+    path: str, release: ReleaseFile, shard: ShardEntry, rows: pa.Table | None, bar: tqdm[NoReturn]
+) -> Iterator[str]:
+    """Compare the samples of a mask shard with its rows, which are None where they cannot be read."""
+    count = 0
+    expected = None if rows is None else ExpectedSamples(release, rows)
     try:
         for key, members in read_members(path, (MASKS, JSON)):
             count += 1
             bar.update()
             description = parse_description(path, key, members[JSON])
-            size = mask_size(release.resolution, description.crop)
-            for problem in mask_problems(members[MASKS], description, attributes, size, RELEASE_FILE):
-                yield f"{path}: sample {key!r}: {problem}"
+            if expected is not None and count <= shard.samples:
+                for problem in expected.problems(count - 1, key, description, members[MASKS]):
+                    yield f"{path}: sample {key!r}: {problem}"
     except ShardError as error:
         yield str(error)
     if count != shard.samples:

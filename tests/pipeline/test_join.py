@@ -125,24 +125,17 @@ def test_a_join_builds_only_what_is_not_done(
     assert {name for name in times if again[name] != times[name]} == {"train-000000.tar"}
 
 
-def test_an_id_that_leads_out_of_the_folder_is_never_opened(released: Path, images: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "rel"
-    shutil.copytree(released, copy)
-    table = pq.read_table(copy / "landmarks.parquet")
-    secret = tmp_path / "secret.jpg"
-    secret.write_bytes((images / table["image_id"][0].as_py()).read_bytes())
-    ids = ["../secret.jpg", *table["image_id"].to_pylist()[1:]]
-    changed = table.set_column(0, "image_id", pa.array(ids)).cast(table.schema)
-    document = json.loads((copy / "release.json").read_text())
-    with pq.ParquetWriter(copy / "landmarks.parquet", changed.schema) as writer:
-        start = 0
-        for shard in document["dataset"]["shards"]:
-            if shard["samples"]:
-                writer.write_table(changed.slice(start, shard["samples"]))
-            start += shard["samples"]
-    sign_again(copy)
-    assert main(["join", str(copy), f"--images={images}", f"--output={tmp_path / 'joined'}", "--min_coverage=0.5"]) == 0
-    assert json.loads((tmp_path / "joined" / "dataset.json").read_text())["rejects"] == {"unsafe_id": 1}
+def test_an_id_that_leads_out_of_the_folder_is_never_opened(
+    released: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image_id = pq.read_table(released / "landmarks.parquet")["image_id"][0].as_py()
+    (tmp_path / "secret.jpg").write_bytes((images / image_id).read_bytes())
+    copy = with_column(released, tmp_path / "rel", "image_id", lambda ids: ["../secret.jpg", *ids[1:]])
+    line = error_line(capsys, "join", copy, f"--images={images}", f"--output={tmp_path / 'joined'}")
+    assert "image_id '../secret.jpg', expected a plain path below the image folder" in line
+    assert not (tmp_path / "joined").exists()
+    assert main(["verify", str(copy)]) == 1
+    assert "image_id '../secret.jpg'" in capsys.readouterr().err
 
 
 def test_other_versions_are_told(
