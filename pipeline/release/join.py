@@ -107,7 +107,13 @@ def join(config: JoinConfig) -> JoinedRun | None:
 
 def _open_release(config: JoinConfig) -> ReleaseFile:
     release = read_release_file(config.release)
-    check_file(config.release, release, LANDMARKS)
+    path = storage.join(config.release, LANDMARKS)
+    with storage.explained(path):
+        check_file(config.release, release, LANDMARKS)
+    found = storage.list_files(config.release)
+    for name in release.mask_shards():
+        if name not in found:
+            raise InputError(f"{storage.join(config.release, name)}: no such file, though the release lists it")
     if storage.is_below(config.output, config.release) or storage.is_below(config.release, config.output):
         raise InputError(f"--output {config.output}: expected a folder apart from the release, {config.release}")
     if config.labels is None and not release.labels:

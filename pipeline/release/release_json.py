@@ -92,6 +92,10 @@ class ReleaseFile(msgspec.Struct, frozen=True, kw_only=True):
     row_groups: dict[str, tuple[Count, Count]]
     files: dict[str, FileEntry]
 
+    def mask_shards(self) -> list[str]:
+        """Return the names of the mask shards that the release must have."""
+        return [mask_shard(shard.name) for shard in self.dataset.shards if shard.samples and self.labels]
+
 
 def read_release_file(folder: str) -> ReleaseFile:
     """Return the content of release.json.
@@ -127,7 +131,7 @@ def _problem_of(release: ReleaseFile) -> str | None:
     other = {shard.name for shard in shards} ^ set(release.row_groups)
     if other:
         return f"row_groups and shards differ in {min(other)!r}, expected the same names"
-    masks = [mask_shard(shard.name) for shard in shards if shard.samples and release.labels]
+    masks = release.mask_shards()
     for name in (LANDMARKS, *masks):
         if name not in release.files:
             return f"files has no {name!r}"
