@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from regions.csv_cells import defused
 from regions.label_file import UNKNOWN
 from regions.messages import counted
 from training.batches import Batch
@@ -202,8 +203,8 @@ def _as_csv(results: dict[str, Any]) -> str:
     for run, result in results.items():
         for attribute, values in result["attributes"].items():
             measures = [_cell(values.get(measure)) for measure in MEASURES]
-            writer.writerow([run, attribute, values["known"], values["positive"], *measures])
-        writer.writerow([run, "mean", "", "", *(_cell(result["mean"].get(measure)) for measure in MEASURES)])
+            writer.writerow([defused(run), defused(attribute), values["known"], values["positive"], *measures])
+        writer.writerow([defused(run), "mean", "", "", *(_cell(result["mean"].get(measure)) for measure in MEASURES)])
     return stream.getvalue()
 
 

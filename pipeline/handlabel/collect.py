@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pipeline import images, storage
 from pipeline.errors import ImageError, InputError
 from pipeline.handlabel.index_file import INDEX_FILE, csv_bytes, labels_name, read_index
-from pipeline.handlabel.labelme_file import LabelError, annotated_landmarks
+from pipeline.handlabel.labelme_file import MAX_LABELME_BYTES, LabelError, annotated_landmarks
 from pipeline.inputs.openface import LANDMARK_COLUMNS
 from regions.messages import counted
 
@@ -79,7 +79,7 @@ def import_labels(folder: str, output: str) -> ImportCounts:
 
 def _read_labels(path: str) -> bytes | None:
     try:
-        return storage.read_bytes(path)
+        return storage.read_bytes(path, MAX_LABELME_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -12,10 +12,14 @@ from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.errors import InputError
+from pipeline.formats.samples import KEY
+from regions.csv_cells import defused, original
+from regions.messages import shown
 
 INDEX_FILE = "images.csv"
 INDEX_COLUMNS = ["file", "image_id", "reason", "sha256"]
-FILE_NAME = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z]+")
+MAX_INDEX_BYTES = 1 << 28
+FILE_NAME = re.compile(KEY.pattern + r"\.[A-Za-z]{1,9}")
 """File names in the folder: the key of the sample and a suffix."""
 
 
@@ -43,12 +47,12 @@ def read_index(folder: str) -> list[IndexRow]:
     """
     path = os.path.join(folder, INDEX_FILE)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = next(reader, [])
-            if header != INDEX_COLUMNS:
-                raise InputError(f"{path}:1: {','.join(header)[:60]!r}, expected {','.join(INDEX_COLUMNS)}")
-            rows = [_index_row(f"{path}:{reader.line_num}", values) for values in reader]
+        text = storage.read_bytes(path, MAX_INDEX_BYTES).decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(reader, [])
+        if header != INDEX_COLUMNS:
+            raise InputError(f"{path}:1: {','.join(header)[:60]!r}, expected {','.join(INDEX_COLUMNS)}")
+        rows = [_index_row(f"{path}:{reader.line_num}", values) for values in reader]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}, expected a folder created by attparse handlabel export") from None
     except (csv.Error, UnicodeDecodeError) as error:
@@ -56,16 +60,16 @@ def read_index(folder: str) -> list[IndexRow]:
     for names in ([labels_name(row.file) for row in rows], [row.image_id for row in rows]):
         name, count = Counter(names).most_common(1)[0] if names else ("", 0)
         if count > 1:
-            raise InputError(f"{path}: {count} rows for {name!r}, expected one")
+            raise InputError(f"{path}: {count} rows for {shown(name)}, expected one")
     return rows
 
 
 def _index_row(place: str, values: Sequence[str]) -> IndexRow:
     if len(values) != len(INDEX_COLUMNS):
         raise InputError(f"{place}: {len(values)} columns, expected {len(INDEX_COLUMNS)}: {','.join(INDEX_COLUMNS)}")
-    row = IndexRow(*values)
+    row = IndexRow(*map(original, values))
     if not FILE_NAME.fullmatch(row.file):
-        raise InputError(f"{place}: file {row.file!r}, expected a name of letters, digits, - and _ with a suffix")
+        raise InputError(f"{place}: file {shown(row.file)}, expected a name of letters, digits, - and _ with a suffix")
     return row
 
 
@@ -75,7 +79,7 @@ def labels_name(file: str) -> str:
 
 
 def csv_bytes(rows: Sequence[Sequence[str]]) -> bytes:
-    """Return rows as CSV."""
+    """Return rows as CSV, without formulas."""
     stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    csv.writer(stream, lineterminator="\n").writerows([defused(cell) for cell in row] for row in rows)
     return stream.getvalue().encode()

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.inputs.text_tables import MAX_NUMBER
 from regions.boxes import BBox
 from regions.landmarks import NUM_LANDMARKS, FloatArray, landmarks_in_bbox
+from regions.messages import shown
 from regions.quality import plausibility_problem
 
 LABELME_VERSION = "5.5.0"
@@ -21,6 +22,8 @@ START_FRACTION = 0.6
 EDGE = 1.0
 """Points are placed at least this far inside of the image, in pixels: labelme shows none beyond its edge."""
 MAX_NAMED = 10
+MAX_LABELME_BYTES = 1 << 28
+"""Bytes of a file that is read: labelme may save the image in it, as text."""
 
 
 class LabelError(Exception):
@@ -162,7 +165,7 @@ def _points(shapes: Sequence[Mapping[str, Any]]) -> FloatArray:
 def _point(shape: Mapping[str, Any]) -> list[float]:
     label, points = shape["label"], shape.get("points")
     if shape.get("shape_type") != "point":
-        raise LabelError(f"landmark {label} is of type {shape.get('shape_type')!r}, expected 'point'")
+        raise LabelError(f"landmark {label} is of type {shown(shape.get('shape_type'))}, expected 'point'")
     pair = points[0] if isinstance(points, list) and len(points) == 1 else None
     if not (isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair))):
         raise LabelError(f"landmark {label} has the points {str(points)[:60]}, expected one [x, y] of numbers")

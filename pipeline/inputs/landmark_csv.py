@@ -12,6 +12,7 @@ from pipeline.inputs import text_tables
 from pipeline.inputs.landmark_reader import LandmarkPath, ListedImages, of_listed_images
 from pipeline.inputs.openface import LANDMARK_COLUMNS
 from pipeline.records import FloatRows
+from regions.csv_cells import original
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 
@@ -50,4 +51,4 @@ def _rows(path: str) -> Iterator[tuple[str, FloatRows]]:
     columns = [table.columns.index(name) for name in LANDMARK_COLUMNS]
     for row in table.rows:
         values = np.array(text_tables.numbers(table, row, columns), dtype=np.float32)
-        yield row.image_id, values.reshape(2, NUM_LANDMARKS).T
+        yield original(row.image_id), values.reshape(2, NUM_LANDMARKS).T

@@ -193,6 +193,11 @@ def _check_run(output: str, dataset: DatasetFile) -> None:
         )
     if not dataset.samples:
         raise InputError(f"{output}: the run has no samples, all {dataset.rejected} images were rejected")
+    taken = set(dataset.regions) & set(COLUMNS)
+    if taken:
+        raise InputError(
+            f"{output}: region {min(taken)!r} has the name of a column of {LANDMARKS}, expected another name"
+        )
 
 
 def _write_samples(

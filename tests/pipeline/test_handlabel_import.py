@@ -16,9 +16,11 @@ from pipeline.errors import InputError
 from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel.collect import import_labels
 from pipeline.handlabel.export import export_rejects
+from pipeline.handlabel.labelme_file import MAX_LABELME_BYTES
 from pipeline.inputs.landmark_csv import read_landmark_csv
 from tests.faces import face
 from tests.labeling import export_three, index_of, label, labels_of, make_run
+from tests.releases import error_line
 from tests.synthetic import HEIGHT, WIDTH, jpeg_file
 
 SIZE = (HEIGHT, WIDTH)
@@ -245,3 +247,52 @@ def test_labels_made_by_hand_rebuild_only_the_shard_concerned(tmp_path: Path) ->
     assert (row["status"], row["landmark_source"]) == ("written", "given")
     np.testing.assert_allclose(np.reshape(row["landmarks"], (68, 2)), points, atol=1 / 64)
     assert main(["verify", str(output)]) == 0
+
+
+@pytest.mark.parametrize("image_path", ["../../b.jpg", "/etc/b.jpg", "C:\\x\\b.jpg"])
+def test_the_folder_of_an_image_path_is_never_looked_at(tmp_path: Path, exported: Path, image_path: str) -> None:
+    label(exported / "b.json", imagePath=image_path)
+    assert import_labels(str(exported), str(tmp_path / "l.csv")).annotated == 1
+    assert list(read_landmark_csv(str(tmp_path / "l.csv"))) == ["b.jpg"]
+
+
+def test_a_file_that_is_too_large_is_named_and_not_read(
+    tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (exported / "a.json").open("ab") as stream:
+        stream.truncate(MAX_LABELME_BYTES + 1)
+    with (exported / "b.json").open("wb") as stream:
+        stream.write(b"\xff\xfe")
+    assert main(["handlabel", "import", str(exported), "--output", str(tmp_path / "l.csv")]) == 2
+    first, second, _ = capsys.readouterr().err.splitlines()
+    assert first == f"{exported / 'a.json'}: more than {MAX_LABELME_BYTES} bytes"
+    assert second.startswith(f"{exported / 'b.json'}: not valid JSON")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("../x.jpg,a.jpg,no_face,0", "file '../x.jpg', expected a name of letters"),
+        ("/etc/passwd,a.jpg,no_face,0", "file '/etc/passwd'"),
+        (f"{'x' * 300}.jpg,a.jpg,no_face,0", "file 'xxx"),
+        ("a\0.jpg,a.jpg,no_face,0", ":4: "),
+        ("=1+1.jpg,a.jpg,no_face,0", "file '=1+1.jpg'"),
+        (f"{'x' * 200_000},a.jpg,no_face,0", "not valid CSV"),
+    ],
+)
+def test_an_index_that_leads_elsewhere_is_refused(
+    tmp_path: Path, exported: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    lines = (exported / "images.csv").read_text().splitlines()
+    (exported / "images.csv").write_text("\n".join([*lines[:3], line]) + "\n")
+    assert message in error_line(capsys, "handlabel", "import", exported, f"--output={tmp_path / 'l.csv'}")
+
+
+def test_an_id_that_looks_like_a_formula_comes_back(tmp_path: Path) -> None:
+    output = make_run(tmp_path, {"=1+1.jpg": jpeg_file(), "-b.jpg": jpeg_file(seed=1)})
+    export_rejects(output, str(tmp_path / "todo"))
+    for path in (tmp_path / "todo").glob("*.json"):
+        label(path, face())
+    assert import_labels(str(tmp_path / "todo"), str(tmp_path / "l.csv")).annotated == 2
+    assert [line[:2] for line in (tmp_path / "l.csv").read_text().splitlines()[1:]] == ["'=", "'-"]
+    assert list(read_landmark_csv(str(tmp_path / "l.csv"))) == ["=1+1.jpg", "-b.jpg"]

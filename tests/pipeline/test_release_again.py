@@ -153,3 +153,10 @@ def test_the_text_of_others_is_text_in_every_file(tmp_path: Path) -> None:
     assert ",'=cmd|' /C calc'!A0," in (tmp_path / "rel" / "rejects.csv").read_text()
     croissant = json.loads((tmp_path / "rel" / "croissant.json").read_text())
     assert SOURCE.name is not None and SOURCE.name in croissant["description"]
+
+
+def test_a_region_with_the_name_of_a_column_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = parse_table('name = "t"\n[attributes]\nA = ["key"]\n[regions]\nkey = [1, 2, 3]', "t.toml")
+    write_output(tmp_path, {"train-000000": [annotated(labels=[1], table=table)]}, table=table)
+    line = error_line(capsys, "release", tmp_path / "out", f"--output={tmp_path / 'rel'}")
+    assert "region 'key' has the name of a column of landmarks.parquet" in line
