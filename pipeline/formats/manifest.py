@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.errors import ShardError
-from pipeline.formats.parquet_files import MAX_GROUP_ROWS, ParquetError, read_parquet
+from pipeline.formats.parquet_files import MAX_GROUP_ROWS, read_parquet
+from pipeline.formats.parquet_footer import ParquetError
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import FloatRows, RejectedImage, ShardSummary, WrittenSample
 from pipeline.vocabulary import (

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.formats.parquet_footer import ColumnChunk, ParquetError, RowGroup, read_footer
 from regions.landmarks import NUM_LANDMARKS
+from regions.messages import counted, shown
 
 MAX_ROWS = 1 << 20
 """Rows that are read at once: those of one shard."""
@@ -21,10 +23,6 @@ MAX_CHUNK_BYTES = 1 << 26
 """Bytes of one column of a row group before it is compressed."""
 MAX_TEXT_BYTES = 1 << 28
 """Bytes of the texts of one column, written out."""
-
-
-class ParquetError(ValueError):
-    """A Parquet file that cannot be read; the message is one line without the path."""
 
 
 def read_parquet(
@@ -52,10 +50,11 @@ def read_parquet(
     """
     try:
         # With pyarrow's threads and pre-buffering, a process that ends soon after may abort (pyarrow 23).
-        file = pq.ParquetFile(stream, pre_buffer=False)
-        groups = range(file.num_row_groups) if groups is None else groups
-        texts = _checked_texts(file.metadata, columns, groups)
-        file = pq.ParquetFile(stream, metadata=file.metadata, read_dictionary=texts, pre_buffer=False)
+        footer = read_footer(stream)
+        groups = range(len(footer)) if groups is None else groups
+        texts = _checked_texts(footer, columns, groups)
+        stream.seek(0)
+        file = pq.ParquetFile(stream, read_dictionary=texts, pre_buffer=False)
         table = file.read_row_groups(list(groups), None if columns is None else list(columns), use_threads=False)
         for index, column in enumerate(table.columns):
             if pa.types.is_dictionary(column.type):
@@ -72,67 +71,46 @@ def read_parquet(
     return table
 
 
-def count_row_groups(stream: IO[bytes]) -> int:
-    """Return the number of row groups of a Parquet file.
-
-    Raises
-    ------
-    ParquetError
-        If the file is damaged.
-    OSError
-        If the stream cannot be read.
-    """
-    try:
-        return int(pq.read_metadata(stream).num_row_groups)
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise ParquetError(f"damaged: {_first_line(error)}") from None
-    except pa.ArrowException as error:
-        raise ParquetError(f"damaged: {_first_line(error)}") from None
-
-
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _checked_texts(metadata: pq.FileMetaData, columns: Sequence[str] | None, groups: Sequence[int]) -> list[str]:
-    """Compare the sizes in the file's metadata with the limits, and return the columns of texts."""
+def _checked_texts(footer: Sequence[RowGroup], columns: Sequence[str] | None, groups: Sequence[int]) -> list[str]:
+    """Compare the sizes that a file states with the limits, and return the columns of texts."""
     total = 0
     texts: set[str] = set()
     for number in groups:
-        if not 0 <= number < metadata.num_row_groups:
-            raise ParquetError(f"{metadata.num_row_groups} row groups, expected at least {number + 1}")
-        group = metadata.row_group(number)
-        total += group.num_rows
-        if not 0 <= group.num_rows <= MAX_GROUP_ROWS:
-            raise ParquetError(f"{group.num_rows} rows in one row group, expected at most {MAX_GROUP_ROWS}")
+        if number >= len(footer):
+            raise ParquetError(f"{counted(len(footer), 'row group')}, expected at least {number + 1}")
+        group = footer[number]
+        total += group.rows
+        if group.rows > MAX_GROUP_ROWS:
+            raise ParquetError(f"{group.rows} rows in one row group, expected at most {MAX_GROUP_ROWS}")
         if total > MAX_ROWS:
             raise ParquetError(f"{total} rows, expected at most {MAX_ROWS}")
-        for index in range(group.num_columns):
-            column = group.column(index)
-            name, _, nested = column.path_in_schema.partition(".")
-            if columns is not None and name not in columns:
-                continue
-            _check_chunk(column, group.num_rows)
-            if column.physical_type == "BYTE_ARRAY":
-                if nested:
-                    raise ParquetError(f"column {name!r} has texts within lists")
-                texts.add(name)
+        for column in group.columns:
+            name = column.path[0]
+            if columns is None or name in columns:
+                _check_chunk(column, group.rows)
+                if column.is_text:
+                    texts.add(name)
     return sorted(texts)
 
 
-def _check_chunk(column: pq.ColumnChunkMetaData, rows: int) -> None:
-    if not 0 <= column.num_values <= rows * MAX_VALUES_PER_ROW:
+def _check_chunk(column: ColumnChunk, rows: int) -> None:
+    name = ".".join(column.path)
+    if column.values > rows * MAX_VALUES_PER_ROW:
         raise ParquetError(
-            f"column {column.path_in_schema!r} has {column.num_values} values in {rows} rows,"
+            f"column {shown(name)} has {column.values} values in {counted(rows, 'row')},"
             f" expected at most {MAX_VALUES_PER_ROW} each"
         )
-    if not 0 <= column.total_uncompressed_size <= MAX_CHUNK_BYTES:
+    if column.uncompressed_bytes > MAX_CHUNK_BYTES:
         raise ParquetError(
-            f"column {column.path_in_schema!r} has {column.total_uncompressed_size} bytes in one row group,"
+            f"column {shown(name)} has {column.uncompressed_bytes} bytes in one row group,"
             f" expected at most {MAX_CHUNK_BYTES}"
         )
+    if column.is_text and len(column.path) > 1:
+        raise ParquetError(f"column {shown(name)} has texts within lists")
 
 
 def _written_out(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -16,7 +16,8 @@ from pipeline import storage
 from pipeline.errors import InputError, ShardError
 from pipeline.formats.dataset_json import ShardEntry
 from pipeline.formats.manifest import landmark_rows
-from pipeline.formats.parquet_files import ParquetError, count_row_groups, read_parquet
+from pipeline.formats.parquet_files import read_parquet
+from pipeline.formats.parquet_footer import ParquetError, read_footer
 from pipeline.formats.samples import JSON, MASKS, SampleDescription, parse_description, read_members
 from pipeline.records import FloatRows
 from pipeline.release.geoparquet import COLUMNS, PLAIN_SCHEMA
@@ -57,7 +58,7 @@ def check_all_rows(folder: str, release: ReleaseFile, image_ids: Sequence[str], 
     problem = id_problem(image_ids, keys)
     try:
         with storage.explained(path), storage.open_read(path) as stream:
-            found = count_row_groups(stream)
+            found = len(read_footer(stream))
         if found != expected:
             problem = problem or f"{counted(found, 'row group')}, expected {expected} as in {RELEASE_FILE}"
     except ParquetError as error:

@@ -13,7 +13,8 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.formats.manifest import completed_shard
-from pipeline.formats.parquet_files import MAX_GROUP_ROWS, ParquetError, read_parquet
+from pipeline.formats.parquet_files import MAX_GROUP_ROWS, read_parquet
+from pipeline.formats.parquet_footer import ParquetError
 from pipeline.handlabel.index_file import csv_bytes, read_index
 from pipeline.inputs.former_run import read_former_landmarks
 from pipeline.verify import verify
@@ -140,7 +141,7 @@ def test_the_landmarks_of_a_sound_run_are_read_all_the_same(run: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (pa.array([[0.5] * 1000]), "'points.list.element' has 1000 values in 1 rows"),
+        (pa.array([[0.5] * 1000]), "'points.list.element' has 1000 values in 1 row"),
         (pa.array([["a", "b"]]), "texts within lists"),
     ],
 )

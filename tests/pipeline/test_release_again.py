@@ -18,7 +18,7 @@ from pipeline.formats.dataset_json import write_dataset_file
 from pipeline.release.release import UNFINISHED
 from regions.attributes import parse_table
 from tests.releases import error_line, files_of
-from tests.synthetic import annotated, rejected, write_output
+from tests.synthetic import Shards, annotated, rejected, write_output
 
 WRITES = 12
 """Files that a release of two shards writes, the mark of an unfinished one included."""
@@ -30,7 +30,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    shards = {
+    shards: Shards = {
         "train-000000": [annotated(image_id="a.jpg"), rejected(image_id="b.jpg")],
         "test-000000": [annotated(image_id="c.jpg")],
     }
