@@ -14,6 +14,7 @@ from pipeline import storage
 from pipeline.errors import ShardError
 from pipeline.formats.dataset_json import DatasetFile, ShardEntry, read_dataset_file
 from pipeline.formats.manifest import read_manifest, read_summary
+from pipeline.formats.parquet_files import MAX_ROWS
 from pipeline.formats.run_folder import DATASET_FILE, MANIFEST_SUFFIX, SHARD_SUFFIX, RunFolder
 from pipeline.formats.samples import SampleDescription, StoredSample, decode_packed_masks, read_samples
 from pipeline.vocabulary import REJECTED, WRITTEN, Split
@@ -89,16 +90,18 @@ def _shard_problems(output: str, dataset: DatasetFile, shard: ShardEntry, bar: t
     if storage.sha256_of(path) != shard.sha256:
         yield f"{path}: sha256 differs from the one in {DATASET_FILE}"
     keys: list[str] = []
+    count = 0
     try:
-        for sample in read_samples(path):
-            keys.append(sample.key)
+        for count, sample in enumerate(read_samples(path), 1):
+            if count <= MAX_ROWS:
+                keys.append(sample.key)
             bar.update()
             for problem in sample_problems(sample, dataset, shard.split):
                 yield f"{path}: sample {sample.key!r}: {problem}"
     except ShardError as error:
         yield str(error)
-    if len(keys) != shard.samples:
-        yield f"{path}: {counted(len(keys), 'readable sample')}, expected {shard.samples} as in {DATASET_FILE}"
+    if count != shard.samples:
+        yield f"{path}: {counted(count, 'readable sample')}, expected {shard.samples} as in {DATASET_FILE}"
     yield from _manifest_problems(output, dataset, shard, keys)
 
 

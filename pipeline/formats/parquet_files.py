@@ -66,7 +66,7 @@ def read_parquet(
         raise ParquetError(f"damaged: {_first_line(error)}") from None
     except ParquetError:
         raise
-    except (pa.ArrowException, UnicodeDecodeError, MemoryError, OverflowError) as error:
+    except Exception as error:  # pyarrow's are of many kinds, KeyError and UnicodeDecodeError among them
         raise ParquetError(f"damaged: {_first_line(error)}") from None
     return table
 

@@ -19,13 +19,13 @@ import numpy.typing as npt
 from pipeline import storage
 from pipeline.errors import ShardError, ShardReadError
 from pipeline.formats.json_files import decode_json
-from pipeline.formats.tar_files import TarError, read_tar
 from pipeline.records import WrittenSample
 from pipeline.vocabulary import LandmarkSource, Split
 from regions.boxes import Box
 from regions.label_file import UNKNOWN
 from regions.landmarks import NUM_LANDMARKS
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
+from regions.tar_files import read_members as read_tar
 
 JPEG, MASKS, JSON = "jpg", "masks.png", "json"
 """Endings of a sample's members, in their order in the tar file."""
@@ -175,16 +175,16 @@ def read_members(path: str, endings: Sequence[str]) -> Generator[tuple[str, dict
             yield from _group_members(path, read_tar(stream), endings)
     except OSError as error:
         raise ShardReadError(path, error.strerror or str(error)) from error
-    except TarError as error:
+    except ValueError as error:
         raise ShardError(f"{path}: {error}") from None
 
 
 def _group_members(
-    path: str, tar: Iterable[tuple[str, bytes]], endings: Sequence[str]
+    path: str, contents: Iterable[tuple[str, bytes]], endings: Sequence[str]
 ) -> Generator[tuple[str, dict[str, bytes]], None, None]:
     members: dict[str, bytes] = {}
     last_key = ""
-    for name, content in tar:
+    for name, content in contents:
         key, _, ending = name.partition(".")
         expected = endings[len(members)]
         if ending != expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +15,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.formats.manifest import completed_shard
 from pipeline.formats.parquet_files import MAX_GROUP_ROWS, read_parquet
-from pipeline.formats.parquet_footer import ParquetError
+from pipeline.formats.parquet_footer import ParquetError, read_footer
 from pipeline.handlabel.index_file import csv_bytes, read_index
 from pipeline.inputs.former_run import read_former_landmarks
 from pipeline.verify import verify
@@ -159,3 +160,27 @@ def test_ids_that_look_like_formulas_survive_the_index(tmp_path: Path, text: str
     assert row.image_id == text
     cell = (tmp_path / "images.csv").read_text().splitlines()[1].split(",")[1]
     assert cell == "-3.5" or cell[0] not in "=+-@\t"
+
+
+def test_no_byte_of_a_manifest_can_end_the_process(run: Path) -> None:
+    content = (run / "manifest" / "train-000000.parquet").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in rng.integers(len(content), size=rng.integers(1, 9)):
+            damaged[place] = rng.integers(256)
+        with contextlib.suppress(ParquetError):
+            read_parquet(pa.BufferReader(bytes(damaged)))
+
+
+def test_the_footer_states_what_pyarrow_reads(run: Path) -> None:
+    path = run / "manifest" / "train-000000.parquet"
+    metadata = pq.read_metadata(path)
+    with path.open("rb") as stream:
+        footer = read_footer(stream)
+    assert [group.rows for group in footer] == [metadata.row_group(0).num_rows]
+    for index, column in enumerate(footer[0].columns):
+        chunk = metadata.row_group(0).column(index)
+        assert ".".join(column.path) == chunk.path_in_schema
+        assert (column.values, column.uncompressed_bytes) == (chunk.num_values, chunk.total_uncompressed_size)
+        assert column.is_text == (chunk.physical_type == "BYTE_ARRAY")

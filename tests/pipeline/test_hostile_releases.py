@@ -31,12 +31,12 @@ from pipeline.config import JoinConfig
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, build_dataset_file
 from pipeline.formats.parquet_files import MAX_GROUP_ROWS
-from pipeline.formats.tar_files import MAX_MEMBER_BYTES
 from pipeline.records import ShardPlan, ShardSummary
 from pipeline.release import join as join_module
 from pipeline.release.join import join
 from pipeline.release.verify_release import verify_release
 from regions.messages import one_line
+from regions.tar_files import MAX_MEMBER_BYTES
 from tests.releases import error_line, sign_again
 from tests.synthetic import annotated, jpeg_file, rejected, write_output
 
@@ -382,8 +382,8 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "an extended header of a gigabyte": (sparse_member(1 << 30, tarfile.XHDTYPE), "is not a plain file"),
     "a long name of a gigabyte": (sparse_member(1 << 30, tarfile.GNUTYPE_LONGNAME), "is not a plain file"),
     "a member of 6 GB": (sparse_member(6 << 30), f"expected at most {MAX_MEMBER_BYTES}"),
-    "a member of negative size": (sparse_member(-1), "expected at most"),
-    "no tar file": (replaced("masks/train-000000.tar", lambda _: b"x" * 2000), "not a tar file"),
+    "a member of negative size": (sparse_member(-1), "damaged header"),
+    "no tar file": (replaced("masks/train-000000.tar", lambda _: b"x" * 2000), "damaged header"),
     "half a tar file": (replaced("masks/train-000000.tar", lambda content: content[:700]), "the file ends within"),
     # what is no file
     "a mask shard that is a folder": (folder_for("masks/train-000000.tar"), "train-000000.tar: "),

@@ -57,7 +57,7 @@ def killed_release(run: Path, output: Path, write: int, monkeypatch: pytest.Monk
         begun += 1
         if begun == write:
             folder, _, name = path.rpartition("/")
-            Path(folder, f".{name}.0{storage.TEMPORARY_SUFFIX}").write_bytes(b"half")
+            Path(folder, f".{name}.0.tmp").write_bytes(b"half")
             monkeypatch.setattr(storage, "delete", lambda _: None)
             raise Killed
         with create(path) as stream:
