@@ -18,7 +18,7 @@ from pipeline.formats.parquet_files import MAX_ROWS
 from pipeline.formats.run_folder import DATASET_FILE, MANIFEST_SUFFIX, SHARD_SUFFIX, RunFolder
 from pipeline.formats.samples import SampleDescription, StoredSample, decode_packed_masks, read_samples
 from pipeline.vocabulary import REJECTED, WRITTEN, Split
-from regions.masks import MASK_HEIGHT, MASK_WIDTH, unpack_masks
+from regions.masks import MASK_HEIGHT, MASK_WIDTH
 from regions.messages import counted
 
 
@@ -188,7 +188,9 @@ def mask_problems(
             f" expected {expected} for {counted(len(attributes), 'attribute')}"
         )
         return
-    not_empty = unpack_masks(packed, len(attributes)).any(axis=(1, 2))
-    for name in np.array(attributes)[not_empty & (description.label_values() != 1)]:
+    seen = np.bitwise_or.reduce(packed.reshape(len(packed), -1), axis=1)
+    not_empty = np.unpackbits(seen)[: len(attributes)] != 0
+    for index in np.flatnonzero(not_empty & (description.label_values() != 1)):
+        name = attributes[index]
         label = description.labels[name]
         yield f"mask of {name} is not empty, but its label is {'unknown' if label is None else label}"

@@ -273,6 +273,10 @@ def _row_faults(table: pa.Table) -> Iterator[str]:
             other = pc.xor(pc.is_valid(table[name]), pc.equal(table["status"], status))
             if pc.any(other).as_py():
                 yield f"column {name!r} that disagrees with status"
+    if "landmarks" in table.schema.names:
+        written = np.asarray(pc.equal(table["status"], WRITTEN))
+        if not np.isfinite(landmark_rows(table)[written]).all():
+            yield "landmarks of a written image that are not numbers"
 
 
 def landmark_rows(table: pa.Table) -> FloatRows:

@@ -31,6 +31,7 @@ from pipeline.release.annotations import ReleaseAnnotations, check_file
 from pipeline.release.release_json import (
     LANDMARKS,
     ReleaseFile,
+    list_release,
     mask_shard,
     read_release_file,
 )
@@ -110,7 +111,7 @@ def _open_release(config: JoinConfig) -> ReleaseFile:
     path = storage.join(config.release, LANDMARKS)
     with storage.explained(path):
         check_file(config.release, release, LANDMARKS)
-    found = storage.list_files(config.release)
+    found = list_release(config.release)
     for name in release.mask_shards():
         if name not in found:
             raise InputError(f"{storage.join(config.release, name)}: no such file, though the release lists it")

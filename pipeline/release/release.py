@@ -46,6 +46,7 @@ from pipeline.release.release_json import (
     TABLE,
     FileEntry,
     ReleaseFile,
+    id_problem,
     mask_shard,
     mask_size,
 )
@@ -229,7 +230,11 @@ def _write_samples(
 
 def _written_rows(output: str, name: str) -> pa.Table:
     rows = read_manifest(output, name, [*COLUMNS, "status"])
-    return rows.filter(pc.equal(rows["status"], WRITTEN))
+    written = rows.filter(pc.equal(rows["status"], WRITTEN))
+    problem = id_problem(written["image_id"].to_pylist(), written["key"].to_pylist())
+    if problem:
+        raise InputError(f"{RunFolder(output).manifest(name)}: {problem}")
+    return written
 
 
 def _write_masks(config: ReleaseConfig, maker: SampleMaker | None, name: str, rows: pa.Table, files: _Files) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -49,6 +50,24 @@ def mask_size(resolution: str, crop: Sequence[int]) -> tuple[int, int]:
 def is_release(folder: str) -> bool:
     """Return whether a folder is a release rather than a run."""
     return any(storage.exists(storage.join(folder, name)) for name in (RELEASE_FILE, SUMS))
+
+
+def list_release(folder: str) -> dict[str, int]:
+    """Return the files of a release and their sizes; see `pipeline.storage.list_files`.
+
+    Files may be links, as in the cache of a hub. A link to a folder could lead through the whole machine.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be listed, or has a link to a folder.
+    """
+    if not storage.is_remote(folder):
+        for parent, names, _ in os.walk(folder):
+            for path in (os.path.join(parent, name) for name in names):
+                if os.path.islink(path):
+                    raise InputError(f"{path}: a link to a folder, expected a folder of files")
+    return storage.list_files(folder)
 
 
 Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -20,6 +20,7 @@ from pipeline.release.release_json import (
     SUMS,
     FileEntry,
     ReleaseFile,
+    list_release,
     mask_shard,
     read_release_file,
 )
@@ -35,6 +36,11 @@ def verify_release(folder: str) -> Iterator[str]:
     folder : str
         Of the release.
     """
+    try:
+        found = list_release(folder)
+    except InputError as error:
+        yield str(error)
+        return
     listed, problems = _read_sums(folder)
     yield from problems
     release: ReleaseFile | None = None
@@ -43,7 +49,6 @@ def verify_release(folder: str) -> Iterator[str]:
     except InputError as error:
         yield str(error)
     recorded = {} if release is None else release.files
-    found = storage.list_files(folder)
     found.pop(SUMS, None)
     yield from _check_names(folder, set(found), set(listed), {*recorded, RELEASE_FILE})
     hashes: dict[str, str] = {}

@@ -19,7 +19,7 @@ from pipeline.formats.parquet_footer import ParquetError, read_footer
 from pipeline.handlabel.index_file import csv_bytes, read_index
 from pipeline.inputs.former_run import read_former_landmarks
 from pipeline.verify import verify
-from tests.releases import error_line
+from tests.releases import error_line, files_of
 from tests.synthetic import annotated, jpeg_file, rejected, write_output
 
 Change: TypeAlias = Callable[[Path], object]
@@ -60,6 +60,12 @@ def repeated(count: int, text: str) -> Change:
     return change
 
 
+def without_numbers(path: Path) -> None:
+    table = pq.read_table(path)
+    values = pa.array([[float("nan")] * 136] * len(table), table.schema.field("landmarks").type)
+    pq.write_table(table.set_column(table.schema.get_field_index("landmarks"), "landmarks", values), path)
+
+
 def other_bytes(change: Callable[[bytes], bytes]) -> Change:
     return lambda path: path.write_bytes(change(path.read_bytes()))
 
@@ -68,6 +74,7 @@ HOSTILE: dict[str, Change] = {
     "an id that is not UTF-8": with_texts("image_id", b"\xff\xfe.jpg"),
     "a key that is half a letter": with_texts("key", b"\xc3"),
     "a detail with a surrogate": with_texts("detail", b"\xed\xa0\x80"),
+    "landmarks that are not numbers": without_numbers,
     "an attribute that is not UTF-8": other_bytes(lambda content: content.replace(b"Bald", b"B\xffld")),
     "a million rows": repeated(1_000_000, "written"),
     "10 GB of text": repeated(MAX_GROUP_ROWS, "x" * 1_000_000),
@@ -131,6 +138,15 @@ def test_a_hostile_manifest_is_one_line_in_every_command(
     }  # fmt: skip
     (tmp_path / "labels.csv").write_text("image_id,Bald\nb.jpg,1\n")
     assert "train-000000" in error_line(capsys, *arguments[command])
+
+
+def test_an_id_that_leads_out_of_the_folder_is_not_released(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_texts("image_id", b"../a.jpg")(run / "manifest" / "train-000000.parquet")
+    line = error_line(capsys, "release", run, f"--output={tmp_path / 'rel'}")
+    assert "train-000000.parquet: image_id '../a.jpg', expected a plain path" in line
+    assert not files_of(tmp_path / "rel")
 
 
 def test_the_landmarks_of_a_sound_run_are_read_all_the_same(run: Path) -> None:

@@ -37,7 +37,7 @@ from pipeline.release.join import join
 from pipeline.release.verify_release import verify_release
 from regions.messages import one_line
 from regions.tar_files import MAX_MEMBER_BYTES
-from tests.releases import error_line, sign_again
+from tests.releases import error_line, files_of, sign_again
 from tests.synthetic import annotated, jpeg_file, rejected, write_output
 
 Change: TypeAlias = Callable[[Path], object]
@@ -387,6 +387,10 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "half a tar file": (replaced("masks/train-000000.tar", lambda content: content[:700]), "the file ends within"),
     # what is no file
     "a mask shard that is a folder": (folder_for("masks/train-000000.tar"), "train-000000.tar: "),
+    "a folder that links to the whole machine": (
+        lambda folder: (folder / "more").symlink_to("/"),
+        "more: a link to a folder, expected a folder of files",
+    ),
     "a mask shard that links to nothing": (link_to("/nowhere", "masks/train-000000.tar"), "train-000000.tar: "),
 }
 
@@ -431,6 +435,16 @@ def test_a_sound_release_passes_both(published: Path, tmp_path: Path) -> None:
     joined = join(config_of(published, release))
     assert joined is not None
     assert (joined.dataset.samples, joined.dataset.rejected) == (4, 0)
+    assert list(verify_release(str(release))) == []
+
+
+@pytest.mark.usefixtures("without_beam")
+def test_files_that_are_links_pass_as_in_the_cache_of_a_hub(published: Path, tmp_path: Path) -> None:
+    blobs, release = copied(published, tmp_path).rename(tmp_path / "blobs"), tmp_path / "rel"
+    (release / "masks").mkdir(parents=True)
+    for name in files_of(blobs):
+        (release / name).symlink_to(blobs / name)
+    assert join(config_of(published, release)) is not None
     assert list(verify_release(str(release))) == []
 
 
