@@ -19,10 +19,8 @@ MAX_GROUP_ROWS = 10_000
 """Rows of a row group, written or read."""
 MAX_VALUES_PER_ROW = 2 * NUM_LANDMARKS
 """Numbers in a cell: the coordinates of the landmarks are the longest list."""
-MAX_CHUNK_BYTES = 1 << 26
-"""Bytes of one column of a row group before it is compressed."""
-MAX_TEXT_BYTES = 1 << 28
-"""Bytes of the texts of one column, written out."""
+BYTES, BYTES_PER_ROW = 1 << 20, 1 << 11
+"""Bytes of one column, and further ones for each row: before it is compressed, and of its texts when written out."""
 
 
 def read_parquet(
@@ -104,19 +102,24 @@ def _check_chunk(column: ColumnChunk, rows: int) -> None:
             f"column {shown(name)} has {column.values} values in {counted(rows, 'row')},"
             f" expected at most {MAX_VALUES_PER_ROW} each"
         )
-    if column.uncompressed_bytes > MAX_CHUNK_BYTES:
+    if column.uncompressed_bytes > _limit(rows):
         raise ParquetError(
             f"column {shown(name)} has {column.uncompressed_bytes} bytes in one row group,"
-            f" expected at most {MAX_CHUNK_BYTES}"
+            f" expected at most {_limit(rows)}"
         )
     if column.is_text and len(column.path) > 1:
         raise ParquetError(f"column {shown(name)} has texts within lists")
+
+
+def _limit(rows: int) -> int:
+    """Return how many bytes a column of this many rows may have."""
+    return BYTES + BYTES_PER_ROW * rows
 
 
 def _written_out(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column of texts, one per row, from the distinct texts and their numbers."""
     lengths = [pc.sum(pc.take(pc.binary_length(chunk.dictionary), chunk.indices)).as_py() for chunk in column.chunks]
     total = sum(filter(None, lengths))
-    if total > MAX_TEXT_BYTES:
-        raise ParquetError(f"texts of {total} bytes in one column, expected at most {MAX_TEXT_BYTES}")
+    if total > _limit(len(column)):
+        raise ParquetError(f"texts of {total} bytes in one column, expected at most {_limit(len(column))}")
     return column.cast(column.type.value_type)
