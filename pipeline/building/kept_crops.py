@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 from typing import Any
+
+from PIL import Image
 
 from pipeline import storage
 from pipeline.building.reading import read_errors
@@ -15,6 +18,7 @@ from pipeline.formats.samples import read_samples
 from pipeline.records import Crop
 from pipeline.vocabulary import WRITTEN
 from regions.boxes import Box
+from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 
 log = logging.getLogger("attparse")
 
@@ -42,7 +46,8 @@ class KeptCrops:
     def take(self, image_id: str) -> Crop | None:
         """Return the crop of an image, if it does not lie before one that was returned already.
 
-        Where the former shard cannot be read, there is no crop any more: it is made again from the image.
+        Where the former shard cannot be read, there is no crop any more: it is made again from the image, as one
+        that is no crop is.
         """
         index = self._position.get(image_id, -1)
         if self._samples is None or index < self._next:
@@ -56,12 +61,24 @@ class KeptCrops:
             return None
         self._next = index + 1
         row = self._rows[index]
+        if not _is_crop(sample.jpeg):
+            log.warning("%s: sample %r has no JPEG of a crop; it is made again", self._path, sample.key)
+            return None
         return Crop(row["sha256"], row["height"], row["width"], Box(*row["crop"]), sample.jpeg)
 
     def close(self) -> None:
         """Close the former shard."""
         if self._samples is not None:
             self._samples.close()
+
+
+def _is_crop(jpeg: bytes) -> bool:
+    """Return whether the header is that of a crop; a former run may be anyone's."""
+    try:
+        with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+            return image.size == (IMAGE_WIDTH, IMAGE_HEIGHT) and image.mode == "RGB"
+    except Exception:  # Pillow's are of many kinds
+        return False
 
 
 def _read_rows(run: str, shard: str) -> list[dict[str, Any]]:

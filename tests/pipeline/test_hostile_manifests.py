@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.building.kept_crops import KeptCrops
 from pipeline.cli import main
 from pipeline.formats.manifest import completed_shard
 from pipeline.formats.parquet_files import MAX_GROUP_ROWS, read_parquet
@@ -200,3 +202,14 @@ def test_the_footer_states_what_pyarrow_reads(run: Path) -> None:
         assert ".".join(column.path) == chunk.path_in_schema
         assert (column.values, column.uncompressed_bytes) == (chunk.num_values, chunk.total_uncompressed_size)
         assert column.is_text == (chunk.physical_type == "BYTE_ARRAY")
+
+
+@pytest.mark.parametrize("jpeg", [b"%!PS-Adobe-3.0", b"", jpeg_file(height=218, width=179), b"\xff\xd8" + bytes(99)])
+def test_what_is_no_crop_is_never_taken_from_a_former_run(tmp_path: Path, jpeg: bytes) -> None:
+    good, bad = annotated(image_id="a.jpg"), dataclasses.replace(annotated(image_id="c.jpg"), jpeg=jpeg)
+    write_output(tmp_path, {"train-000000": [good, bad]})
+    kept = KeptCrops(str(tmp_path / "out"), "train-000000")
+    crop = kept.take("a.jpg")
+    assert crop is not None and crop.jpeg == good.jpeg
+    assert kept.take("c.jpg") is None
+    kept.close()
