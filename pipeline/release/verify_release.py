@@ -50,9 +50,12 @@ def verify_release(folder: str) -> Iterator[str]:
         yield str(error)
     recorded = {} if release is None else release.files
     found.pop(SUMS, None)
-    yield from _check_names(folder, set(found), set(listed), {*recorded, RELEASE_FILE})
+    expected = {*recorded, RELEASE_FILE}
+    yield from _check_names(folder, set(found), set(listed), expected)
+    checked = expected if release is not None else {*listed, RELEASE_FILE}
+    yield from (f"{storage.join(folder, name)}: not part of the release" for name in sorted(set(found) - checked))
     hashes: dict[str, str] = {}
-    for name in tqdm(sorted({*listed, *recorded, RELEASE_FILE} & set(found)), unit=" files", desc="hashes"):
+    for name in tqdm(sorted(checked & set(found)), unit=" files", desc="hashes"):
         path = storage.join(folder, name)
         entry = recorded.get(name)
         if entry is not None and found[name] != entry.bytes:
@@ -76,11 +79,8 @@ def _check_names(folder: str, found: set[str], listed: set[str], expected: set[s
             yield f"{storage.join(folder, name)}: missing"
         else:
             yield f"{storage.join(folder, name)}: missing, though {sums} lists it; or that line is damaged"
-    for name in sorted(found - listed):
-        if name in expected and storage.exists(sums):
-            yield f"{sums}: damaged, it does not list {name}"
-        elif name not in expected:
-            yield f"{storage.join(folder, name)}: not part of the release"
+    if storage.exists(sums):
+        yield from (f"{sums}: damaged, it does not list {name}" for name in sorted(expected & found - listed))
 
 
 def _read_sums(folder: str) -> tuple[dict[str, str], list[str]]:

@@ -482,3 +482,14 @@ def test_a_refusal_is_one_line_and_exit_code_2(
     assert HOSTILE[kind][1] in line
     assert main(["verify", str(release)]) == 1
     assert HOSTILE[kind][1] in capsys.readouterr().err
+
+
+def test_a_file_that_only_the_sums_list_is_not_part_of_a_release_and_is_never_read(
+    published: Path, tmp_path: Path
+) -> None:
+    release = copied(published, tmp_path)
+    with (release / "more.bin").open("wb") as stream:
+        stream.truncate(1 << 40)
+    with (release / "SHA256SUMS").open("a") as sums:
+        sums.write(f"{'0' * 64}  more.bin\n")
+    assert list(verify_release(str(release))) == [f"{release / 'more.bin'}: not part of the release"]
