@@ -28,14 +28,26 @@ class Killed(BaseException):
     """Ends a release as a signal does: nothing is tidied up."""
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+def write_run(folder: Path) -> Path:
     shards: Shards = {
         "train-000000": [annotated(image_id="a.jpg"), rejected(image_id="b.jpg")],
         "test-000000": [annotated(image_id="c.jpg")],
     }
-    write_output(tmp_path, shards)
-    return tmp_path / "out"
+    write_output(folder, shards)
+    return folder / "out"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run, and its undisturbed release ``whole``."""
+    folder = tmp_path_factory.mktemp("released")
+    assert release(write_run(folder), folder / "whole") == 0
+    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -72,14 +84,13 @@ def killed_release(run: Path, output: Path, write: int, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("write", range(1, WRITES + 1))
 def test_a_release_killed_at_any_write_is_made_again_to_the_same_bytes(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int
+    released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int
 ) -> None:
-    assert release(run, tmp_path / "whole") == 0
+    run, whole = released / "out", contents(released / "whole")
     assert killed_release(run, tmp_path / "rel", write, monkeypatch) == write
-    assert files_of(tmp_path / "rel") != files_of(tmp_path / "whole")
+    assert contents(tmp_path / "rel") != whole
     assert release(run, tmp_path / "rel") == 0
-    assert contents(tmp_path / "rel") == contents(tmp_path / "whole")
-    assert main(["verify", str(tmp_path / "rel")]) == 0
+    assert contents(tmp_path / "rel") == whole
 
 
 def test_a_release_writes_as_many_files_as_are_tried(
