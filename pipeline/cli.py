@@ -79,10 +79,14 @@ def _run(options: argparse.Namespace, beam_options: list[str]) -> int:
 def _print_result(dataset: DatasetFile | None, output: str, min_coverage: float) -> int:
     """Print the counts of a run and return the exit code."""
     from pipeline.formats.run_folder import RunFolder  # noqa: PLC0415
+    from pipeline.report.hint_check import hint_problem  # noqa: PLC0415
 
     if dataset is None:
         print("dry run: nothing was written or submitted")
         return DONE
+    problem = hint_problem(dataset)
+    if problem is not None:
+        print(f"attparse: {problem}", file=sys.stderr)
     written, rejected = dataset.samples, dataset.rejected
     print(f"{counted(written + rejected, 'image')} = {written:,} written + {rejected:,} rejected")
     for title, counts in (("written by", dataset.landmark_sources), ("rejected as", dataset.rejects)):
@@ -97,7 +101,7 @@ def _print_result(dataset: DatasetFile | None, output: str, min_coverage: float)
             file=sys.stderr,
         )
         return LOW_COVERAGE
-    return DONE
+    return DONE if problem is None else LOW_COVERAGE
 
 
 def _demo(options: argparse.Namespace, _: list[str]) -> int:

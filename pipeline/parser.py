@@ -24,7 +24,7 @@ EXIT_CODES = """exit codes:
   0  done
   1  failed
   2  bad arguments or unusable input
-  3  finished, but fewer images than --min_coverage requires were written
+  3  finished, but fewer images than --min_coverage requires were written, or the hints do not match the images
 """
 ANY_BEAM_OPTION = "Any Apache Beam option may follow, such as --direct_num_workers=4 or --runner=DataflowRunner.\n"
 SOURCE_PARTS = {"name": "name", "url": "URL", "license": "license", "citation": "citation"}

@@ -74,6 +74,7 @@ def describe_run(settings: BuildSettings) -> RunDescription:
         source=settings.source,
         table=settings.table,
         images=settings.images,
+        hint_files=settings.hint_files,
         crop=settings.crop,
         refine=settings.refine,
         seed=settings.seed,

@@ -61,6 +61,7 @@ def run(config: RunConfig) -> DatasetFile | None:
         versions=own,
         source=config.source,
         refine=config.refine,
+        hint_files=tuple(path for path in (config.bboxes, config.points) if path is not None),
         kept_crops=run_with_same_crops(config.landmarks, config.crop, own),
     )
     _log_missing(config, dataset)
