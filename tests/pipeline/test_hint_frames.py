@@ -18,7 +18,7 @@ from pipeline.detection.hint_frames import row_as_stored, upright
 from pipeline.formats.manifest import manifest_row
 from pipeline.images import DecodedImage
 from pipeline.records import DetectorSettings, RejectedImage, WrittenSample
-from regions.landmarks import five_points
+from regions.landmarks import FloatArray, five_points
 from tests.faces import face
 from tests.fake_detectors import FakeDlib, box_about, detectors_of, hinted_row
 from tests.synthetic import small_table
@@ -74,7 +74,8 @@ def test_there_is_one_frame_without_orientation_or_hints() -> None:
 def test_a_face_is_found_by_hints_in_either_frame(frame: str, tmp_path: Path) -> None:
     there = face(x=70, y=90, eye_distance=30)
     stored_face = upright(there.astype(np.float32), 8, STORED_SIZE[1], STORED_SIZE[0])
-    five = five_points({"displayed": there, "stored": stored_face, "neither": there + (60, 50)}[frame])
+    hinted: dict[str, FloatArray] = {"displayed": there, "stored": stored_face, "neither": there + (60, 50)}
+    five = five_points(hinted[frame])
     (tmp_path / "a.jpg").write_bytes(stored(6))
     settings = BuildSettings(
         str(tmp_path), str(tmp_path), small_table(), "face", 0, 0, DetectorSettings(("dlib",)), versions={}
