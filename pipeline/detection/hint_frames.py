@@ -73,4 +73,5 @@ def _upright_bbox(bbox: FloatRows, image: DecodedImage) -> FloatRows:
 def _upright_points(points: FloatRows, image: DecodedImage) -> FloatRows:
     """Return five points as displayed, the left eye first: in a mirrored image, left and right are swapped."""
     moved = upright(points, image.orientation, image.height, image.width)
-    return moved if moved[0, 0] <= moved[1, 0] else np.take(moved, [1, 0, 2, 4, 3], axis=0)
+    ordered: FloatRows = moved if moved[0, 0] <= moved[1, 0] else np.take(moved, [1, 0, 2, 4, 3], axis=0)
+    return ordered
