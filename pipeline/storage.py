@@ -8,18 +8,27 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from pipeline.errors import InputError
+from regions.file_names import is_foreign
 
 TEMPORARY_SUFFIX = ".tmp"
 CHUNK = 1 << 20
 UNCOMPRESSED = "uncompressed"
 """The bytes as they are, whatever the suffix of the name."""
+
+
+class NotRegularFileError(OSError):
+    """What is to be read is a pipe, a device or a socket: reading it could wait, or end, never."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EINVAL, "not a regular file", path)
 
 
 def _filesystems() -> Any:
@@ -53,9 +62,11 @@ def open_read(path: str) -> IO[bytes]:
     ------
     FileNotFoundError
         If there is none.
+    NotRegularFileError
+        If it is a pipe, a device or a socket.
     """
     if not is_remote(path):
-        return open(path, "rb")
+        return open(path, "rb", opener=_open_regular)
     try:
         stream: IO[bytes] = _filesystems().open(path, compression_type=UNCOMPRESSED)
     except Exception:
@@ -63,6 +74,25 @@ def open_read(path: str) -> IO[bytes]:
             raise
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     return stream
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a regular file; anything else is neither opened (which can have effects) nor waited for."""
+    _check_regular(path, os.stat(path).st_mode)
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(path: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        raise NotRegularFileError(path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -116,42 +146,71 @@ def sha256_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def list_files(folder: str) -> dict[str, int]:
-    """Return all files below a folder, as relative paths with forward slashes, and their sizes.
+def list_files(folder: str, named: Collection[str] = ()) -> dict[str, int]:
+    """Return the files below a folder, as relative paths with forward slashes, and their sizes.
+
+    Left out are files that are not of a data set (`regions.file_names.is_foreign`), what is no regular
+    file, links to nothing, and folders that contain themselves by a link.
+
+    Parameters
+    ----------
+    folder : str
+    named : collection of str
+        Relative paths that a user named, for example in a label file: listed even where they look foreign.
 
     Raises
     ------
     InputError
         If the folder does not exist or can't be read.
     """
+    kept = {name for name in named if is_foreign(name)}
     if is_remote(folder):
-        return _list_remote(folder)
+        return _list_remote(folder, kept)
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder")
+    kept |= {name[:end] for name in kept for end, character in enumerate(name) if character == "/"}
     sizes: dict[str, int] = {}
-    pending = [""]
+    pending = [("", (os.path.realpath(folder),))]
     while pending:
-        below = pending.pop()
+        below, parents = pending.pop()
         try:
             with os.scandir(os.path.join(folder, below)) as entries:
                 for entry in entries:
                     name = f"{below}/{entry.name}" if below else entry.name
-                    if entry.is_dir():
-                        pending.append(name)
-                    elif entry.is_file():
-                        sizes[name] = entry.stat().st_size
+                    status = None if is_foreign(name) and name not in kept else _status(entry)
+                    if status is None:
+                        continue
+                    if stat.S_ISREG(status.st_mode):
+                        sizes[name] = status.st_size
+                    elif stat.S_ISDIR(status.st_mode):
+                        target = (
+                            os.path.realpath(entry) if entry.is_symlink() else os.path.join(parents[-1], entry.name)
+                        )
+                        if target not in parents:
+                            pending.append((name, (*parents, target)))
         except OSError as error:
             raise InputError(f"{error.filename or folder}: {error.strerror}") from None
     return sizes
 
 
-def _list_remote(folder: str) -> dict[str, int]:
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Return the status of what an entry of a folder is or links to; None if it links to nothing or to itself."""
+    try:
+        return entry.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return None
+        raise
+
+
+def _list_remote(folder: str, kept: Collection[str]) -> dict[str, int]:
     prefix = folder.rstrip("/") + "/"
     try:
         found = _filesystems().match([prefix + "**"])[0].metadata_list
     except Exception as error:
         raise InputError(f"{folder}: can't be listed: {error}") from None
-    return {file.path[len(prefix) :]: int(file.size_in_bytes) for file in found}
+    sizes = {file.path[len(prefix) :]: int(file.size_in_bytes) for file in found}
+    return {name: size for name, size in sizes.items() if not is_foreign(name) or name in kept}
 
 
 def make_folder(path: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from typing import IO
@@ -34,7 +36,7 @@ def open_read(path: str) -> IO[bytes]:
     """
     try:
         if not is_remote(path):
-            return open(path, "rb", buffering=BUFFER)
+            return open(path, "rb", buffering=BUFFER, opener=_open_regular)
         import smart_open  # noqa: PLC0415 - takes a second, and most runs read local files
 
         stream: IO[bytes] = smart_open.open(path, "rb", compression="disable")
@@ -47,6 +49,25 @@ def open_read(path: str) -> IO[bytes]:
     except Exception as error:  # each object store's client raises its own exceptions
         raise DataError(f"{path}: {_one_line(error)}") from None
     return stream
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a regular file; a pipe, a device or a socket is neither opened (which can have effects) nor waited for."""
+    _check_regular(path, os.stat(path).st_mode)
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(path: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", path)
 
 
 def read_bytes(path: str) -> bytes:

@@ -35,7 +35,7 @@ def read_dataset(config: RunConfig) -> Dataset:
         If a file or folder can't be used: one line with file, line, what was found and what was expected.
     """
     labels = read_labels(config.labels)
-    files = storage.list_files(config.images)
+    files = storage.list_files(config.images, named=labels.image_ids)
     check_match(config.labels, labels.image_ids, config.images, files)
     rows = _selected_rows(labels, files, skip_missing=config.skip_missing)
     skipped = len(labels.image_ids) - len(rows)

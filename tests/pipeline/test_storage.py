@@ -6,7 +6,8 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,6 +160,80 @@ def test_links_in_a_folder(tmp_path: Path) -> None:
     (folder / "b.jpg").symlink_to(target / "a.jpg")
     (folder / "broken.jpg").symlink_to(tmp_path / "absent")
     assert storage.list_files(str(folder)) == {"linked/a.jpg": 3, "b.jpg": 3}
+
+
+def test_links_that_lead_back_are_not_followed_for_ever(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "1.jpg").write_bytes(b"1")
+    (folder / "a" / "again").symlink_to(".")
+    (folder / "a" / "up").symlink_to("../..")
+    (folder / "b").symlink_to(folder)
+    (folder / "self.jpg").symlink_to("self.jpg")
+    assert storage.list_files(str(folder)) == {"a/1.jpg": 1}
+
+
+def test_foreign_files_are_not_listed(folder: str) -> None:
+    foreign = [
+        ".DS_Store",
+        "._a.jpg",
+        "Thumbs.db",
+        "sub/.nfs000001",
+        "@eaDir/a.jpg",
+        "__MACOSX/sub/a.jpg",
+        ".x/y/a.jpg",
+    ]
+    for name in ("a.jpg", "sub/b.jpg", *foreign):
+        path = storage.join(folder, name)
+        if not storage.is_remote(folder):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        storage.write_bytes(path, b"x")
+    assert storage.list_files(folder) == {"a.jpg": 1, "sub/b.jpg": 1}
+    named = ["absent.jpg", ".absent.jpg", "._a.jpg", ".x/y/a.jpg", "../a.jpg", "/.x"]
+    assert storage.list_files(folder, named) == dict.fromkeys(["a.jpg", "sub/b.jpg", "._a.jpg", ".x/y/a.jpg"], 1)
+
+
+def test_markers_of_folders_in_an_object_store_are_not_listed() -> None:
+    OBJECTS.clear()
+    OBJECTS.update({"dict://bucket/images/": b"", "dict://bucket/images/a.jpg": b"x", "dict://bucket/images/b/": b""})
+    assert storage.list_files("dict://bucket/images") == {"a.jpg": 1}
+
+
+@pytest.fixture(params=["pipe", "device", "socket", "link to a pipe"])
+def irregular(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the path of what is no regular file."""
+    path = tmp_path / "a.jpg"
+    with socket.socket(socket.AF_UNIX) as bound:
+        if request.param == "pipe":
+            os.mkfifo(path)
+        elif request.param == "device":
+            path.symlink_to("/dev/zero")
+        elif request.param == "socket":
+            bound.bind(str(path))
+        else:
+            os.mkfifo(tmp_path / ".pipe")
+            path.symlink_to(tmp_path / ".pipe")
+        yield str(path)
+
+
+@pytest.mark.parametrize("read", [storage.open_read, storage.read_bytes, storage.sha256_of])
+def test_what_is_no_regular_file_is_not_read(irregular: str, read: Callable[[str], object]) -> None:
+    with pytest.raises(storage.NotRegularFileError, match=rf"not a regular file: '{irregular}'"):
+        read(irregular)
+    assert storage.list_files(os.path.dirname(irregular)) == {}
+
+
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    regular = os.stat(__file__)
+    monkeypatch.setattr(os, "stat", lambda path: regular)
+    with pytest.raises(storage.NotRegularFileError):
+        storage.open_read(str(tmp_path / "a.jpg"))
+
+
+def test_a_folder_is_not_read_as_a_file(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
+        storage.open_read(str(tmp_path))
 
 
 def test_folders_that_cannot_be_listed(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""Which files of a folder are not of a data set: hidden ones, and those that systems leave in folders of others."""
+
+from __future__ import annotations
+
+FOREIGN_NAMES = frozenset(
+    {
+        # Windows
+        "thumbs.db",
+        "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        # macOS, and archives made there
+        "__macosx",
+        "icon\r",
+        "network trash folder",
+        "temporary items",
+        # network storage: Synology, QNAP, NetApp
+        "@eadir",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "@recycle",
+        "@recently-snapshot",
+        "~snapshot",
+        # Linux
+        "lost+found",
+    }
+)
+"""Names of files and folders, in lower case."""
+FOLDER_MARKER = "_$folder$"
+"""End of the objects that Hadoop makes in place of folders."""
+
+
+def is_foreign(path: str) -> bool:
+    r"""Return whether a file that a listing has is not of the data set.
+
+    That is, whether it or a folder it is in is hidden (its name begins with a dot), or has a name that
+    operating systems, network drives or archivers give to files of their own. Upper and lower case do
+    not differ. A name that a user wrote, such as an image id in a label file, is not for this function.
+
+    Parameters
+    ----------
+    path : str
+        Relative to the folder that was listed, with forward slashes. An empty path, and one that ends
+        with a slash, is an object store's marker of a folder.
+
+    >>> is_foreign("._a.jpg"), is_foreign("sub/@eaDir/a.jpg"), is_foreign("THUMBS.DB"), is_foreign("sub/")
+    (True, True, True, True)
+    >>> is_foreign("a.b.jpg"), is_foreign("./thumbs/desktop.jpg")
+    (False, False)
+    """
+    return not path or path.endswith(("/", FOLDER_MARKER)) or any(map(_is_foreign_name, path.split("/")))
+
+
+def _is_foreign_name(name: str) -> bool:
+    return name.lower() in FOREIGN_NAMES or (name.startswith(".") and name not in (".", ".."))
