@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import SOURCES, JoinConfig, PreviewConfig, ReleaseConfig, RunConfig, SourceDataset
 from pipeline.errors import InputError, RunError, ShardError
 from pipeline.parser import SOURCE_PARTS, make_parser
+from regions.file_names import PATH_ERRORS
 from regions.messages import counted
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"attparse: {error}", file=sys.stderr)
         return UNUSABLE
     except (RunError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
+            print(f"attparse: {error.filename}: {error.strerror}", file=sys.stderr)
+            return UNUSABLE
         print(f"attparse: failed: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

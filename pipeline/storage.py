@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
-import stat
 import tempfile
-import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from pipeline.errors import InputError
+from pipeline import local_files
+from pipeline.errors import FileTooLargeError, InputError
 from regions.file_names import is_foreign
 
-TEMPORARY_SUFFIX = ".tmp"
 CHUNK = 1 << 20
 UNCOMPRESSED = "uncompressed"
 """The bytes as they are, whatever the suffix of the name."""
-
-
-class NotRegularFileError(OSError):
-    """What is to be read is a pipe, a device or a socket: reading it could wait, or end, never."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(errno.EINVAL, "not a regular file", path)
 
 
 def _filesystems() -> Any:
@@ -66,7 +56,7 @@ def open_read(path: str) -> IO[bytes]:
         If it is a pipe, a device or a socket.
     """
     if not is_remote(path):
-        return open(path, "rb", opener=_open_regular)
+        return open(path, "rb", opener=local_files.open_regular)
     try:
         stream: IO[bytes] = _filesystems().open(path, compression_type=UNCOMPRESSED)
     except Exception:
@@ -76,35 +66,36 @@ def open_read(path: str) -> IO[bytes]:
     return stream
 
 
-def _open_regular(path: str, flags: int) -> int:
-    """Open a regular file; anything else is neither opened (which can have effects) nor waited for."""
-    _check_regular(path, os.stat(path).st_mode)
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
-    try:
-        _check_regular(path, os.fstat(descriptor).st_mode)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _check_regular(path: str, mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    if not stat.S_ISREG(mode):
-        raise NotRegularFileError(path)
-
-
-def read_bytes(path: str) -> bytes:
+def read_bytes(path: str, limit: int | None = None) -> bytes:
     """Read a whole file.
+
+    Parameters
+    ----------
+    path : str
+    limit : int, optional
+        Largest number of bytes that are read into memory.
 
     Raises
     ------
     OSError
-        If it can't be read.
+        If it can't be read; a FileTooLargeError if it has more than `limit` bytes.
     """
     with open_read(path) as stream:
-        return stream.read()
+        return stream.read() if limit is None else _read_limited(stream, path, limit)
+
+
+def _read_limited(stream: IO[bytes], path: str, limit: int) -> bytes:
+    size = 0 if is_remote(path) else os.fstat(stream.fileno()).st_size
+    pieces = [stream.read(size + 1)] if size <= limit else []
+    count = len(pieces[0]) if pieces else size
+    while size < count <= limit:  # the size is unknown: of a remote file, a virtual one, or one that grows
+        pieces.append(stream.read(CHUNK))
+        if not pieces[-1]:
+            break
+        count += len(pieces[-1])
+    if count > limit:
+        raise FileTooLargeError(errno.EFBIG, f"{count:,} bytes or more, expected at most {limit:,}", path)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 @contextlib.contextmanager
@@ -129,12 +120,10 @@ def exists(path: str) -> bool:
 
 
 def size_of(path: str) -> int:
-    """Return the size of a file in bytes, -1 where there is none."""
-    if not exists(path):
-        return -1
-    if is_remote(path):
-        return int(_filesystems().match([path])[0].metadata_list[0].size_in_bytes)
-    return os.path.getsize(path)
+    """Return the size of a file in bytes, -1 where there is no regular file."""
+    if not is_remote(path):
+        return local_files.size_of(path)
+    return int(_filesystems().match([path])[0].metadata_list[0].size_in_bytes) if exists(path) else -1
 
 
 def sha256_of(path: str) -> str:
@@ -164,43 +153,7 @@ def list_files(folder: str, named: Collection[str] = ()) -> dict[str, int]:
         If the folder does not exist or can't be read.
     """
     kept = {name for name in named if is_foreign(name)}
-    if is_remote(folder):
-        return _list_remote(folder, kept)
-    if not os.path.isdir(folder):
-        raise InputError(f"{folder}: no such folder")
-    kept |= {name[:end] for name in kept for end, character in enumerate(name) if character == "/"}
-    sizes: dict[str, int] = {}
-    pending = [("", (os.path.realpath(folder),))]
-    while pending:
-        below, parents = pending.pop()
-        try:
-            with os.scandir(os.path.join(folder, below)) as entries:
-                for entry in entries:
-                    name = f"{below}/{entry.name}" if below else entry.name
-                    status = None if is_foreign(name) and name not in kept else _status(entry)
-                    if status is None:
-                        continue
-                    if stat.S_ISREG(status.st_mode):
-                        sizes[name] = status.st_size
-                    elif stat.S_ISDIR(status.st_mode):
-                        target = (
-                            os.path.realpath(entry) if entry.is_symlink() else os.path.join(parents[-1], entry.name)
-                        )
-                        if target not in parents:
-                            pending.append((name, (*parents, target)))
-        except OSError as error:
-            raise InputError(f"{error.filename or folder}: {error.strerror}") from None
-    return sizes
-
-
-def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """Return the status of what an entry of a folder is or links to; None if it links to nothing or to itself."""
-    try:
-        return entry.stat()
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP):
-            return None
-        raise
+    return _list_remote(folder, kept) if is_remote(folder) else local_files.list_files(folder, kept)
 
 
 def _list_remote(folder: str, kept: Collection[str]) -> dict[str, int]:
@@ -227,12 +180,7 @@ def make_folder(path: str) -> None:
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
         return
-    try:
-        os.makedirs(path, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise InputError(f"{path}: can't write here: {error.strerror}") from None
+    local_files.make_folder(path)
 
 
 def delete(path: str) -> None:
@@ -256,13 +204,16 @@ def delete_empty_folder(path: str) -> None:
 def create(path: str) -> Iterator[BinaryIO]:
     """Write a file that gets its name only when it is complete.
 
-    Local files are written beside their place and renamed; remote ones are sent when the block
-    ends. If the block raises, nothing is left and a former file of that name stays as it was.
+    Local files are written beside their place, flushed to disk and renamed, so that no power failure
+    leaves half a file; remote ones are sent when the block ends. If the block raises, nothing is left
+    and a former file of that name stays as it was.
 
     Raises
     ------
     OSError
         If it cannot be written, for example because the disk is full; the error names the file.
+    NotRegularFileError
+        If there is a pipe, a device or a socket at its place.
     """
     if is_remote(path):
         with tempfile.TemporaryFile() as spool:
@@ -271,16 +222,14 @@ def create(path: str) -> Iterator[BinaryIO]:
             with _filesystems().create(path, compression_type=UNCOMPRESSED) as target:
                 shutil.copyfileobj(spool, target, CHUNK)
         return
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
-    try:
-        with open(temporary, "wb", buffering=CHUNK) as stream:
-            yield stream
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), path) from error
-    finally:
-        delete(temporary)
+    with local_files.create(path) as stream:
+        yield stream
+
+
+def sync(path: str) -> None:
+    """Flush a local file or folder to disk, so that a power failure does not undo what was written."""
+    if not is_remote(path):
+        local_files.sync(path)
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -293,6 +242,8 @@ def write_bytes(path: str, content: bytes) -> None:
 def locked(folder: str) -> Iterator[None]:
     """Keep a local folder to this process: a second run at the same time is refused.
 
+    Where the file system knows no locks, a warning takes their place.
+
     Raises
     ------
     InputError
@@ -301,24 +252,14 @@ def locked(folder: str) -> Iterator[None]:
     if is_remote(folder):
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another run is writing here") from None
+    with local_files.locked(folder):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def delete_temporaries(folder: str) -> None:
     """Delete what a killed run left of `create` in a local folder."""
-    if is_remote(folder):
-        return
-    for name in os.listdir(folder):
-        if name.startswith(".") and name.endswith(TEMPORARY_SUFFIX):
-            delete(os.path.join(folder, name))
+    if not is_remote(folder):
+        local_files.delete_temporaries(folder)
 
 
 class HashingWriter:

@@ -1,6 +1,8 @@
-"""Which files of a folder are not of a data set: hidden ones, and those that systems leave in folders of others."""
+"""Files of a folder that are not of a data set, and errors that are due to a path that a user gave."""
 
 from __future__ import annotations
+
+import errno
 
 FOREIGN_NAMES = frozenset(
     {
@@ -32,6 +34,21 @@ FOREIGN_NAMES = frozenset(
 """Names of files and folders, in lower case."""
 FOLDER_MARKER = "_$folder$"
 """End of the objects that Hadoop makes in place of folders."""
+
+PATH_ERRORS = frozenset(
+    {
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+"""Numbers of errors that another path, or other rights on it, would not raise: bad input, not a failure."""
 
 
 def is_foreign(path: str) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any
 
+from regions.file_names import PATH_ERRORS
+
 DONE, FAILED, UNUSABLE = 0, 1, 2
 
 EPILOG = "exit codes: 0 done; 1 failed or interrupted; 2 bad arguments or unusable input"
@@ -30,6 +32,9 @@ def run_command(name: str, work: Callable[[], None]) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return UNUSABLE
     except (TrainingError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
+            print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)
+            return UNUSABLE
         print(f"{name}: failed: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

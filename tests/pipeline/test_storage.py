@@ -6,7 +6,9 @@ import errno
 import hashlib
 import io
 import os
+import pickle
 import socket
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 
-from pipeline import storage
-from pipeline.errors import InputError
+from pipeline import local_files, storage
+from pipeline.errors import FileTooLargeError, InputError, NotRegularFileError
 from pipeline.inputs import text_tables
 
 if TYPE_CHECKING:
@@ -218,7 +220,7 @@ def irregular(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("read", [storage.open_read, storage.read_bytes, storage.sha256_of])
 def test_what_is_no_regular_file_is_not_read(irregular: str, read: Callable[[str], object]) -> None:
-    with pytest.raises(storage.NotRegularFileError, match=rf"not a regular file: '{irregular}'"):
+    with pytest.raises(NotRegularFileError, match=f"{irregular}: not a regular file"):
         read(irregular)
     assert storage.list_files(os.path.dirname(irregular)) == {}
 
@@ -227,8 +229,48 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatc
     os.mkfifo(tmp_path / "a.jpg")
     regular = os.stat(__file__)
     monkeypatch.setattr(os, "stat", lambda path: regular)
-    with pytest.raises(storage.NotRegularFileError):
+    with pytest.raises(NotRegularFileError):
         storage.open_read(str(tmp_path / "a.jpg"))
+
+
+def test_nothing_takes_the_place_of_a_pipe_or_a_device(irregular: str) -> None:
+    with pytest.raises(NotRegularFileError), storage.create(irregular):
+        raise AssertionError("it is being written")
+    assert not stat.S_ISREG(os.stat(irregular).st_mode)
+    assert storage.size_of(irregular) == -1
+
+
+def test_an_error_of_a_file_passes_between_processes() -> None:
+    error = NotRegularFileError(errno.EINVAL, "not a regular file", "a.jpg")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.jpg: not a regular file"  # noqa: S301
+
+
+@pytest.mark.parametrize("limit", [0, 1, 9, 10, 11, storage.CHUNK])
+def test_a_file_is_read_up_to_a_limit(folder: str, limit: int) -> None:
+    path = storage.join(folder, "a.bin")
+    storage.write_bytes(path, b"0123456789")
+    if limit >= 10:
+        assert storage.read_bytes(path, limit) == b"0123456789"
+    else:
+        with pytest.raises(FileTooLargeError, match=rf"a.bin: \d+ bytes or more, expected at most {limit}"):
+            storage.read_bytes(path, limit)
+
+
+def test_a_sparse_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.bin").open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(FileTooLargeError, match="1,099,511,627,776 bytes or more, expected at most 1,000"):
+        storage.read_bytes(str(tmp_path / "a.bin"), 1000)
+
+
+def test_a_file_of_unknown_size_is_read_to_its_end() -> None:
+    path = "/proc/self/status"
+    if not os.path.exists(path):
+        pytest.skip("no /proc")
+    assert os.stat(path).st_size == 0
+    assert b"VmRSS" in storage.read_bytes(path, 1 << 20)
+    with pytest.raises(FileTooLargeError):
+        storage.read_bytes(path, 100)
 
 
 def test_a_folder_is_not_read_as_a_file(tmp_path: Path) -> None:
@@ -303,7 +345,7 @@ def full_disk(path: str, mode: str, buffering: int) -> FullDisk:
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "a.bin")
     storage.write_bytes(path, b"former")
-    monkeypatch.setattr(storage, "open", full_disk, raising=False)
+    monkeypatch.setattr(local_files, "open", full_disk, raising=False)
     with pytest.raises(OSError, match="No space left on device"), storage.create(path) as stream:
         for _ in range(20):
             stream.write(b"0123456789")
