@@ -13,7 +13,6 @@ from typing import NoReturn
 import pytest
 
 from pipeline import local_files, storage
-from pipeline.cli import main
 from pipeline.errors import InputError
 
 WITHOUT_LOCKS = [errno.ENOLCK, errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF]
@@ -138,7 +137,7 @@ def test_a_name_as_long_as_a_name_may_be(tmp_path: Path) -> None:
     path = str(tmp_path / ("x" * 251 + ".png"))
     storage.write_bytes(path, b"content")
     assert storage.read_bytes(path) == b"content"
-    with pytest.raises(OSError, match="File name too long: '.*xx.png'"):
+    with pytest.raises(OSError, match=r"File name too long: '.*xx\.png'"):
         storage.write_bytes(str(tmp_path / ("x" * 252 + ".png")), b"content")
     assert len(os.listdir(tmp_path)) == 1
 
