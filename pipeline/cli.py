@@ -6,6 +6,7 @@ Each command imports its room only when it is called, so that ``--help`` is imme
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import shlex
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _set_up_messages() -> None:
     """Print our own messages as they are, and of Beam's only those that a user must see."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # paths that are not UTF-8
     log = logging.getLogger("attparse")
     log.handlers = [logging.StreamHandler()]
     log.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Files of a folder that are not of a data set, and errors that are due to a path that a user gave."""
+"""Names of files: which are not of a data set, which errors are due to a name, and names as text."""
 
 from __future__ import annotations
 
@@ -74,3 +74,12 @@ def is_foreign(path: str) -> bool:
 
 def _is_foreign_name(name: str) -> bool:
     return name.lower() in FOREIGN_NAMES or (name.startswith(".") and name not in (".", ".."))
+
+
+def as_text(name: str) -> str:
+    r"""Return a file name, or an argument, with escapes in place of bytes that are not UTF-8.
+
+    >>> as_text("fa\udce7ade.jpg")
+    'fa\\xe7ade.jpg'
+    """
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

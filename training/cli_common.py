@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
@@ -26,6 +27,8 @@ class TrainingError(Exception):
 
 def run_command(name: str, work: Callable[[], None]) -> int:
     """Run the work of a command and return its exit code; expected errors become one line on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # paths that are not UTF-8
     try:
         work()
     except DataError as error:

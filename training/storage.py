@@ -164,9 +164,9 @@ def _warn_of_sync(problem: str) -> None:
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically; what cannot be encoded (names that are not UTF-8) is escaped."""
     with create(path) as stream:
-        stream.write(text.encode())
+        stream.write(text.encode(errors="backslashreplace"))
 
 
 def _one_line(error: Exception) -> str:

@@ -11,10 +11,11 @@ from pipeline import storage
 from pipeline.config import RunConfig
 from pipeline.errors import InputError
 from pipeline.inputs import text_tables
-from pipeline.inputs.image_ids import IMAGE_SUFFIXES, as_text, is_image_name, is_unsafe, sample_keys
+from pipeline.inputs.image_ids import IMAGE_SUFFIXES, is_image_name, is_unsafe, sample_keys
 from pipeline.inputs.landmark_files import read_landmarks
 from pipeline.records import Dataset, FloatRows, ImageTable
 from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, UNSAFE_ID, RejectReason
+from regions.file_names import as_text
 from regions.label_file import UNKNOWN, LabelTable, parse_labels
 from regions.messages import counted
 
