@@ -12,20 +12,12 @@ class InputError(Exception):
     """Input or arguments that cannot be used; the message is one line for the user (exit code 2)."""
 
 
-class UnusableFileError(OSError, InputError):
-    """A file that is not read for what it is, though it could be opened; made of a number, a text and the path."""
+class FileTooLargeError(OSError, InputError):
+    """A file that would take too much memory; made of a number, a text and the path, as any OSError."""
 
     def __str__(self) -> str:
         """Return the message in one line."""
         return f"{self.filename}: {self.strerror}"
-
-
-class NotRegularFileError(UnusableFileError):
-    """A pipe, a device or a socket: reading it could wait, or go on, for ever."""
-
-
-class FileTooLargeError(UnusableFileError):
-    """A file that would take too much memory."""
 
 
 class RunError(Exception):

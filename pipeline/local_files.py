@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
-from pipeline.errors import InputError, NotRegularFileError
 from regions.file_names import is_foreign
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -26,6 +25,10 @@ WITHOUT_SYNC = frozenset(
 """Numbers of the errors of file systems that cannot flush a file or a folder to disk: network drives, FUSE."""
 
 log = logging.getLogger("attparse")
+
+
+class NotRegularFileError(OSError):
+    """A pipe, a device or a socket: reading it could wait, or go on, for ever."""
 
 
 def open_regular(path: str, flags: int) -> int:
@@ -57,26 +60,23 @@ def _check_regular(path: str, mode: int) -> None:
 def list_files(folder: str, kept: Collection[str]) -> dict[str, int]:
     """Return the files below a folder and their sizes, foreign ones only if in `kept`: see `storage.list_files`."""
     if not os.path.isdir(folder):
-        raise InputError(f"{folder}: no such folder")
+        raise FileNotFoundError(errno.ENOENT, "no such folder", folder)
     kept = {*kept, *(name[:end] for name in kept for end, character in enumerate(name) if character == "/")}
     sizes: dict[str, int] = {}
     pending = [("", (os.path.realpath(folder),))]
     while pending:
         below, parents = pending.pop()
-        try:
-            with os.scandir(os.path.join(folder, below)) as entries:
-                for entry in entries:
-                    name = f"{below}/{entry.name}" if below else entry.name
-                    status = None if is_foreign(name) and name not in kept else _status(entry)
-                    if status is not None and stat.S_ISREG(status.st_mode):
-                        sizes[name] = status.st_size
-                    elif status is not None and stat.S_ISDIR(status.st_mode):
-                        target = os.path.join(parents[-1], entry.name)
-                        target = os.path.realpath(target) if entry.is_symlink() else target
-                        if target not in parents:
-                            pending.append((name, (*parents, target)))
-        except OSError as error:
-            raise InputError(f"{error.filename or folder}: {error.strerror}") from None
+        with os.scandir(os.path.join(folder, below)) as entries:
+            for entry in entries:
+                name = f"{below}/{entry.name}" if below else entry.name
+                status = None if is_foreign(name) and name not in kept else _status(entry)
+                if status is not None and stat.S_ISREG(status.st_mode):
+                    sizes[name] = status.st_size
+                elif status is not None and stat.S_ISDIR(status.st_mode):
+                    target = os.path.join(parents[-1], entry.name)
+                    target = os.path.realpath(target) if entry.is_symlink() else target
+                    if target not in parents:
+                        pending.append((name, (*parents, target)))
     return sizes
 
 
@@ -106,14 +106,11 @@ def make_folder(path: str) -> None:
     while not os.path.lexists(folder):
         new.append(folder)
         folder = os.path.dirname(folder)
-    try:
-        os.makedirs(path, exist_ok=True)
-        for made in new:
-            sync(os.path.dirname(made))
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise InputError(f"{path}: can't write here: {error.strerror}") from None
+    os.makedirs(path, exist_ok=True)
+    for made in new:
+        sync(os.path.dirname(made))
+    with tempfile.TemporaryFile(dir=path):
+        pass
 
 
 @contextlib.contextmanager
@@ -166,23 +163,17 @@ def _warn_of_sync(problem: str) -> None:
     log.warning("the output can't be flushed to disk (%s): a power failure may undo what was written last", problem)
 
 
-@contextlib.contextmanager
-def locked(folder: str) -> Iterator[None]:
-    """Keep a folder to this process: see `storage.locked`."""
+def lock(folder: str) -> int:
+    """Keep a folder to this process until the returned descriptor is closed: see `storage.locked`."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"{folder}: can't be read: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another run is writing here") from None
-        except OSError as error:
-            log.warning("%s: can't be locked (%s): make sure that no other run writes here", folder, error.strerror)
-        yield
-    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         os.close(descriptor)
+        raise BlockingIOError(errno.EWOULDBLOCK, "another run is writing here", folder) from None
+    except OSError as error:
+        log.warning("%s: can't be locked (%s): make sure that no other run writes here", folder, error.strerror)
+    return descriptor
 
 
 def delete_temporaries(folder: str) -> None:

@@ -153,7 +153,12 @@ def list_files(folder: str, named: Collection[str] = ()) -> dict[str, int]:
         If the folder does not exist or can't be read.
     """
     kept = {name for name in named if is_foreign(name)}
-    return _list_remote(folder, kept) if is_remote(folder) else local_files.list_files(folder, kept)
+    if is_remote(folder):
+        return _list_remote(folder, kept)
+    try:
+        return local_files.list_files(folder, kept)
+    except OSError as error:
+        raise InputError(f"{error.filename or folder}: {error.strerror}") from None
 
 
 def _list_remote(folder: str, kept: Collection[str]) -> dict[str, int]:
@@ -180,7 +185,10 @@ def make_folder(path: str) -> None:
         except ValueError as error:
             raise InputError(f"{path}: {error}") from None
         return
-    local_files.make_folder(path)
+    try:
+        local_files.make_folder(path)
+    except OSError as error:
+        raise InputError(f"{path}: can't write here: {error.strerror}") from None
 
 
 def delete(path: str) -> None:
@@ -252,8 +260,14 @@ def locked(folder: str) -> Iterator[None]:
     if is_remote(folder):
         yield
         return
-    with local_files.locked(folder):
+    try:
+        descriptor = local_files.lock(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}") from None
+    try:
         yield
+    finally:
+        os.close(descriptor)
 
 
 def delete_temporaries(folder: str) -> None:

@@ -39,6 +39,7 @@ PATH_ERRORS = frozenset(
     {
         errno.EACCES,
         errno.EEXIST,
+        errno.EINVAL,
         errno.EISDIR,
         errno.ELOOP,
         errno.ENAMETOOLONG,

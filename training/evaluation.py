@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from regions.file_names import as_text
 from regions.label_file import UNKNOWN
 from regions.messages import counted
 from training.batches import Batch

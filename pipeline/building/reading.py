@@ -9,15 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from pipeline import storage
-from pipeline.errors import (
-    FileTooLargeError,
-    ImageError,
-    InputError,
-    NotRegularFileError,
-    ReadError,
-    ShardError,
-    ShardReadError,
-)
+from pipeline.errors import FileTooLargeError, ImageError, InputError, ReadError, ShardError, ShardReadError
+from pipeline.local_files import NotRegularFileError
 from pipeline.vocabulary import TOO_LARGE, UNREADABLE
 
 T = TypeVar("T")

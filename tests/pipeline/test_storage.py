@@ -17,8 +17,9 @@ import pytest
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 
 from pipeline import local_files, storage
-from pipeline.errors import FileTooLargeError, InputError, NotRegularFileError
+from pipeline.errors import FileTooLargeError, InputError
 from pipeline.inputs import text_tables
+from pipeline.local_files import NotRegularFileError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -220,7 +221,7 @@ def irregular(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("read", [storage.open_read, storage.read_bytes, storage.sha256_of])
 def test_what_is_no_regular_file_is_not_read(irregular: str, read: Callable[[str], object]) -> None:
-    with pytest.raises(NotRegularFileError, match=f"{irregular}: not a regular file"):
+    with pytest.raises(NotRegularFileError, match=f"not a regular file: '{irregular}'"):
         read(irregular)
     assert storage.list_files(os.path.dirname(irregular)) == {}
 
@@ -241,8 +242,8 @@ def test_nothing_takes_the_place_of_a_pipe_or_a_device(irregular: str) -> None:
 
 
 def test_an_error_of_a_file_passes_between_processes() -> None:
-    error = NotRegularFileError(errno.EINVAL, "not a regular file", "a.jpg")
-    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.jpg: not a regular file"  # noqa: S301
+    error = FileTooLargeError(errno.EFBIG, "10 bytes", "a.jpg")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.jpg: 10 bytes"  # noqa: S301
 
 
 @pytest.mark.parametrize("limit", [0, 1, 9, 10, 11, storage.CHUNK])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import sys
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from training import storage
-from training.cli_common import UNUSABLE, DataError, run_command
+from training.cli_common import DONE, UNUSABLE, DataError, run_command
 
 
 def test_a_pipe_is_not_waited_for_and_a_device_not_read(tmp_path: Path) -> None:
@@ -80,3 +82,14 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path: Path, capsys: p
     for path, problem in ((f"{tmp_path}/file/below", "Not a directory"), (f"{tmp_path}/{long}", "File name too long")):
         assert run_command("attparse-export", lambda path=path: storage.write_text(path, "text")) == UNUSABLE
         assert capsys.readouterr().err == f"attparse-export: {path}: {problem}\n"
+
+
+def test_what_cannot_be_encoded_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = os.fsdecode(b"b\xe7")
+    storage.write_text(str(tmp_path / "metrics.csv"), name)
+    assert (tmp_path / "metrics.csv").read_text() == r"b\udce7"
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", printed)
+    assert run_command("attparse-predict", lambda: print(name)) == DONE
+    printed.seek(0)
+    assert printed.read() == "b\\udce7\n"
