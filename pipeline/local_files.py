@@ -63,7 +63,7 @@ def list_files(folder: str, kept: Collection[str]) -> dict[str, int]:
         raise FileNotFoundError(errno.ENOENT, "no such folder", folder)
     kept = {*kept, *(name[:end] for name in kept for end, character in enumerate(name) if character == "/")}
     sizes: dict[str, int] = {}
-    pending = [("", (os.path.realpath(folder),))]
+    pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
     while pending:
         below, parents = pending.pop()
         with os.scandir(os.path.join(folder, below)) as entries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 import sys
@@ -80,7 +81,7 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path: Path, capsys: p
     (tmp_path / "file").write_bytes(b"")
     long = "x" * 300
     for path, problem in ((f"{tmp_path}/file/below", "Not a directory"), (f"{tmp_path}/{long}", "File name too long")):
-        assert run_command("attparse-export", lambda path=path: storage.write_text(path, "text")) == UNUSABLE
+        assert run_command("attparse-export", functools.partial(storage.write_text, path, "text")) == UNUSABLE
         assert capsys.readouterr().err == f"attparse-export: {path}: {problem}\n"
 
 
