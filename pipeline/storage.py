@@ -85,17 +85,16 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
 
 
 def _read_limited(stream: IO[bytes], path: str, limit: int) -> bytes:
-    size = 0 if is_remote(path) else os.fstat(stream.fileno()).st_size
-    pieces = [stream.read(size + 1)] if size <= limit else []
-    count = len(pieces[0]) if pieces else size
-    while size < count <= limit:  # the size is unknown: of a remote file, a virtual one, or one that grows
-        pieces.append(stream.read(CHUNK))
-        if not pieces[-1]:
-            break
-        count += len(pieces[-1])
+    count = 0 if is_remote(path) else os.fstat(stream.fileno()).st_size
+    if 0 < count <= limit:
+        return stream.read()
+    pieces = []
+    while count <= limit and (piece := stream.read(CHUNK)):  # remote files and virtual ones tell no size
+        pieces.append(piece)
+        count += len(piece)
     if count > limit:
         raise FileTooLargeError(errno.EFBIG, f"{count:,} bytes or more, expected at most {limit:,}", path)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return b"".join(pieces)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.building import reading
-from pipeline.building.reading import PAUSES, read_image_bytes
+from pipeline.building.reading import MAX_FILE_BYTES, PAUSES, read_image_bytes
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import ImageError, ReadError
@@ -123,6 +123,12 @@ def test_what_stays_is_a_reject_at_the_first_try(tmp_path: Path, image_file: Pat
     assert rejected(image_file / "below.jpg") == ("unreadable", "Not a directory")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     assert rejected(tmp_path / "loop.jpg") == ("unreadable", "Too many levels of symbolic links")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    assert rejected(tmp_path / "device.jpg") == ("unreadable", "not a regular file")
+    with (tmp_path / "sparse.jpg").open("wb") as stream:
+        stream.truncate(MAX_FILE_BYTES + 1)
+    detail = "536,870,913 bytes or more, expected at most 536,870,912"
+    assert rejected(tmp_path / "sparse.jpg") == ("too_large", detail)
 
 
 def arguments(sample: RunConfig, output: Path) -> list[str]:
