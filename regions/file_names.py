@@ -70,11 +70,10 @@ def is_foreign(path: str) -> bool:
     >>> is_foreign("a.b.jpg"), is_foreign("./thumbs/desktop.jpg")
     (False, False)
     """
-    return not path or path.endswith(("/", FOLDER_MARKER)) or any(map(_is_foreign_name, path.split("/")))
-
-
-def _is_foreign_name(name: str) -> bool:
-    return name.lower() in FOREIGN_NAMES or (name.startswith(".") and name not in (".", ".."))
+    for name in path.split("/"):
+        if name.lower() in FOREIGN_NAMES or (name[:1] == "." and name not in (".", "..")):
+            return True
+    return not path or path.endswith(("/", FOLDER_MARKER))
 
 
 def as_text(name: str) -> str:
