@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import cli
 from pipeline.building.complete import describe_run
 from pipeline.building.output_folder import check_former_shards
-from pipeline.cli import main
 from pipeline.config import ReleaseConfig, RunConfig
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import build_dataset_file, read_dataset_file, write_dataset_file
@@ -143,7 +143,7 @@ def test_a_pipe_in_a_run_is_not_waited_for(
     (run / file).unlink()
     os.mkfifo(run / file)
     options = [f"--output={run.parent / 'released'}"] if command == "release" else []
-    assert main([command, str(run), *options]) in (1, 2)
+    assert cli.main([command, str(run), *options]) in (1, 2)
     lines = [line for line in capsys.readouterr().err.splitlines() if str(run / file) in line]
     assert any("not a regular file" in line or "missing" in line for line in lines)
 
@@ -155,7 +155,7 @@ def test_a_pipe_in_place_of_the_index_of_exported_rejects_is_one_line(
     (folder / "images.csv").unlink()
     os.mkfifo(folder / "images.csv")
     capsys.readouterr()
-    assert main(["handlabel", "import", str(folder), f"--output={tmp_path / 'l.csv'}"]) == 2
+    assert cli.main(["handlabel", "import", str(folder), f"--output={tmp_path / 'l.csv'}"]) == 2
     assert f"{folder}/images.csv: not a regular file, expected" in capsys.readouterr().err
 
 
@@ -169,7 +169,7 @@ def test_a_pipe_or_a_device_in_place_of_an_input_is_one_line(
     add(tmp_path / "images", ["a.jpg"])
     (tmp_path / "labels.csv").write_text("image_id,Smiling\na.jpg,1\n")
     options = {"images": "images", "labels": "labels.csv", "output": "out", option: path}
-    assert main(["run", *(f"--{name}={value}" for name, value in options.items())]) == 2
+    assert cli.main(["run", *(f"--{name}={value}" for name, value in options.items())]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"attparse: {path}: not a regular file")
 
@@ -187,14 +187,10 @@ def test_what_a_user_says_of_the_source_is_text(option: str) -> None:
     assert vars(make_parser().parse_args(arguments))[f"source_{option}"] == r"b\xe7"
 
 
-def test_a_path_that_is_not_utf8_can_be_printed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        folder = Path(os.path.join(tmp_path, NOT_UTF8))
-        run.rename(folder)
-    except OSError:
-        pytest.skip("this file system takes UTF-8 names only")
+def test_a_path_that_is_not_utf8_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
     monkeypatch.setattr(sys, "stdout", printed)
-    assert main(["verify", str(folder)]) == 0
+    cli._set_up_messages()
+    print(NOT_UTF8)
     printed.seek(0)
-    assert printed.read().endswith("/b\\udce7: all checks passed\n")
+    assert printed.read() == "b\\udce7\n"
