@@ -85,7 +85,7 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
 
 
 def _read_limited(stream: IO[bytes], path: str, limit: int) -> bytes:
-    count = 0 if is_remote(path) else os.fstat(stream.fileno()).st_size
+    count = 0 if is_remote(path) else max(local_files.size_of(path), 0)
     if 0 < count <= limit:
         return stream.read()
     pieces = []
