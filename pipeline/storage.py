@@ -93,7 +93,7 @@ def _read_limited(stream: IO[bytes], path: str, limit: int) -> bytes:
         pieces.append(piece)
         count += len(piece)
     if count > limit:
-        raise FileTooLargeError(errno.EFBIG, f"{count:,} bytes or more, expected at most {limit:,}", path)
+        raise FileTooLargeError(errno.EFBIG, f"more than {limit} bytes", path)
     return b"".join(pieces)
 
 
