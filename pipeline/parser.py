@@ -19,6 +19,7 @@ from pipeline.config import (
     RunConfig,
 )
 from pipeline.vocabulary import REJECT_REASONS
+from regions.file_names import as_text
 
 EXIT_CODES = """exit codes:
   0  done
@@ -132,7 +133,9 @@ def _add_run(commands: Any) -> None:
     add("min_coverage", "exit with code 3 below this fraction of images written", type=_fraction, metavar="FRACTION")
     parser.add_argument("--source", choices=sorted(SOURCES), help="name a known source data set in dataset.json")
     for part, noun in SOURCE_PARTS.items():
-        parser.add_argument(f"--source_{part}", metavar="TEXT", help=f"{noun} of the source data set, for dataset.json")
+        parser.add_argument(
+            f"--source_{part}", type=as_text, metavar="TEXT", help=f"{noun} of the source data set, for dataset.json"
+        )
 
 
 def _reject_reasons() -> str:
@@ -205,8 +208,8 @@ def _add_release(commands: Any) -> None:
         choices=RESOLUTIONS,
     )
     add("without_labels", "release landmarks and polygons only: masks would reveal the labels")
-    add("url", "where the release will be published, for croissant.json", metavar="URL")
-    add("creator", "who publishes the release, for croissant.json", metavar="NAME")
+    add("url", "where the release will be published, for croissant.json", type=as_text, metavar="URL")
+    add("creator", "who publishes the release, for croissant.json", type=as_text, metavar="NAME")
 
 
 def _add_join(commands: Any) -> None:

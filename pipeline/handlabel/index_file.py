@@ -43,12 +43,12 @@ def read_index(folder: str) -> list[IndexRow]:
     """
     path = os.path.join(folder, INDEX_FILE)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            header = next(reader, [])
-            if header != INDEX_COLUMNS:
-                raise InputError(f"{path}:1: {','.join(header)[:60]!r}, expected {','.join(INDEX_COLUMNS)}")
-            rows = [_index_row(f"{path}:{reader.line_num}", values) for values in reader]
+        text = storage.read_bytes(path).decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(reader, [])
+        if header != INDEX_COLUMNS:
+            raise InputError(f"{path}:1: {','.join(header)[:60]!r}, expected {','.join(INDEX_COLUMNS)}")
+        rows = [_index_row(f"{path}:{reader.line_num}", values) for values in reader]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}, expected a folder created by attparse handlabel export") from None
     except (csv.Error, UnicodeDecodeError) as error:

@@ -11,10 +11,11 @@ from pipeline import storage
 from pipeline.config import RunConfig
 from pipeline.errors import InputError
 from pipeline.inputs import text_tables
-from pipeline.inputs.image_ids import IMAGE_SUFFIXES, as_text, is_image_name, is_unsafe, sample_keys
+from pipeline.inputs.image_ids import IMAGE_SUFFIXES, is_image_name, is_unsafe, sample_keys
 from pipeline.inputs.landmark_files import read_landmarks
 from pipeline.records import Dataset, FloatRows, ImageTable
 from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, UNSAFE_ID, RejectReason
+from regions.file_names import as_text
 from regions.label_file import UNKNOWN, LabelTable, parse_labels
 from regions.messages import counted
 
@@ -35,7 +36,7 @@ def read_dataset(config: RunConfig) -> Dataset:
         If a file or folder can't be used: one line with file, line, what was found and what was expected.
     """
     labels = read_labels(config.labels)
-    files = storage.list_files(config.images)
+    files = storage.list_files(config.images, named=labels.image_ids)
     check_match(config.labels, labels.image_ids, config.images, files)
     rows = _selected_rows(labels, files, skip_missing=config.skip_missing)
     skipped = len(labels.image_ids) - len(rows)
