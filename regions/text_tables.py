@@ -283,10 +283,10 @@ def _numbers(table: Table, row: Row, columns: Sequence[int] | None) -> list[floa
         result = [float(value) for value in values]
     except ValueError:
         return next(value for value in values if not _is_number(value))
-    for value, text in zip(result, values, strict=True):
-        if not abs(value) <= MAX_NUMBER:
-            return text
-    return result
+    if sum(map(abs, result)) <= MAX_NUMBER:
+        return result
+    too_large = (text for text, value in zip(values, result, strict=True) if not abs(value) <= MAX_NUMBER)
+    return next(too_large, result)
 
 
 def _is_number(value: str) -> bool:

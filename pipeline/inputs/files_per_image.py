@@ -92,7 +92,7 @@ def match_files(folder: str, names: Sequence[str], image_ids: Iterable[str]) -> 
     by_name = _grouped((bare_name(key), image_id) for key, ids in by_path.items() for image_id in ids)
     keys = {name: os.path.splitext(name)[0] for name in names}
     paths = known_spellings(keys.values(), by_path)
-    bare_names = known_spellings(map(bare_name, keys.values()), by_name)
+    bare_names = known_spellings([bare_name(key) for key in keys.values()], by_name)
     keys = {name: key if key in by_name else paths.get(key, key) for name, key in keys.items()}
     same_folders = any("/" in key and key in by_path for key in keys.values())
     matches: dict[str, str] = {}

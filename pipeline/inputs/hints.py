@@ -13,6 +13,7 @@ from pipeline.inputs.hint_columns import PointColumns, box_columns, point_column
 from pipeline.inputs.image_names import KnownNames
 from pipeline.records import FloatRows
 from regions.messages import counted
+from regions.text_tables import known_numbers
 
 MIRRORED_WIDTH = -0.2
 """From the left to the right eye, and mouth corner, over the distance of eyes and mouth: below this, the names
@@ -143,7 +144,8 @@ def _numbers_of_images(
 ) -> FloatRows:
     """Return numbers of each image ``(n, len(columns))``, NaN where they are unknown or there is no row."""
     picked = None if list(columns) == list(range(len(table.columns))) else columns
-    rows = {row.image_id: text_tables.known_numbers(table, row, picked) for row in table.rows}
+    with text_tables.input_errors():
+        rows = {row.image_id: known_numbers(table, row, picked) for row in table.rows}
     for other, image_id in names.spellings(rows).items():
         rows[image_id] = rows.pop(other)
     if rows and names.label_ids.keys().isdisjoint(rows):

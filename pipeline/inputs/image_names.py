@@ -40,12 +40,12 @@ class KnownNames:
         """Return whether a name may be another spelling of a known one."""
         return _without_suffix(_with_slashes(name)) in self._folded
 
-    def spellings(self, names: Iterable[str]) -> dict[str, str]:
+    def spellings(self, names: Collection[str]) -> dict[str, str]:
         """Return the known name that each other spelling means: see `known_spellings`."""
         return known_spellings(names, self.all)
 
 
-def known_spellings(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+def known_spellings(names: Collection[str], known: Collection[str]) -> dict[str, str]:
     r"""Return the known name that each other spelling means.
 
     A name may differ from the known one in its separators (``./a.jpg``, ``sub\a.jpg``), its Unicode
@@ -54,7 +54,7 @@ def known_spellings(names: Iterable[str], known: Collection[str]) -> dict[str, s
 
     Parameters
     ----------
-    names : iterable of str
+    names : collection of str
         Those that are known as they are get no entry, and leave none for another spelling.
     known : collection of str
         Relative paths with slashes; a set or a mapping.
@@ -64,15 +64,12 @@ def known_spellings(names: Iterable[str], known: Collection[str]) -> dict[str, s
     >>> known_spellings(["a.JPG", "./b.jpg", "c", "d.png"], {"a.jpg", "b.jpg", "c.jpg", "d.jpg"})
     {'./b.jpg': 'b.jpg', 'a.JPG': 'a.jpg', 'c': 'c.jpg'}
     """
-    taken: set[str] = set()
-    others: dict[str, str] = {}
-    for name in names:
-        if name in known:
-            taken.add(name)
-        else:
-            others[name] = _with_slashes(name)
+    others = {name: _with_slashes(name) for name in names if name not in known}
+    if not others:
+        return {}
+    taken = {name for name in names if name in known}
     found: dict[str, str] = {}
-    for fold in (_in_unicode_form, _in_lower_case, _without_suffix) if others else ():
+    for fold in (_in_unicode_form, _in_lower_case, _without_suffix):
         new = _single_matches({name: fold(path) for name, path in others.items()}, known, fold)
         new = {name: match for name, match in new.items() if match not in taken}
         taken.update(new.values())

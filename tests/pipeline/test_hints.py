@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,11 @@ NAMES = KnownNames({"a.jpg": 0, "b.jpg": 1})
 
 def boxes_of(tmp_path: Path, content: str) -> list[list[float]]:
     (tmp_path / "hints").write_text(content)
-    return read_bboxes(str(tmp_path / "hints"), ["a.jpg", "b.jpg"], NAMES).tolist()
+    boxes: list[list[float]] = read_bboxes(str(tmp_path / "hints"), ["a.jpg", "b.jpg"], NAMES).tolist()
+    return boxes
 
 
-def points_of(tmp_path: Path, header: str, *rows: Sequence[object]) -> FloatArray:
+def points_of(tmp_path: Path, header: str, *rows: Iterable[object]) -> FloatArray:
     lines = [" ".join(map(str, [f"{name}.jpg", *row])) for name, row in zip("abcdef", rows, strict=False)]
     (tmp_path / "hints").write_text("\n".join([str(len(lines)), header, *lines]))
     return read_points(str(tmp_path / "hints"), ["a.jpg", "b.jpg"], NAMES)

@@ -90,6 +90,7 @@ def test_every_file_of_a_data_set_may_spell_names_in_its_own_way(folder: Path) -
     numbers = [f"{name},{10 * i},20,30,40" for i, name in enumerate(SPELLED)]
     points = " ".join(map(str, range(10)))
     dataset = read(
+        folder,
         csv_labels_of(folder, SPELLED),
         partition=write(folder, "partition", "".join(f"{name} 2\n" for name in SPELLED[::-1])),
         bboxes=write(folder, "boxes.csv", "\n".join(["image_id,x,y,width,height", *numbers])),
