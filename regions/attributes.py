@@ -26,6 +26,7 @@ else:
 PACKAGED_TABLES = ("celeba", "paper", "refined")
 ALL_REGIONS = "all"
 MAX_REGIONS = 64
+MAX_VERTICES = 1000
 MAX_TEXT = 4 << 20
 """The most characters of an attribute table; 40 attributes take about 2,000."""
 MAX_DOTS = 100
@@ -240,6 +241,8 @@ def _parse_regions(section: Mapping[str, Any], source: str) -> dict[str, tuple[t
 
 
 def _parse_outline(outline: Any, place: str) -> tuple[Vertex, ...]:
+    if isinstance(outline, list) and len(outline) > MAX_VERTICES:
+        raise TableError(f"{place} has an outline of {len(outline):,} vertices, expected at most {MAX_VERTICES:,}")
     if not isinstance(outline, list) or len(outline) < 3:
         raise TableError(f"{place} has outline {outline!r}, expected at least 3 landmark indices")
     vertices = tuple(_parse_vertex(vertex, place) for vertex in outline)

@@ -97,13 +97,15 @@ def parse_labels(lines: Iterable[str], source: str) -> LabelTable:
 
 def _check_names(table: Table) -> None:
     place = f"{table.source}:{table.header_line}"
+    seen: set[str] = set()
     for index, name in enumerate(table.columns):
         if not name:
             raise TableFileError(f"{place}: column {index + 2} has no name, expected an attribute name")
         if not name.isprintable():
             raise TableFileError(f"{place}: attribute name {name[:60]!r}, expected printable characters")
-        if name in table.columns[:index]:
-            raise TableFileError(f"{place}: duplicate attribute name {name!r}")
+        if name in seen:
+            raise TableFileError(f"{place}: duplicate attribute name {name[:60]!r}")
+        seen.add(name)
 
 
 def _not_a_label(table: Table, row: Row, codes: Mapping[str, int]) -> TableFileError:

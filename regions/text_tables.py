@@ -279,7 +279,10 @@ def known_numbers(table: Table, row: Row, columns: Sequence[int] | None = None) 
 def _numbers(table: Table, row: Row, columns: Sequence[int] | None) -> list[float] | str:
     """Return values of a row as numbers, or the first value that is no finite number."""
     values = row.values if columns is None else [row.values[i] for i in columns]
+    joined = "".join(values)
     try:
+        if not joined.isascii() or "_" in joined:
+            raise ValueError
         result = [float(value) for value in values]
     except ValueError:
         return next(value for value in values if not _is_number(value))
@@ -290,8 +293,9 @@ def _numbers(table: Table, row: Row, columns: Sequence[int] | None) -> list[floa
 
 
 def _is_number(value: str) -> bool:
+    """Return whether a text is a number; Python also takes digits of other scripts and ``1_000``."""
     try:
         float(value)
     except ValueError:
         return False
-    return True
+    return value.isascii() and "_" not in value

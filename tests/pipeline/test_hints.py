@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.inputs.hints import are_annotated, by_image_side, read_bboxes, read_points
@@ -228,3 +230,24 @@ def test_hints_of_an_image_without_labels_are_not_those_of_another_one(tmp_path:
         True,
         False,
     ]
+
+
+PIECES = [*"120-., \n\t\"'x\0\udcff", "nan", "\x1d", "1e999", "a.jpg", "A.jpg", "./b.jpg", "\r\n", "image_id,x,y,w,h\n"]
+PIECES += [f"2\n{POINT_NAMES}\n", f"2\n{POINT_ORDERS[1]}\n", "a.jpg 0 0 9 9 5 5 1 8 9 8\n", "b.jpg,1,2,3,4\n"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join), st.sampled_from([read_bboxes, read_points]))
+def test_any_file_of_hints_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, content: str, read: Callable[[str, Sequence[str], KnownNames], FloatArray]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    try:
+        found = read(str(path), ["a.jpg", "b.jpg"], NAMES)
+    except InputError as error:
+        assert str(error).startswith(str(path))
+        assert len(str(error).splitlines()) == 1
+    else:
+        unknown = np.isnan(found).reshape(2, -1)
+        assert (unknown.all(axis=1) | ~unknown.any(axis=1)).all()

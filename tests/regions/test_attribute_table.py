@@ -180,6 +180,11 @@ def test_bad_files(text: str, message: str) -> None:
         (f"A = {'[' * 100_000}", "", "not valid TOML: nested too deeply"),
         (f"A = {'{a = ' * 3000}1", "", "not valid TOML: nested too deeply"),
         ('A = "nose"', "hat = [1, 2, {3 = 0.5, 4 = 0.4}]", "region 'hat' has a vertex whose weights add up to 0.9,"),
+        (
+            'A = "nose"',
+            f"hat = [{', '.join(f'{{1 = {i}, 2 = {1 - i}}}' for i in range(1001))}]",
+            "region 'hat' has an outline of 1,001 vertices, expected at most 1,000",
+        ),
         ('A = "nose"', "hat = [1, 2, {}]", "region 'hat' has a vertex whose weights add up to 0, expected 1"),
         ('A = "nose"', "\n".join(f"r{i} = [1, 2, 3]" for i in range(55)), "55 regions, expected at most 54"),
     ],
