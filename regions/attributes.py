@@ -27,8 +27,8 @@ PACKAGED_TABLES = ("celeba", "paper", "refined")
 ALL_REGIONS = "all"
 MAX_REGIONS = 64
 MAX_VERTICES = 1000
-MAX_TEXT = 4 << 20
-"""The most characters of an attribute table; 40 attributes take about 2,000."""
+MAX_BYTES = 4 << 20
+"""The most bytes of an attribute table; 40 attributes take about 2,000."""
 MAX_DOTS = 100
 """The most dots of a key: the parser of TOML takes minutes for a key of thousands of parts."""
 LANDMARK_KEYS = frozenset(map(str, range(NUM_LANDMARKS)))
@@ -135,8 +135,8 @@ def parse_table(text: str, source: str) -> AttributeTable:
 
 def _check_size(text: str, source: str) -> None:
     """Refuse a text that would take long to parse."""
-    if len(text) > MAX_TEXT:
-        raise TableError(f"{source}: {len(text):,} characters, expected an attribute table of at most {MAX_TEXT:,}")
+    if len(text) > MAX_BYTES:
+        raise TableError(f"{source}: more than {MAX_BYTES:,} characters, expected an attribute table")
     for number, line in enumerate(text.split("\n"), 1):
         key = line.lstrip()
         if key.count(".") > MAX_DOTS and key[0] != "#" and max(part.count(".") for part in key.split("=")) > MAX_DOTS:

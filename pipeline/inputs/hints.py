@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from pipeline.inputs.image_names import KnownNames
 from pipeline.records import FloatRows
 from regions.messages import counted
 from regions.text_tables import known_numbers
+
+log = logging.getLogger("attparse")
 
 MIRRORED_WIDTH = -0.2
 """From the left to the right eye, and mouth corner, over the distance of eyes and mouth: below this, the names
@@ -78,7 +81,11 @@ def read_points(path: str | None, image_ids: Sequence[str], names: KnownNames) -
     points = _numbers_of_images(table, found.columns, image_ids, names).reshape(-1, 5, 2)
     points[~are_annotated(points)] = np.nan
     _check_numbered(table, found, points)
-    return by_image_side(points)
+    result = by_image_side(points)
+    exchanged = int((result[:, 0] != points[:, 0]).any(axis=1).sum() - np.isnan(points[:, 0, 0]).sum())
+    if exchanged:
+        log.info("%s: left and right are the person's own in %s, exchanged", path, counted(exchanged, "row"))
+    return result
 
 
 def are_annotated(points: FloatRows) -> npt.NDArray[np.bool_]:

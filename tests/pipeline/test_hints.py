@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -112,12 +113,17 @@ def test_points_by_the_names_of_their_columns(tmp_path: Path, header: str, order
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, -100])
-def test_left_and_right_may_be_the_persons_own(tmp_path: Path, degrees: int) -> None:
+def test_left_and_right_may_be_the_persons_own(
+    tmp_path: Path, degrees: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("attparse"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="attparse")
     angle = np.radians(degrees)
     turned = (FIVE - 200) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + 300
     own = turned[[1, 0, 2, 4, 3]]
     points = points_of(tmp_path, POINT_NAMES, turned.ravel(), own.ravel())
     np.testing.assert_allclose(points, [turned, turned], rtol=1e-6)
+    assert caplog.messages == [f"{tmp_path / 'hints'}: left and right are the person's own in 1 row, exchanged"]
 
 
 def test_points_of_which_only_eyes_or_mouth_are_exchanged_stay() -> None:
