@@ -105,9 +105,9 @@ def _add_run(commands: Any) -> None:
     def add(name: str, help: str, **options: Any) -> None:
         _add_option(parser, RunConfig, name, help, **options)
 
-    add("partition", "split of each image (default: all images are training images)", metavar="F")
-    add("bboxes", "face box of each image: x, y, width, height", metavar="F")
-    add("points", "five points of each image: eyes, nose, mouth corners", metavar="F")
+    add("partition", "split of each image: 0, 1, 2 or train, val, test (default: all are training images)", metavar="F")
+    add("bboxes", "face box of each image, columns by name: x, y, width, height or x1, y1, x2, y2", metavar="F")
+    add("points", "five points of each image, columns by name: lefteye_x, lefteye_y, righteye_x, ...", metavar="F")
     parser.add_argument(
         "--landmarks",
         metavar="PATH",
