@@ -6,6 +6,7 @@ Each command imports its room only when it is called, so that ``--help`` is imme
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import shlex
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import SOURCES, JoinConfig, PreviewConfig, ReleaseConfig, RunConfig, SourceDataset
 from pipeline.errors import InputError, RunError, ShardError
 from pipeline.parser import SOURCE_PARTS, make_parser
+from regions.file_names import PATH_ERRORS
 from regions.messages import counted, one_line
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"attparse: {one_line(str(error))}", file=sys.stderr)
         return UNUSABLE
     except (RunError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
+            print(f"attparse: {one_line(str(error.filename))}: {error.strerror}", file=sys.stderr)
+            return UNUSABLE
         print(f"attparse: failed: {one_line(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -51,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _set_up_messages() -> None:
     """Print our own messages as they are, and of Beam's only those that a user must see."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # paths that are not UTF-8
     log = logging.getLogger("attparse")
     log.handlers = [logging.StreamHandler()]
     log.setLevel(logging.INFO)
@@ -79,10 +86,14 @@ def _run(options: argparse.Namespace, beam_options: list[str]) -> int:
 def _print_result(dataset: DatasetFile | None, output: str, min_coverage: float) -> int:
     """Print the counts of a run and return the exit code."""
     from pipeline.formats.run_folder import RunFolder  # noqa: PLC0415
+    from pipeline.report.hint_check import hint_problem  # noqa: PLC0415
 
     if dataset is None:
         print("dry run: nothing was written or submitted")
         return DONE
+    problem = hint_problem(dataset)
+    if problem is not None:
+        print(f"attparse: {problem}", file=sys.stderr)
     written, rejected = dataset.samples, dataset.rejected
     print(f"{counted(written + rejected, 'image')} = {written:,} written + {rejected:,} rejected")
     for title, counts in (("written by", dataset.landmark_sources), ("rejected as", dataset.rejects)):
@@ -97,7 +108,7 @@ def _print_result(dataset: DatasetFile | None, output: str, min_coverage: float)
             file=sys.stderr,
         )
         return LOW_COVERAGE
-    return DONE
+    return DONE if problem is None else LOW_COVERAGE
 
 
 def _demo(options: argparse.Namespace, _: list[str]) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageFilter
 
+from pipeline import storage
 from pipeline.config import RunConfig, SourceDataset
 from pipeline.errors import InputError
 from regions.attributes import load_packaged_table
@@ -81,10 +81,10 @@ def make_sample(folder: str, output: str) -> RunConfig:
         If scikit-image is not installed.
     """
     images = demo_images()
-    image_folder = Path(folder) / "images"
-    image_folder.mkdir(parents=True, exist_ok=True)
+    image_folder = os.path.join(folder, "images")
+    storage.make_folder(image_folder)
     for image in images:
-        (image_folder / image.name).write_bytes(image.content)
+        storage.write_bytes(os.path.join(image_folder, image.name), image.content)
     names = list(load_packaged_table("celeba").attributes)
     labels = [f"{p.name} {' '.join(_label(name, p) for name in names)}" for p in images]
     boxes = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.bbox)}" for p in images if p.bbox]
@@ -100,10 +100,10 @@ def make_sample(folder: str, output: str) -> RunConfig:
         "list_eval_partition.txt": splits,
     }
     for name, lines in files.items():
-        (Path(folder) / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        storage.write_bytes(os.path.join(folder, name), ("\n".join(lines) + "\n").encode())
     labels_file, boxes_file, points_file, partition_file = (os.path.join(folder, name) for name in files)
     return RunConfig(
-        images=str(image_folder),
+        images=image_folder,
         labels=labels_file,
         output=output,
         partition=partition_file,

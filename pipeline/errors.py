@@ -12,6 +12,14 @@ class InputError(Exception):
     """Input or arguments that cannot be used; the message is one line for the user (exit code 2)."""
 
 
+class FileTooLargeError(OSError, InputError):
+    """A file that would take too much memory; made of a number, a text and the path, as any OSError."""
+
+    def __str__(self) -> str:
+        """Return the message in one line."""
+        return f"{self.filename}: {self.strerror}"
+
+
 class RunError(Exception):
     """A run that failed for a reason outside the program; the message is one line (exit code 1)."""
 

@@ -51,11 +51,14 @@ class DecodedImage:
         RGB; reduced in size if the source image is very large.
     height, width : int
         Size of the source image in pixels, upright.
+    orientation : int
+        EXIF orientation of the stored image, 1 to 8; 1 for TIFF, too.
     """
 
     pixels: npt.NDArray[np.uint8]
     height: int
     width: int
+    orientation: int = 1
 
     @property
     def scale(self) -> FloatArray:
@@ -135,7 +138,7 @@ def _load(image: Image.Image) -> DecodedImage:
         raise ImageError(CORRUPT, str(error) or type(error).__name__) from None
     if orientation >= 5:
         width, height = height, width
-    return DecodedImage(pixels, height, width)
+    return DecodedImage(pixels, height, width, orientation)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -19,12 +19,13 @@ from pipeline.config import (
     RunConfig,
 )
 from pipeline.vocabulary import REJECT_REASONS
+from regions.file_names import as_text
 
 EXIT_CODES = """exit codes:
   0  done
   1  failed
   2  bad arguments or unusable input
-  3  finished, but fewer images than --min_coverage requires were written
+  3  finished, but fewer images than --min_coverage requires were written, or the hints do not match the images
 """
 ANY_BEAM_OPTION = "Any Apache Beam option may follow, such as --direct_num_workers=4 or --runner=DataflowRunner.\n"
 SOURCE_PARTS = {"name": "name", "url": "URL", "license": "license", "citation": "citation"}
@@ -104,9 +105,9 @@ def _add_run(commands: Any) -> None:
     def add(name: str, help: str, **options: Any) -> None:
         _add_option(parser, RunConfig, name, help, **options)
 
-    add("partition", "split of each image (default: all images are training images)", metavar="F")
-    add("bboxes", "face box of each image: x, y, width, height", metavar="F")
-    add("points", "five points of each image: eyes, nose, mouth corners", metavar="F")
+    add("partition", "split of each image: 0, 1, 2 or train, val, test (default: all are training images)", metavar="F")
+    add("bboxes", "face box of each image, columns by name: x, y, width, height or x1, y1, x2, y2", metavar="F")
+    add("points", "five points of each image, columns by name: lefteye_x, lefteye_y, righteye_x, ...", metavar="F")
     parser.add_argument(
         "--landmarks",
         metavar="PATH",
@@ -132,7 +133,9 @@ def _add_run(commands: Any) -> None:
     add("min_coverage", "exit with code 3 below this fraction of images written", type=_fraction, metavar="FRACTION")
     parser.add_argument("--source", choices=sorted(SOURCES), help="name a known source data set in dataset.json")
     for part, noun in SOURCE_PARTS.items():
-        parser.add_argument(f"--source_{part}", metavar="TEXT", help=f"{noun} of the source data set, for dataset.json")
+        parser.add_argument(
+            f"--source_{part}", type=as_text, metavar="TEXT", help=f"{noun} of the source data set, for dataset.json"
+        )
 
 
 def _reject_reasons() -> str:
@@ -205,8 +208,8 @@ def _add_release(commands: Any) -> None:
         choices=RESOLUTIONS,
     )
     add("without_labels", "release landmarks and polygons only: masks would reveal the labels")
-    add("url", "where the release will be published, for croissant.json", metavar="URL")
-    add("creator", "who publishes the release, for croissant.json", metavar="NAME")
+    add("url", "where the release will be published, for croissant.json", type=as_text, metavar="URL")
+    add("creator", "who publishes the release, for croissant.json", type=as_text, metavar="NAME")
 
 
 def _add_join(commands: Any) -> None:

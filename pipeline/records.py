@@ -238,6 +238,8 @@ class RejectedImage:
         Of the source file, empty where it could not be read.
     guess : ndarray (68, 2) float32 or None
         Landmarks that failed the checks, or a mean face laid on the face box: where to start by hand.
+    hint_agrees : bool or None
+        False where the only plausible faces that were detected lie elsewhere than the hint points; else None.
     """
 
     row: ImageRow
@@ -247,6 +249,7 @@ class RejectedImage:
     width: int = 0
     sha256: str = ""
     guess: FloatRows | None = None
+    hint_agrees: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -264,6 +267,8 @@ class ShardSummary:
         Of the tar file.
     landmark_sources, reasons : dict of str to int
         Samples by landmark source, rejects by reason.
+    hints_agree, hints_disagree : int
+        Images with a hint whose detected face agrees with it, and those whose faces all lie elsewhere.
     """
 
     name: str
@@ -275,6 +280,8 @@ class ShardSummary:
     sha256: str
     landmark_sources: dict[LandmarkSource, int] = field(default_factory=dict)
     reasons: dict[RejectReason, int] = field(default_factory=dict)
+    hints_agree: int = 0
+    hints_disagree: int = 0
 
 
 @dataclass(frozen=True)

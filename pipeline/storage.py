@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from pipeline.errors import InputError
+from pipeline import local_files
+from pipeline.errors import FileTooLargeError, InputError
+from regions.file_names import is_foreign
 
-TEMPORARY_SUFFIX = ".tmp"
 CHUNK = 1 << 20
 UNCOMPRESSED = "uncompressed"
 """The bytes as they are, whatever the suffix of the name."""
@@ -53,9 +52,11 @@ def open_read(path: str) -> IO[bytes]:
     ------
     FileNotFoundError
         If there is none.
+    NotRegularFileError
+        If it is a pipe, a device or a socket.
     """
     if not is_remote(path):
-        return open(path, "rb")
+        return open(path, "rb", opener=local_files.open_regular)
     try:
         stream: IO[bytes] = _filesystems().open(path, compression_type=UNCOMPRESSED)
     except Exception:
@@ -72,18 +73,28 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
     ----------
     path : str
     limit : int, optional
-        The most bytes that are read.
+        Largest number of bytes that are read into memory.
 
     Raises
     ------
     OSError
-        If it can't be read, or has more bytes than the limit.
+        If it can't be read; a FileTooLargeError if it has more than `limit` bytes.
     """
     with open_read(path) as stream:
-        content = stream.read() if limit is None else stream.read(limit + 1)
-    if limit is not None and len(content) > limit:
-        raise OSError(errno.EFBIG, f"more than {limit} bytes", path)
-    return content
+        return stream.read() if limit is None else _read_limited(stream, path, limit)
+
+
+def _read_limited(stream: IO[bytes], path: str, limit: int) -> bytes:
+    count = 0 if is_remote(path) else max(local_files.size_of(path), 0)
+    if 0 < count <= limit:
+        return stream.read()
+    pieces = []
+    while count <= limit and (piece := stream.read(CHUNK)):  # remote files and virtual ones tell no size
+        pieces.append(piece)
+        count += len(piece)
+    if count > limit:
+        raise FileTooLargeError(errno.EFBIG, f"more than {limit} bytes", path)
+    return b"".join(pieces)
 
 
 @contextlib.contextmanager
@@ -108,12 +119,10 @@ def exists(path: str) -> bool:
 
 
 def size_of(path: str) -> int:
-    """Return the size of a file in bytes, -1 where there is none."""
-    if not exists(path):
-        return -1
-    if is_remote(path):
-        return int(_filesystems().match([path])[0].metadata_list[0].size_in_bytes)
-    return os.path.getsize(path)
+    """Return the size of a file in bytes, -1 where there is no regular file."""
+    if not is_remote(path):
+        return local_files.size_of(path)
+    return int(_filesystems().match([path])[0].metadata_list[0].size_in_bytes) if exists(path) else -1
 
 
 def sha256_of(path: str) -> str:
@@ -125,42 +134,40 @@ def sha256_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def list_files(folder: str) -> dict[str, int]:
-    """Return all files below a folder, as relative paths with forward slashes, and their sizes.
+def list_files(folder: str, named: Collection[str] = ()) -> dict[str, int]:
+    """Return the files below a folder, as relative paths with forward slashes, and their sizes.
+
+    Left out are files that are not of a data set (`regions.file_names.is_foreign`), what is no regular
+    file, links to nothing, and folders that contain themselves by a link.
+
+    Parameters
+    ----------
+    folder : str
+    named : collection of str
+        Relative paths that a user named, for example in a label file: listed even where they look foreign.
 
     Raises
     ------
     InputError
         If the folder does not exist or can't be read.
     """
+    kept = {name for name in named if is_foreign(name)}
     if is_remote(folder):
-        return _list_remote(folder)
-    if not os.path.isdir(folder):
-        raise InputError(f"{folder}: no such folder")
-    sizes: dict[str, int] = {}
-    pending = [""]
-    while pending:
-        below = pending.pop()
-        try:
-            with os.scandir(os.path.join(folder, below)) as entries:
-                for entry in entries:
-                    name = f"{below}/{entry.name}" if below else entry.name
-                    if entry.is_dir():
-                        pending.append(name)
-                    elif entry.is_file():
-                        sizes[name] = entry.stat().st_size
-        except OSError as error:
-            raise InputError(f"{error.filename or folder}: {error.strerror}") from None
-    return sizes
+        return _list_remote(folder, kept)
+    try:
+        return local_files.list_files(folder, kept)
+    except OSError as error:
+        raise InputError(f"{error.filename or folder}: {error.strerror}") from None
 
 
-def _list_remote(folder: str) -> dict[str, int]:
+def _list_remote(folder: str, kept: Collection[str]) -> dict[str, int]:
     prefix = folder.rstrip("/") + "/"
     try:
         found = _filesystems().match([prefix + "**"])[0].metadata_list
     except Exception as error:
         raise InputError(f"{folder}: can't be listed: {error}") from None
-    return {file.path[len(prefix) :]: int(file.size_in_bytes) for file in found}
+    sizes = {file.path[len(prefix) :]: int(file.size_in_bytes) for file in found}
+    return {name: size for name, size in sizes.items() if not is_foreign(name) or name in kept}
 
 
 def make_folder(path: str) -> None:
@@ -178,9 +185,7 @@ def make_folder(path: str) -> None:
             raise InputError(f"{path}: {error}") from None
         return
     try:
-        os.makedirs(path, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        local_files.make_folder(path)
     except OSError as error:
         raise InputError(f"{path}: can't write here: {error.strerror}") from None
 
@@ -206,13 +211,16 @@ def delete_empty_folder(path: str) -> None:
 def create(path: str) -> Iterator[BinaryIO]:
     """Write a file that gets its name only when it is complete.
 
-    Local files are written beside their place and renamed; remote ones are sent when the block
-    ends. If the block raises, nothing is left and a former file of that name stays as it was.
+    Local files are written beside their place, flushed to disk and renamed, so that no power failure
+    leaves half a file; remote ones are sent when the block ends. If the block raises, nothing is left
+    and a former file of that name stays as it was.
 
     Raises
     ------
     OSError
         If it cannot be written, for example because the disk is full; the error names the file.
+    NotRegularFileError
+        If there is a pipe, a device or a socket at its place.
     """
     if is_remote(path):
         with tempfile.TemporaryFile() as spool:
@@ -221,16 +229,14 @@ def create(path: str) -> Iterator[BinaryIO]:
             with _filesystems().create(path, compression_type=UNCOMPRESSED) as target:
                 shutil.copyfileobj(spool, target, CHUNK)
         return
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
-    try:
-        with open(temporary, "wb", buffering=CHUNK) as stream:
-            yield stream
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), path) from error
-    finally:
-        delete(temporary)
+    with local_files.create(path) as stream:
+        yield stream
+
+
+def sync(path: str) -> None:
+    """Flush a local file or folder to disk, so that a power failure does not undo what was written."""
+    if not is_remote(path):
+        local_files.sync(path)
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -243,6 +249,8 @@ def write_bytes(path: str, content: bytes) -> None:
 def locked(folder: str) -> Iterator[None]:
     """Keep a local folder to this process: a second run at the same time is refused.
 
+    Where the file system knows no locks, a warning takes their place.
+
     Raises
     ------
     InputError
@@ -251,12 +259,11 @@ def locked(folder: str) -> Iterator[None]:
     if is_remote(folder):
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another run is writing here") from None
+        descriptor = local_files.lock(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}") from None
+    try:
         yield
     finally:
         os.close(descriptor)
@@ -264,11 +271,8 @@ def locked(folder: str) -> Iterator[None]:
 
 def delete_temporaries(folder: str) -> None:
     """Delete what a killed run left of `create` in a local folder."""
-    if is_remote(folder):
-        return
-    for name in os.listdir(folder):
-        if name.startswith(".") and name.endswith(TEMPORARY_SUFFIX):
-            delete(os.path.join(folder, name))
+    if not is_remote(folder):
+        local_files.delete_temporaries(folder)
 
 
 class HashingWriter:

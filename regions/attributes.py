@@ -26,6 +26,11 @@ else:
 PACKAGED_TABLES = ("celeba", "paper", "refined")
 ALL_REGIONS = "all"
 MAX_REGIONS = 64
+MAX_VERTICES = 1000
+MAX_BYTES = 4 << 20
+"""The most bytes of an attribute table; 40 attributes take about 2,000."""
+MAX_DOTS = 100
+"""The most dots of a key: the parser of TOML takes minutes for a key of thousands of parts."""
 LANDMARK_KEYS = frozenset(map(str, range(NUM_LANDMARKS)))
 WEIGHT_TOLERANCE = 1e-6
 MAX_WEIGHT = 1_000_000
@@ -112,19 +117,37 @@ def parse_table(text: str, source: str) -> AttributeTable:
     TableError
         If the text is not such a table.
     """
+    _check_size(text, source)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         duplicate = ": duplicate name" if "overwrite" in str(error) or "twice" in str(error) else ""
         raise TableError(f"{source}: not valid TOML: {error}{duplicate}") from None
     except (ValueError, RecursionError) as error:
-        raise TableError(f"{source}: not valid TOML: {error}") from None
+        raise TableError(f"{source}: not valid TOML: {_too_much(error)}") from None
     try:
         return parse_table_document(document, source)
     except TableError:
         raise
     except (ValueError, RecursionError) as error:  # a value too long or too deep to be shown
-        raise TableError(f"{source}: {error}") from None
+        raise TableError(f"{source}: {_too_much(error)}") from None
+
+
+def _check_size(text: str, source: str) -> None:
+    """Refuse a text that would take long to parse."""
+    if len(text) > MAX_BYTES:
+        raise TableError(f"{source}: more than {MAX_BYTES:,} characters, expected an attribute table")
+    for number, line in enumerate(text.split("\n"), 1):
+        key = line.lstrip()
+        if key.count(".") > MAX_DOTS and key[0] != "#" and max(part.count(".") for part in key.split("=")) > MAX_DOTS:
+            raise TableError(
+                f"{source}:{number}: a key of more than {MAX_DOTS} parts, expected the name of an attribute"
+            )
+
+
+def _too_much(error: ValueError | RecursionError) -> str:
+    """Return what is too long or too deep, without the advice of the interpreter."""
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
 
 
 def parse_table_document(document: Mapping[str, Any], source: str) -> AttributeTable:
@@ -218,6 +241,8 @@ def _parse_regions(section: Mapping[str, Any], source: str) -> dict[str, tuple[t
 
 
 def _parse_outline(outline: Any, place: str) -> tuple[Vertex, ...]:
+    if isinstance(outline, list) and len(outline) > MAX_VERTICES:
+        raise TableError(f"{place} has an outline of {len(outline):,} vertices, expected at most {MAX_VERTICES:,}")
     if not isinstance(outline, list) or len(outline) < 3:
         raise TableError(f"{place} has outline {outline!r}, expected at least 3 landmark indices")
     vertices = tuple(_parse_vertex(vertex, place) for vertex in outline)

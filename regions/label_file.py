@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,32 +36,26 @@ class LabelTable:
 
 _NO, _YES, _EMPTY, _MINUS, _ZERO = range(5)
 """What a cell holds. Only the whole file decides what a 0 means, so it is not a label yet."""
-_MEANINGS = {
-    "1": _YES,
-    "1.0": _YES,
-    "true": _YES,
-    "-1": _MINUS,
-    "-1.0": _MINUS,
-    "0": _ZERO,
-    "0.0": _ZERO,
-    "false": _NO,
-    "": _EMPTY,
-}
+_MEANINGS = {"1": _YES, "-1": _MINUS, "0": _ZERO, "true": _YES, "false": _NO, "": _EMPTY}
+_WHOLE_NUMBER = re.compile(r"(?:\+(?=[0-9]))?(-?[0-9])(?:\.0*)?")
+"""A number of one digit, also with a plus or as a decimal number such as 1.0."""
 
 
 class _CellCodes(dict[str, int]):
-    """Code of each cell text; spellings that differ in case or outer spaces are added when they appear."""
+    """Code of each cell text; other spellings of a label are added when they appear."""
 
     def __missing__(self, text: str) -> int:
-        code = self[text] = _MEANINGS[text.strip().lower()]
+        folded = text.strip().lower()
+        number = _WHOLE_NUMBER.fullmatch(folded)
+        code = self[text] = _MEANINGS[number[1] if number else folded]
         return code
 
 
 def parse_labels(lines: Iterable[str], source: str) -> LabelTable:
     r"""Parse a label file in CelebA's text layout or as CSV.
 
-    Labels are -1/1, 0/1, True/False or 1.0/0.0. A file that has a -1 anywhere uses -1/1, so its
-    zeros are unknown labels; so are empty cells of a CSV file.
+    Labels are -1/1, 0/1, True/False (in any case) or decimals such as 1.0. A file that has a -1
+    anywhere uses -1/1, so its zeros are unknown labels; so are empty cells of a CSV file.
 
     Parameters
     ----------
@@ -83,14 +78,14 @@ def parse_labels(lines: Iterable[str], source: str) -> LabelTable:
     """
     table = parse_text_table(lines, source)
     _check_names(table)
-    meanings = _CellCodes(_MEANINGS)
+    codes_of = _CellCodes(_MEANINGS)
     codes = bytearray()
     image_ids: list[str] = []
     for row in table.rows:
         try:
-            codes += bytes(map(meanings.__getitem__, row.values))
+            codes += bytes(map(codes_of.__getitem__, row.values))
         except KeyError:
-            raise _not_a_label(table, row) from None
+            raise _not_a_label(table, row, codes_of) from None
         image_ids.append(row.image_id)
     if not image_ids:
         raise TableFileError(f"{source}:{table.header_line}: no rows after the header, expected one per image")
@@ -102,18 +97,20 @@ def parse_labels(lines: Iterable[str], source: str) -> LabelTable:
 
 def _check_names(table: Table) -> None:
     place = f"{table.source}:{table.header_line}"
+    seen: set[str] = set()
     for index, name in enumerate(table.columns):
         if not name:
             raise TableFileError(f"{place}: column {index + 2} has no name, expected an attribute name")
-        if name in table.columns[:index]:
-            raise TableFileError(f"{place}: duplicate attribute name {name!r}")
+        if not name.isprintable():
+            raise TableFileError(f"{place}: attribute name {name[:60]!r}, expected printable characters")
+        if name in seen:
+            raise TableFileError(f"{place}: duplicate attribute name {name[:60]!r}")
+        seen.add(name)
 
 
-def _not_a_label(table: Table, row: Row) -> TableFileError:
-    name, text = next(
-        cell for cell in zip(table.columns, row.values, strict=True) if cell[1].strip().lower() not in _MEANINGS
-    )
+def _not_a_label(table: Table, row: Row, codes: Mapping[str, int]) -> TableFileError:
+    name, text = next(cell for cell in zip(table.columns, row.values, strict=True) if cell[1] not in codes)
     return TableFileError(
-        f"{table.source}:{row.line}: attribute {name!r} is {text!r},"
+        f"{table.source}:{row.line}: attribute {name!r} is {text[:60]!r},"
         " expected -1 or 1, 0 or 1, True or False, or nothing where it is unknown"
     )

@@ -11,13 +11,22 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
-ID_COLUMNS = ("image_id", "image_name", "filename", "file_name", "image")
-"""Names that the column of image ids may have."""
+ID_COLUMNS = ("image_id", "image_name", "filename", "file_name", "image", "name_id")
+"""Names that the column of image ids may have, in upper or lower case."""
 MAX_NUMBER = 1e9
 """The largest absolute value of a number: larger than any image."""
+MAX_LINE = 1 << 20
+"""The most characters of a line; the 136 coordinates of a face have fewer than 3,000."""
+LINE_SPACE = " \t\r\n"
+"""What may stand around a text: unlike `str.strip`, without control characters such as the group separator."""
+
+_UNKNOWN_NUMBER = re.compile(
+    r"[+-]?(nan(\(.*\))?|inf(inity)?|1\.#(ind|qnan|snan|inf)\d*)|n/?a|<na>|null|none|", re.IGNORECASE
+)
+"""A blank, and what programs write for a number that they could not compute."""
 
 _Line = tuple[int, str]
 
@@ -64,9 +73,15 @@ class Table(NamedTuple):
     header_line: int = 1
 
 
-def text_lines(stream: IO[bytes]) -> io.TextIOWrapper:
-    """Return the lines of a file as `parse_text_table` expects them: bytes that are not UTF-8 are escaped."""
-    return io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
+def text_lines(stream: IO[bytes]) -> Iterator[str]:
+    """Yield the lines of a file as `parse_text_table` expects them.
+
+    Bytes that are not UTF-8 are escaped. Of a line of more than `MAX_LINE` characters, only the start is read,
+    which `parse_text_table` refuses.
+    """
+    with io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape") as text:
+        while line := text.readline(MAX_LINE + 1):
+            yield line
 
 
 def parse_text_table(lines: Iterable[str], source: str, num_values: int | None = None) -> Table:
@@ -105,14 +120,13 @@ def parse_text_table(lines: Iterable[str], source: str, num_values: int | None =
         raise TableFileError(f"{source}:1: empty, expected CelebA's text layout or CSV")
     if "," in first:
         table = _csv_table(source, first, numbered)
-    elif re.fullmatch("[0-9]{1,18}", first.strip()):
+    elif re.fullmatch("[0-9]{1,18}", first.strip(LINE_SPACE)):
         table = _counted_table(source, int(first), numbered)
     elif num_values is not None:
         table = Table(source, [], _text_rows(source, itertools.chain([(1, first)], numbered), num_values))
     else:
-        raise TableFileError(
-            f"{source}:1: {first.strip()[:60]!r}, expected the number of rows (CelebA's layout) or a CSV header"
-        )
+        found = first.strip(LINE_SPACE)[:60]
+        raise TableFileError(f"{source}:1: {found!r}, expected the number of rows (CelebA's layout) or a CSV header")
     return table._replace(rows=_unique_rows(table))
 
 
@@ -120,6 +134,8 @@ def _numbered_lines(lines: Iterable[str], source: str) -> Iterator[_Line]:
     """Yield the lines of a text, counted from 1; empty ones at its end are left out."""
     empty = 0
     for number, line in enumerate(lines, 1):
+        if len(line) > MAX_LINE:
+            raise TableFileError(f"{source}:{number}: line of more than {MAX_LINE:,} characters, expected a text table")
         if "\0" in line or not line.isascii():
             _check_text(source, number, line)
         if not line.strip():
@@ -140,7 +156,7 @@ def _check_text(source: str, number: int, line: str) -> None:
 
 def _counted_table(source: str, expected: int, lines: Iterator[_Line]) -> Table:
     columns = next(lines, (2, ""))[1].split()
-    if columns and columns[0] in ID_COLUMNS:
+    if columns and columns[0].lower() in ID_COLUMNS:
         columns = columns[1:]
     if not columns:
         raise TableFileError(f"{source}:2: empty, expected the names of the values")
@@ -176,9 +192,9 @@ def _csv_table(source: str, first: str, lines: Iterator[_Line]) -> Table:
         header = [name.strip() for name in next(csv.reader([first], strict=True))]
     except csv.Error as error:
         raise TableFileError(f"{source}:1: not valid CSV: {error}") from None
-    if header[0] not in ID_COLUMNS:
+    if header[0].lower() not in ID_COLUMNS:
         raise TableFileError(
-            f"{source}:1: first column is {header[0]!r}, expected the image id: {', '.join(ID_COLUMNS)}"
+            f"{source}:1: first column is {header[0][:60]!r}, expected the image id: {', '.join(ID_COLUMNS)}"
         )
     return Table(source, header[1:], _csv_rows(source, lines, len(header)))
 
@@ -212,7 +228,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def numbers(table: Table, row: Row, columns: list[int] | None = None) -> list[float]:
+def numbers(table: Table, row: Row, columns: Sequence[int] | None = None) -> list[float]:
     """Return the values of a row, or some of them, as finite numbers.
 
     Parameters
@@ -220,7 +236,7 @@ def numbers(table: Table, row: Row, columns: list[int] | None = None) -> list[fl
     table : Table
     row : Row
         One of its rows.
-    columns : list of int, optional
+    columns : sequence of int, optional
         Indices of the values; by default all.
 
     Raises
@@ -228,21 +244,58 @@ def numbers(table: Table, row: Row, columns: list[int] | None = None) -> list[fl
     TableFileError
         At a value that is not a number, or too large for any image.
     """
-    values = row.values if columns is None else [row.values[i] for i in columns]
-    try:
-        result = [float(value) for value in values]
-    except ValueError:
-        wrong = next(value for value in values if not _is_number(value))
-        raise TableFileError(f"{table.source}:{row.line}: {wrong!r}, expected a number") from None
-    if not all(abs(value) <= MAX_NUMBER for value in result):
-        wrong = next(text for text, value in zip(values, result, strict=True) if not abs(value) <= MAX_NUMBER)
-        raise TableFileError(f"{table.source}:{row.line}: {wrong!r}, expected a number of at most {MAX_NUMBER:.0e}")
+    result = _numbers(table, row, columns)
+    if isinstance(result, str):
+        expected = f"a number of at most {MAX_NUMBER:.0e}" if _is_number(result) else "a number"
+        raise TableFileError(f"{table.source}:{row.line}: {result[:60]!r}, expected {expected}")
     return result
 
 
+def known_numbers(table: Table, row: Row, columns: Sequence[int] | None = None) -> list[float] | None:
+    """Return the values of a row, or some of them, as finite numbers; None if one of them is unknown.
+
+    Unknown is a blank, and what programs write for a number that they could not compute, such as
+    ``nan``, ``-nan(ind)`` or ``inf``.
+
+    Parameters
+    ----------
+    table, row, columns
+        See `numbers`.
+
+    Raises
+    ------
+    TableFileError
+        At any other value that is not a number, or too large for any image.
+    """
+    result = _numbers(table, row, columns)
+    if not isinstance(result, str):
+        return result
+    values = row.values if columns is None else [row.values[i] for i in columns]
+    known = [i for i, value in enumerate(values) if not _UNKNOWN_NUMBER.fullmatch(value.strip())]
+    numbers(table, row._replace(values=values), known)
+    return None
+
+
+def _numbers(table: Table, row: Row, columns: Sequence[int] | None) -> list[float] | str:
+    """Return values of a row as numbers, or the first value that is no finite number."""
+    values = row.values if columns is None else [row.values[i] for i in columns]
+    joined = "".join(values)
+    try:
+        if not joined.isascii() or "_" in joined:
+            raise ValueError
+        result = [float(value) for value in values]
+    except ValueError:
+        return next(value for value in values if not _is_number(value))
+    if sum(map(abs, result)) <= MAX_NUMBER:
+        return result
+    too_large = (text for text, value in zip(values, result, strict=True) if not abs(value) <= MAX_NUMBER)
+    return next(too_large, result)
+
+
 def _is_number(value: str) -> bool:
+    """Return whether a text is a number; Python also takes digits of other scripts and ``1_000``."""
     try:
         float(value)
     except ValueError:
         return False
-    return True
+    return value.isascii() and "_" not in value

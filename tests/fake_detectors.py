@@ -166,16 +166,29 @@ class NotAsked:
 
 
 def chain_of(
-    mesh: Any = None, faces: Any = None, dlib: Any = None, names: Sequence[str] = ("mediapipe",)
+    mesh: Any = None,
+    faces: Any = None,
+    dlib: Any = None,
+    names: Sequence[str] = ("mediapipe",),
+    *,
+    mesh_in_patch: Any = None,
 ) -> FallbackChain:
-    """Return a fallback chain of the given detectors; those left out must not be used."""
+    """Return a fallback chain of the given detectors; those left out must not be used, but for `mesh_in_patch`."""
     mesh, faces, dlib = (NotAsked() if detector is None else detector for detector in (mesh, faces, dlib))
-    return FallbackChain(detectors_of(mesh, faces, dlib, names))
+    return FallbackChain(detectors_of(mesh, faces, dlib, names, mesh_in_patch=mesh_in_patch))
 
 
-def detectors_of(mesh: Any, faces: Any, dlib: Any, names: Sequence[str] = ("mediapipe",)) -> Detectors:
+def detectors_of(
+    mesh: Any, faces: Any, dlib: Any, names: Sequence[str] = ("mediapipe",), *, mesh_in_patch: Any = None
+) -> Detectors:
     """Return these detectors as if each had been opened at its first use."""
-    return Detectors(tuple(names), open_mesh=lambda: mesh, open_faces=lambda: faces, open_dlib=lambda: dlib)
+    return Detectors(
+        tuple(names),
+        open_mesh=lambda: mesh,
+        open_faces=lambda: faces,
+        open_mesh_in_patch=lambda: mesh_in_patch,
+        open_dlib=lambda: dlib,
+    )
 
 
 def box_about(points: Points, margin: float = 0.1) -> Points:

@@ -63,6 +63,8 @@ READABLE = [
     Case("CSV, truth values", b"image_id,A,B\na.jpg,True,false\nb.jpg,FALSE,TRUE\n"),
     Case("CSV, truth values beside -1", b"image_id,A,B\na.jpg,True,False\nb.jpg,-1,0\n", values=((1, 0), (0, -1))),
     Case("CSV, decimals", b"image_id,A,B\na.jpg,1.0,0.0\nb.jpg,0.0,1.0\n"),
+    Case("CSV, other spellings of numbers", b"image_id,A,B\na.jpg,+1,-1.\nb.jpg,-1.00, 1.000\n"),
+    Case("CSV, the id column in capitals", b"Image_ID,A,B\na.jpg,1,0\nb.jpg,0,1\n"),
     Case("CSV, empty cells", b"image_id,A,B\na.jpg,1,\nb.jpg, ,0\n", values=((1, -1), (-1, 0))),
     Case("CSV, a single -1 makes every 0 unknown", b"image_id,A,B\na.jpg,0,0\nb.jpg,1,-1\n", values=((-1, -1), (1, 0))),
     Case("CSV, letters of other languages", "image_id,A,B\nä.jpg,1,0\n顔.jpg,0,1\n".encode(), ("ä.jpg", "顔.jpg")),
@@ -83,7 +85,8 @@ REFUSED = [
     Case(
         "CSV, no header",
         b"a.jpg,1,1\n",
-        error=":1: first column is 'a.jpg', expected the image id: image_id, image_name, filename, file_name, image",
+        error=":1: first column is 'a.jpg',"
+        " expected the image id: image_id, image_name, filename, file_name, image, name_id",
     ),
     Case("CelebA, no names", b"1\n", error=":2: empty, expected the names of the values"),
     Case("CelebA, too few rows", b"3\nA B\na.jpg 1 1\n", error=":1: 1 row in the file, expected 3 as in line 1"),
@@ -131,6 +134,45 @@ REFUSED = [
         error=":1: column 3 has no name, expected an attribute name",
     ),
     Case("CSV, no label", b"image_id,A,B\na.jpg,1,nan\n", error=f":2: attribute 'B' is 'nan', {EXPECTED}"),
+    Case("CSV, ten is no label", b"image_id,A,B\na.jpg,1,10\n", error=f":2: attribute 'B' is '10', {EXPECTED}"),
+    Case(
+        "CSV, a fraction is no label", b"image_id,A,B\na.jpg,1,0.05\n", error=f":2: attribute 'B' is '0.05', {EXPECTED}"
+    ),
+    Case(
+        "a group separator after the number of rows",
+        b"2\x1d\nA B\na.jpg 1 1\nb.jpg 1 1\n",
+        error=":1: '2\\x1d', expected the number of rows (CelebA's layout) or a CSV header",
+    ),
+    Case(
+        "digits that are not ASCII",
+        "\uff12\nA B\na.jpg 1 1\nb.jpg 1 1\n".encode(),
+        error=":1: '\uff12', expected the number of rows (CelebA's layout) or a CSV header",
+    ),
+    Case(
+        "a number of rows with 5,000 digits",
+        b"9" * 5000 + b"\nA B\n",
+        error=f":1: '{'9' * 60}', expected the number of rows (CelebA's layout) or a CSV header",
+    ),
+    Case(
+        "an attribute name with a control character",
+        b"image_id,A\x1b[2J,B\na.jpg,1,1\n",
+        error=":1: attribute name 'A\\x1b[2J', expected printable characters",
+    ),
+    Case(
+        "a line without end",
+        b"image_id,A,B\n" + b"a" * 1_100_000,
+        error=":2: line of more than 1,048,576 characters, expected a text table",
+    ),
+    Case(
+        "nothing but NUL bytes",
+        bytes(1_100_000),
+        error=":1: line of more than 1,048,576 characters, expected a text table",
+    ),
+    Case(
+        "CSV, a quote that takes in the rest of the file",
+        b'image_id,A,B\n"a.jpg,1,1\n' + b"".join(b"%07d.jpg,1,1\n" % i for i in range(9000)),
+        error=":2: not valid CSV: field larger than field limit (131072)",
+    ),
     Case(
         "CSV, unterminated quote",
         b'image_id,A,B\nb.jpg,1,1\n"a.jpg,1,1\nc.jpg,1,1\n',

@@ -11,6 +11,8 @@ from tests.faces import Points
 EYE_POINTS, SHAPE_PARAMETERS = 56, 34
 ACTION_UNITS = ("01", "02", "04", "05", "06", "07", "09", "10", "12", "14", "15", "17", "20", "23", "25", "26", "45")
 IMAGE_COLUMNS = ("face", "confidence")
+NOT_NUMBERS = ("-nan(ind)", "nan", "NaN", "-nan", "inf", "-inf", "1.#QNAN", "-1.#IND00", "1.#INF", "")
+"""What programs write for a number that they could not compute."""
 SEQUENCE_COLUMNS = ("frame", "face_id", "timestamp", "confidence", "success")
 
 

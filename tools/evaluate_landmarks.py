@@ -8,7 +8,6 @@ reads a data set in CelebA's layout with ground-truth landmarks (``images/``, ``
 * with and without hints: faces found, by landmark source, and correct ones (error below 10 %);
 * mirrored and rotated copies: error by angle;
 * faces reduced in size and placed anywhere in a large image, alone and among ten others;
-* hints swapped between images: how many wrong faces are accepted;
 * implausible shapes: how many pass the shape check.
 
 Errors are NME: mean distances in % of the true outer eye distance. On the photographs that the
@@ -23,7 +22,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -38,7 +37,6 @@ from pipeline.detection.settings import detector_settings
 from pipeline.inputs import text_tables
 from pipeline.inputs.landmark_csv import read_landmark_csv
 from pipeline.records import ImageRow
-from pipeline.vocabulary import FIVE_POINTS
 from regions.landmarks import MIRROR, PARTS, FloatArray, apply_similarity, fit_similarity, outer_eye_distance
 from regions.quality import plausibility_problem
 
@@ -223,18 +221,6 @@ def measure_mirrored(chain: FallbackChain, photographs: list[Photograph]) -> Non
     print(f"{signed.mean():.2f} % by their mean over the images")
 
 
-def measure_swapped(chain: FallbackChain, photographs: list[Photograph]) -> None:
-    """Print how often landmarks are accepted with the hints of another image."""
-    others = photographs[1:] + photographs[:1]
-    for hints, names in {"box": ("bbox",), "points": ("points",), "box and points": ("bbox", "points")}.items():
-        accepted = 0
-        for photograph, other in zip(photographs, others, strict=True):
-            image = images.DecodedImage(photograph.pixels, *photograph.pixels.shape[:2])
-            found = chain.find(image, row_of(replace(photograph, bbox=other.bbox, points=other.points), names))
-            accepted += isinstance(found, DetectedFace) and found.landmark_source != FIVE_POINTS
-        print(f"hints of another image, {hints:15} {accepted} of {len(photographs)} accepted")
-
-
 def measure_shapes(photographs: list[Photograph]) -> None:
     """Print how many true shapes, and how many implausible ones of each kind, pass the shape check."""
     random = np.random.default_rng(0)
@@ -294,7 +280,6 @@ def main() -> None:
             measure(f"rotated by {angle}, {hints}", chain, copies, names, parts=False)
     measure_mirrored(chain, photographs)
     measure_sizes(chain, photographs)
-    measure_swapped(chain, photographs)
     measure_shapes(photographs)
     chain.close()
 

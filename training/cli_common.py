@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any
+
+from regions.file_names import PATH_ERRORS
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 
@@ -24,12 +27,17 @@ class TrainingError(Exception):
 
 def run_command(name: str, work: Callable[[], None]) -> int:
     """Run the work of a command and return its exit code; expected errors become one line on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # paths that are not UTF-8
     try:
         work()
     except DataError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return UNUSABLE
     except (TrainingError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
+            print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)
+            return UNUSABLE
         print(f"{name}: failed: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

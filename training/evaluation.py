@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from regions.csv_cells import defused
+from regions.file_names import as_text
 from regions.label_file import UNKNOWN
 from regions.messages import counted
 from training.batches import Batch
@@ -92,7 +93,7 @@ def _check_options(config: EvaluateConfig) -> None:
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
     """Return the checkpoints by folder name, numbered if two names are equal."""
-    short = [os.path.basename(os.path.dirname(os.path.abspath(path))) or "checkpoint" for path in paths]
+    short = [as_text(os.path.basename(os.path.dirname(os.path.abspath(path)))) or "checkpoint" for path in paths]
     if len(set(short)) < len(short):
         short = [f"{index + 1}_{name}" for index, name in enumerate(short)]
     return dict(zip(short, paths, strict=True))

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import torch
 
+from regions.file_names import as_text
 from training.checkpoint import TrainedModel, load_model
 from training.cli_common import DataError
 from training.config import PredictConfig
@@ -59,4 +60,6 @@ def predict_face(trained: TrainedModel, path: str, device: torch.device) -> Labe
     """
     pixels = read_face(path)
     logits, maps = trained.model(normalize(torch.from_numpy(pixels[None]).to(device)))
-    return LabeledFace(os.path.basename(path), pixels, maps[0].cpu().numpy(), logits[0].sigmoid().cpu().numpy())
+    return LabeledFace(
+        as_text(os.path.basename(path)), pixels, maps[0].cpu().numpy(), logits[0].sigmoid().cpu().numpy()
+    )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
-import tempfile
+import stat
+import sys
+import uuid
 from collections.abc import Iterator
 from typing import IO
 
@@ -12,6 +16,11 @@ from training.cli_common import DataError
 
 BUFFER = 1 << 20
 """Bytes per read: each read releases Python's global lock, and waiting for it again takes time."""
+TEMPORARY_SUFFIX = ".tmp"
+WITHOUT_SYNC = frozenset(
+    {errno.EACCES, errno.EBADF, errno.EINVAL, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
+)
+"""Numbers of the errors of file systems that cannot flush a file or a folder to disk: network drives, FUSE."""
 
 
 def is_remote(path: str) -> bool:
@@ -34,7 +43,7 @@ def open_read(path: str) -> IO[bytes]:
     """
     try:
         if not is_remote(path):
-            return open(path, "rb", buffering=BUFFER)
+            return open(path, "rb", buffering=BUFFER, opener=_open_regular)
         import smart_open  # noqa: PLC0415 - takes a second, and most runs read local files
 
         stream: IO[bytes] = smart_open.open(path, "rb", compression="disable")
@@ -47,6 +56,25 @@ def open_read(path: str) -> IO[bytes]:
     except Exception as error:  # each object store's client raises its own exceptions
         raise DataError(f"{path}: {_one_line(error)}") from None
     return stream
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a regular file; a pipe, a device or a socket is neither opened (which can have effects) nor waited for."""
+    _check_regular(path, os.stat(path).st_mode)
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    try:
+        _check_regular(path, os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(path: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -66,27 +94,79 @@ def read_bytes(path: str) -> bytes:
 
 @contextlib.contextmanager
 def create(path: str) -> Iterator[IO[bytes]]:
-    """Write a local file atomically: under a temporary name, flushed to disk and renamed when the block ends."""
-    folder = os.path.dirname(path) or "."
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
+    """Write a local file that gets its name only when it is complete and on disk; its folder is made if need be.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the error names the file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        _check_regular(path, os.stat(path).st_mode)  # no file takes the place of /dev/null
+    folder = os.path.dirname(path) or os.curdir
+    make_folder(folder)
+    temporary = os.path.join(folder, f".{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(temporary, "wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
+            _sync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        _sync_folder(folder)
+    except OSError as error:
+        if error.filename not in (None, temporary):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), path) from error
+    finally:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise
+
+
+def make_folder(path: str) -> None:
+    """Make a local folder and its parents, if need be, and flush the new names to disk."""
+    new = []
+    folder = os.path.abspath(path)
+    while not os.path.lexists(folder):
+        new.append(folder)
+        folder = os.path.dirname(folder)
+    os.makedirs(path, exist_ok=True)
+    for made in new:
+        _sync_folder(os.path.dirname(made))
+
+
+def _sync_folder(path: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError as error:  # a folder that may be written to, but not listed
+        _warn_of_sync(error.strerror)
+        return
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in WITHOUT_SYNC:
+            raise
+        _warn_of_sync(error.strerror)
+
+
+@functools.cache
+def _warn_of_sync(problem: str) -> None:
+    print(
+        f"the output can't be flushed to disk ({problem}): a power failure may undo what was written last",
+        file=sys.stderr,
+    )
 
 
 def write_text(path: str, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically; what cannot be encoded (names that are not UTF-8) is escaped."""
     with create(path) as stream:
-        stream.write(text.encode())
+        stream.write(text.encode(errors="backslashreplace"))
 
 
 def _one_line(error: Exception) -> str:

@@ -18,7 +18,8 @@ from pipeline.building.settings import Annotate, Annotator, BuildSettings
 from pipeline.building.stopwatch import Stopwatch
 from pipeline.building.versions import ALL_STAGES, check_versions
 from pipeline.detection.detectors import Detectors, open_detectors
-from pipeline.detection.fallback_chain import DetectedFace, FallbackChain
+from pipeline.detection.fallback_chain import DetectedFace, DetectionFailure, FallbackChain
+from pipeline.detection.hint_frames import row_as_stored
 from pipeline.errors import ImageError
 from pipeline.records import Crop, DetectorSettings, FloatRows, ImageRow, RejectedImage, WrittenSample
 from pipeline.vocabulary import GIVEN
@@ -107,12 +108,22 @@ class DetectingAnnotator:
 
     def _detect(self, row: ImageRow, image: images.DecodedImage, sha256: str) -> WrittenSample | RejectedImage:
         with self._stopwatch.time("detect"):
-            found = self._chain.find(image, row)
+            row, found = self._find(row, image)
         if not isinstance(found, DetectedFace):
             guess = None if found.guess is None else round_landmarks(found.guess)
-            return RejectedImage(row, found.reason, found.detail, image.height, image.width, sha256, guess)
+            agrees = False if found.contradicts_hint else None
+            return RejectedImage(row, found.reason, found.detail, image.height, image.width, sha256, guess, agrees)
         landmarks = round_landmarks(found.landmarks)
         return self._maker.sample(row, found.landmark_source, landmarks, self._maker.crop(image, landmarks, sha256))
+
+    def _find(self, row: ImageRow, image: images.DecodedImage) -> tuple[ImageRow, DetectedFace | DetectionFailure]:
+        """Return the face of an image, and the row with the hints in the frame in which they agree with it."""
+        first = self._chain.find(image, row)
+        if isinstance(first, DetectedFace):
+            return row, first
+        as_stored = row_as_stored(row, image)
+        again = first if as_stored is None else self._chain.find(image, as_stored)
+        return (as_stored, again) if as_stored is not None and isinstance(again, DetectedFace) else (row, first)
 
     def _is_current(self, kept: Crop, landmarks: FloatRows, sha256: str) -> bool:
         """Return whether a kept crop is of the same file and landmarks, and these pass the checks."""

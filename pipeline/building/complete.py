@@ -12,6 +12,7 @@ from pipeline.formats.manifest import read_summary
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import UnbuiltShard
 from pipeline.report.content import write_report
+from regions.file_names import as_text
 from regions.messages import counted
 
 MAX_NAMED = 3
@@ -32,7 +33,7 @@ def complete_run(settings: BuildSettings, names: Sequence[str], unbuilt: Sequenc
     Returns
     -------
     str
-        Path of dataset.json.
+        Path of dataset.json, with escapes in place of bytes that are not UTF-8, which Beam cannot pass on.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def complete_run(settings: BuildSettings, names: Sequence[str], unbuilt: Sequenc
     write_dataset_file(settings.output, dataset)
     for name in names:
         storage.delete(RunFolder(settings.output).plan(name))
-    return RunFolder(settings.output).dataset_json
+    return as_text(RunFolder(settings.output).dataset_json)
 
 
 def _read_problem(output: str, names: Sequence[str], unbuilt: Sequence[UnbuiltShard]) -> str:
@@ -73,7 +74,8 @@ def describe_run(settings: BuildSettings) -> RunDescription:
         attparse_version=settings.attparse_version,
         source=settings.source,
         table=settings.table,
-        images=settings.images,
+        images=as_text(settings.images),
+        hint_files=tuple(as_text(path) for path in settings.hint_files),
         crop=settings.crop,
         refine=settings.refine,
         seed=settings.seed,

@@ -60,6 +60,7 @@ def save_pending_plans(output: str, plans: Iterable[ShardPlan]) -> tuple[dict[st
     if pending:
         storage.delete(run.dataset_json)
         storage.delete(run.report)
+        storage.sync(output)
     for name in pending:
         storage.delete(run.manifest(name))
     log.info("%d of %s done already", len(names) - len(pending), counted(len(names), "shard"))

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from pipeline import storage
-from pipeline.errors import ImageError, InputError, ReadError, ShardError, ShardReadError
-from pipeline.vocabulary import UNREADABLE
+from pipeline.errors import FileTooLargeError, ImageError, InputError, ReadError, ShardError, ShardReadError
+from pipeline.local_files import NotRegularFileError
+from pipeline.vocabulary import TOO_LARGE, UNREADABLE
 
 T = TypeVar("T")
 
 PAUSES = (0.1, 0.4, 1.6)
 """Seconds before the second, third and fourth try."""
-PERMANENT_ERRORS = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
+PERMANENT_ERRORS = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 """Numbers of errors that no further try changes; all others may pass."""
+MAX_FILE_BYTES = 1 << 29
+"""Larger files of images are not read: as much memory as 134 million pixels of uncompressed RGB takes, and more."""
 
 
 def read_image_bytes(path: str, *, sleep: Callable[[float], None] = time.sleep) -> bytes:
@@ -35,19 +36,21 @@ def read_image_bytes(path: str, *, sleep: Callable[[float], None] = time.sleep) 
     Raises
     ------
     ImageError
-        If the file cannot be read for a reason that stays: ``unreadable``.
+        If the file cannot be read for a reason that stays: ``unreadable``, or ``too_large``.
     ReadError
         If every try fails for a reason that may pass: a device error, a time-out, a refused connection.
         So does a file that is gone: the listing had it, and a folder that was unmounted comes back.
     """
-    return read_with_retries(path, lambda: _read_regular_file(path), sleep=sleep)
+    return read_with_retries(path, lambda: _read_image_file(path), sleep=sleep)
 
 
-def _read_regular_file(path: str) -> bytes:
+def _read_image_file(path: str) -> bytes:
     try:
-        if not storage.is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
-            raise ImageError(UNREADABLE, "not a regular file")
-        return storage.read_bytes(path)
+        return storage.read_bytes(path, MAX_FILE_BYTES)
+    except FileTooLargeError as error:
+        raise ImageError(TOO_LARGE, _text(error)) from None
+    except (IsADirectoryError, NotRegularFileError):
+        raise ImageError(UNREADABLE, "not a regular file") from None
     except OSError as error:
         if error.errno in PERMANENT_ERRORS:
             raise ImageError(UNREADABLE, _text(error)) from None

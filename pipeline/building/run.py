@@ -21,7 +21,7 @@ from pipeline.formats.run_folder import MANIFEST, RunFolder
 from pipeline.inputs.dataset import read_dataset
 from pipeline.records import Dataset, ShardPlan
 from pipeline.vocabulary import MISSING
-from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
+from regions.attributes import MAX_BYTES, PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
 from regions.messages import counted
 
 log = logging.getLogger("attparse")
@@ -61,6 +61,7 @@ def run(config: RunConfig) -> DatasetFile | None:
         versions=own,
         source=config.source,
         refine=config.refine,
+        hint_files=tuple(path for path in (config.bboxes, config.points) if path is not None),
         kept_crops=run_with_same_crops(config.landmarks, config.crop, own),
     )
     _log_missing(config, dataset)
@@ -105,9 +106,14 @@ def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTa
     try:
         if name_or_path in PACKAGED_TABLES:
             return load_packaged_table(name_or_path).for_attributes(attribute_names)
-        with storage.explained(name_or_path, f"a TOML file or one of {', '.join(PACKAGED_TABLES)}"):
-            text = storage.read_bytes(name_or_path).decode("utf-8-sig")
-        return parse_table(text, name_or_path).for_attributes(attribute_names)
+        with (
+            storage.explained(name_or_path, f"a TOML file or one of {', '.join(PACKAGED_TABLES)}"),
+            storage.open_read(name_or_path) as stream,
+        ):
+            content = stream.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(f"{name_or_path}: more than {MAX_BYTES:,} bytes, expected a TOML attribute table")
+        return parse_table(content.decode("utf-8-sig"), name_or_path).for_attributes(attribute_names)
     except TableError as error:
         raise InputError(str(error)) from None
     except UnicodeDecodeError:

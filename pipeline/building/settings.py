@@ -77,6 +77,8 @@ class BuildSettings:
     source : SourceDataset
     refine : str or None
         ``segmentation`` to cut the background out of the regions that may reach into it.
+    hint_files : tuple of str
+        Of the face boxes and of the five points; recorded in dataset.json.
     kept_crops : str or None
         Folder of a former run whose crops may be used again.
     attparse_version : str
@@ -93,5 +95,6 @@ class BuildSettings:
     versions: Mapping[str, str | int]
     source: SourceDataset = field(default_factory=SourceDataset)
     refine: str | None = None
+    hint_files: tuple[str, ...] = ()
     kept_crops: str | None = None
     attparse_version: str = field(default_factory=_attparse_version)

@@ -89,6 +89,7 @@ def _summarize(plan: ShardPlan, rows: list[manifest.ManifestRow], writer: Sample
     """Return the counts of a shard whose tar file is complete."""
     landmark_sources = Counter(row.landmark_source for row in rows if row.landmark_source)
     reasons = Counter(row.reason for row in rows if row.reason)
+    hints = Counter(row.hint_agrees for row in rows)
     return ShardSummary(
         name=plan.name,
         split=plan.split,
@@ -99,4 +100,6 @@ def _summarize(plan: ShardPlan, rows: list[manifest.ManifestRow], writer: Sample
         sha256=writer.sha256,
         landmark_sources=dict(sorted(landmark_sources.items())),
         reasons=dict(sorted(reasons.items())),
+        hints_agree=hints[True],
+        hints_disagree=hints[False],
     )

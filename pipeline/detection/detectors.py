@@ -47,9 +47,9 @@ class Detectors:
     ----------
     names : tuple of str
         Those of `DETECTORS` to use, in the order in which they are tried.
-    open_mesh, open_faces : callable
-        Open MediaPipe's landmark detector and its face detector. `open_faces` returns None where
-        the installed release has no face detector.
+    open_mesh, open_faces, open_mesh_in_patch : callable
+        Open MediaPipe's landmark detector, its face detector, and its landmark model without a
+        search for faces. The last two return None where the installed release has none.
     open_dlib : callable
         Opens dlib's landmark detector.
     """
@@ -60,10 +60,12 @@ class Detectors:
         *,
         open_mesh: Callable[[], LandmarkDetector],
         open_faces: Callable[[], FaceDetector | None],
+        open_mesh_in_patch: Callable[[], LandmarkDetector | None],
         open_dlib: Callable[[], LandmarkDetector],
     ) -> None:
         self.names = names
         self._open_mesh, self._open_faces, self._open_dlib = open_mesh, open_faces, open_dlib
+        self._open_mesh_in_patch = open_mesh_in_patch
         self._opened: list[LandmarkDetector | FaceDetector] = []
 
     @functools.cached_property
@@ -77,6 +79,14 @@ class Detectors:
     def faces(self) -> FaceDetector | None:
         """The face detector of MediaPipe, None where the installed release has none."""
         detector = self._open_faces()
+        if detector is not None:
+            self._opened.append(detector)
+        return detector
+
+    @functools.cached_property
+    def mesh_in_patch(self) -> LandmarkDetector | None:
+        """The landmark model of MediaPipe alone, for patches that show one upright face; None where there is none."""
+        detector = self._open_mesh_in_patch()
         if detector is not None:
             self._opened.append(detector)
         return detector
@@ -100,6 +110,7 @@ def open_detectors(settings: DetectorSettings) -> Detectors:
         settings.names,
         open_mesh=lambda: _open_mesh(settings.landmarker),
         open_faces=_open_faces,
+        open_mesh_in_patch=lambda: _open_mesh_in_patch(settings.landmarker),
         open_dlib=lambda: _open_dlib(settings.dlib_model),
     )
 
@@ -114,6 +125,12 @@ def _open_faces() -> FaceDetector | None:
     from pipeline.detection import mediapipe_detectors  # noqa: PLC0415 - takes a second
 
     return mediapipe_detectors.open_face_detector()
+
+
+def _open_mesh_in_patch(landmarker: str | None) -> LandmarkDetector | None:
+    from pipeline.detection import mediapipe_detectors  # noqa: PLC0415 - takes a second
+
+    return mediapipe_detectors.open_mesh_in_patch(landmarker)
 
 
 def _open_dlib(model: str | None) -> LandmarkDetector:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from pipeline.vocabulary import (
     DLIB_DETECTOR,
     FIVE_POINTS,
     GIVEN,
+    HINTED_BOX,
     NO_FACE,
     WRONG_FACE,
     LandmarkSource,
@@ -30,7 +31,7 @@ from regions.landmarks import (
 )
 from regions.quality import hint_distance, hint_mismatch, plausibility_problem
 
-DETECTION_VERSION = 2
+DETECTION_VERSION = 3
 """Increased whenever the fallback chain finds other landmarks, so that existing shards are rebuilt."""
 
 POINTS_BOX_SIDE = 2.2
@@ -61,6 +62,8 @@ class DetectionFailure(NamedTuple):
         ``no_face`` if no face was found at all, ``wrong_face`` if those found failed the checks.
     detail : str
         Why the first one failed.
+    contradicts_hint : bool
+        Whether there is a hint, and the only plausible faces that were detected lie elsewhere.
     guess : ndarray (68, 2) or None
         The mean face in the face box, if there is a box; else the first landmarks that failed.
     """
@@ -68,6 +71,7 @@ class DetectionFailure(NamedTuple):
     reason: RejectReason
     detail: str
     guess: FloatArray | None
+    contradicts_hint: bool = False
 
 
 class FallbackChain:
@@ -101,26 +105,41 @@ class FallbackChain:
             Of several faces that pass the checks, the one nearest to the hint; without a hint, the
             most prominent one.
         """
-        problems: list[str] = []
-        failed: list[FloatArray] = []
+        failed: list[_FailedFace] = []
         for landmark_source, candidates in self._sources(image, row):
             passing = []
             for landmarks in candidates:
-                problem = _problem(landmark_source, landmarks, image, row)
-                if problem is None:
+                problem = plausibility_problem(landmarks, image.width, image.height)
+                mismatch = None if problem or landmark_source == GIVEN else _mismatch(landmarks, row)
+                if problem is None and mismatch is None:
                     passing.append(landmarks)
                 else:
-                    problems.append(f"{landmark_source}: {problem}")
-                    failed.append(landmarks)
+                    failed.append(_FailedFace(landmark_source, landmarks, problem, mismatch))
             if len(passing) == 1:
                 return DetectedFace(landmark_source, passing[0])
             if passing:
                 return DetectedFace(landmark_source, max(passing, key=lambda face: _fitness(face, image, row)))
-        bbox = hinted_bbox(row)
-        guess = landmarks_in_bbox(BBox(*bbox.tolist())) if bbox is not None else next(iter(failed), None)
-        if problems:
-            return DetectionFailure(WRONG_FACE, problems[0], guess)
-        return DetectionFailure(NO_FACE, "no detector found a face", guess)
+        return self._at_points(image, row, failed) or _failure(row, failed)
+
+    def _at_points(self, image: DecodedImage, row: ImageRow, failed: Sequence[_FailedFace]) -> DetectedFace | None:
+        """Return the face at the five points that no detector finds, or None if nothing supports it.
+
+        The landmark model must see a face there from near and from farther, and no detector may have
+        found a plausible face that covers the same place and disagrees with the points. Where the
+        landmarks of the model fail the checks or change in a second pass, the mean face is used.
+        """
+        if row.points is None or MEDIAPIPE not in self._detectors.names:
+            return None
+        points = row.points.astype(np.float64)
+        mean_face = landmarks_from_five_points(points)
+        contradicted = any(face.mismatch and overlap(face.landmarks, mean_face) for face in failed)
+        if contradicted or not self._search.shows_face_at(image, points):
+            return None
+        for source, faces in ((HINTED_BOX, self._search.at_points(image, points)), (FIVE_POINTS, [mean_face])):
+            for face in faces:
+                if not plausibility_problem(face, image.width, image.height) and not _mismatch(face, row):
+                    return DetectedFace(source, face)
+        return None
 
     def _sources(self, image: DecodedImage, row: ImageRow) -> Iterator[FacesOfSource]:
         """Yield each landmark source and the faces it finds, in source pixels; each source runs only when reached."""
@@ -131,8 +150,6 @@ class FallbackChain:
                 yield from self._mediapipe_sources(image, row)
             if detector == DLIB:
                 yield DLIB_DETECTOR, [face / image.scale for face in self._detectors.dlib.find(image.pixels)]
-        if row.points is not None:
-            yield FIVE_POINTS, [landmarks_from_five_points(row.points.astype(np.float64))]
 
     def _mediapipe_sources(self, image: DecodedImage, row: ImageRow) -> Iterator[FacesOfSource]:
         bbox = hinted_bbox(row)
@@ -152,13 +169,34 @@ def hinted_bbox(row: ImageRow) -> FloatArray | None:
     return np.array([*((low + high) / 2 - side / 2), side, side])
 
 
-def _problem(landmark_source: LandmarkSource, landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> str | None:
-    """Return why landmarks can't be used, None if they can; given ones need not agree with the hints."""
-    problem = plausibility_problem(landmarks, image.width, image.height)
-    if problem is None and landmark_source != GIVEN:
-        bbox = None if row.bbox is None else row.bbox.astype(np.float64)
-        problem = hint_mismatch(landmarks, bbox, row.points)
-    return problem
+class _FailedFace(NamedTuple):
+    """A face that is implausible, or plausible but not the one that the hint points to."""
+
+    landmark_source: LandmarkSource
+    landmarks: FloatArray
+    problem: str | None
+    mismatch: str | None
+
+
+def _mismatch(landmarks: FloatArray, row: ImageRow) -> str | None:
+    return hint_mismatch(landmarks, None if row.bbox is None else row.bbox.astype(np.float64), row.points)
+
+
+def _failure(row: ImageRow, failed: Sequence[_FailedFace]) -> DetectionFailure:
+    bbox = hinted_bbox(row)
+    guess = landmarks_in_bbox(BBox(*bbox.tolist())) if bbox is not None else None
+    if not failed:
+        return DetectionFailure(NO_FACE, "no detector found a face", guess)
+    first = failed[0]
+    detail = f"{first.landmark_source}: {first.problem or first.mismatch}"
+    elsewhere = any(face.mismatch for face in failed)
+    return DetectionFailure(WRONG_FACE, detail, first.landmarks if guess is None else guess, elsewhere)
+
+
+def overlap(one: FloatArray, other: FloatArray) -> bool:
+    """Return whether two faces ``(68, 2)`` cover the same place: their centers are nearer than either's size."""
+    distance = np.linalg.norm(one.mean(axis=0) - other.mean(axis=0))
+    return bool(distance < max(face_size(one), face_size(other)))
 
 
 def _fitness(landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> float:

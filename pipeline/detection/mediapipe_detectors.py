@@ -24,6 +24,20 @@ _stderr_lock = threading.Lock()
 
 MAX_FACES = 5
 MIN_CONFIDENCE = 0.3
+LANDMARK_MODEL_GRAPH = """
+input_stream: "image"
+input_stream: "region"
+input_side_packet: "with_attention"
+output_stream: "landmarks"
+node {
+  calculator: "FaceLandmarkCpu"
+  input_stream: "IMAGE:image"
+  input_stream: "ROI:region"
+  input_side_packet: "WITH_ATTENTION:with_attention"
+  output_stream: "LANDMARKS:landmarks"
+}
+"""
+"""The part of FaceMesh's graph that follows its search for faces."""
 
 
 def open_mesh_detector(landmarker: str | None) -> MeshDetector:
@@ -34,6 +48,11 @@ def open_mesh_detector(landmarker: str | None) -> MeshDetector:
 def open_face_detector() -> FullRangeFaceDetector | None:
     """Open mediapipe's full-range face detector; return None for newer releases, which have none."""
     return FullRangeFaceDetector() if hasattr(mediapipe, "solutions") else None
+
+
+def open_mesh_in_patch(landmarker: str | None) -> FaceMeshInPatch | None:
+    """Open FaceMesh's landmark model; return None for a Face Landmarker, which always searches for faces first."""
+    return FaceMeshInPatch() if landmarker is None else None
 
 
 class MeshDetector(abc.ABC):
@@ -113,6 +132,37 @@ class FaceMesh(MeshDetector):
     def close(self) -> None:
         """Free the model."""
         self._mesh.close()
+
+
+class FaceMeshInPatch(MeshDetector):
+    """FaceMesh's landmark model on the whole of a patch that shows one upright face, without a search for faces.
+
+    The model finds nothing where its own score says that the patch shows no face.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(FACE_MESH)
+
+    def _open(self) -> None:
+        from google.protobuf import text_format  # noqa: PLC0415 - like all below, only for the mediapipe with FaceMesh
+        from mediapipe.framework import calculator_pb2  # noqa: PLC0415
+        from mediapipe.framework.formats import rect_pb2  # noqa: PLC0415
+        from mediapipe.python.solution_base import SolutionBase  # noqa: PLC0415
+
+        self._whole = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1, height=1)
+        self._model = SolutionBase(
+            graph_config=text_format.Parse(LANDMARK_MODEL_GRAPH, calculator_pb2.CalculatorGraphConfig()),
+            side_inputs={"with_attention": True},
+            outputs=["landmarks"],
+        )
+
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
+        face = self._model.process({"image": pixels, "region": self._whole}).landmarks
+        return [] if face is None else [face.landmark]
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model.close()
 
 
 class FaceLandmarker(MeshDetector):

@@ -74,6 +74,24 @@ class ShardEntry(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"name is {self.name!r}, expected a shard of split {self.split!r}")
 
 
+class HintEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """How the hints of a run, its face boxes and five points, agree with the faces that were detected.
+
+    Attributes
+    ----------
+    files : tuple of str
+        The files of the hints, as given to the run.
+    agree : int
+        Samples with a hint whose face was detected where the hint points.
+    disagree : int
+        Rejected images whose plausible faces all lie elsewhere.
+    """
+
+    files: tuple[PathText, ...] = ()
+    agree: Count = 0
+    disagree: Count = 0
+
+
 class TableEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The attribute table of a run.
 
@@ -123,6 +141,7 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
         Samples by landmark source.
     rejects : dict of str to int
         Rejected images by reason.
+    hints : HintEntry
     versions : dict of str to str or int
         All that decides the bytes of a shard besides the options: rules, detectors, libraries.
     shards : tuple of ShardEntry
@@ -146,6 +165,7 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
     splits: dict[Split, SplitCounts]
     landmark_sources: dict[LandmarkSource, Count]
     rejects: dict[RejectReason, Count]
+    hints: HintEntry = HintEntry()
     versions: dict[str, Version]
     shards: tuple[ShardEntry, ...]
 
@@ -183,6 +203,8 @@ class RunDescription:
     table : AttributeTable
     images : str
         The image folder.
+    hint_files : tuple of str
+        Of the face boxes and of the five points.
     crop : str
     refine : str or None
     seed, skipped_missing : int
@@ -193,6 +215,7 @@ class RunDescription:
     source: SourceDataset
     table: AttributeTable
     images: str
+    hint_files: tuple[str, ...]
     crop: str
     refine: str | None
     seed: int
@@ -237,6 +260,11 @@ def build_dataset_file(run: RunDescription, summaries: Sequence[ShardSummary]) -
         },
         landmark_sources=_total(summary.landmark_sources for summary in summaries),
         rejects=_total(summary.reasons for summary in summaries),
+        hints=HintEntry(
+            files=run.hint_files,
+            agree=sum(summary.hints_agree for summary in summaries),
+            disagree=sum(summary.hints_disagree for summary in summaries),
+        ),
         versions=dict(run.versions),
         shards=tuple(
             ShardEntry(

@@ -23,6 +23,7 @@ from pipeline.formats.parquet_footer import ParquetError
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import FloatRows, RejectedImage, ShardSummary, WrittenSample
 from pipeline.vocabulary import (
+    GIVEN,
     LANDMARK_SOURCES,
     REJECT_REASONS,
     REJECTED,
@@ -42,7 +43,7 @@ SUMMARY_KEY = b"attparse.shard"
 MAX_MANIFEST_BYTES = 1 << 30
 """Bytes of a manifest that is read; a row has about 700."""
 
-OPTIONAL_COLUMNS = frozenset({"reason", "detail", "landmark_source", "points", "crop"})
+OPTIONAL_COLUMNS = frozenset({"reason", "detail", "landmark_source", "points", "crop", "hint_agrees"})
 """Columns that may be null; all others have a value in every row."""
 WORDS: Mapping[str, Iterable[str]] = MappingProxyType(
     {"split": SPLITS, "status": STATUSES, "reason": REJECT_REASONS, "landmark_source": LANDMARK_SOURCES}
@@ -74,6 +75,7 @@ def manifest_schema(attributes: Sequence[str]) -> pa.Schema:
             ("landmark_source", pa.string()),
             ("landmarks", pa.list_(pa.float32(), 2 * NUM_LANDMARKS)),
             ("points", pa.list_(pa.float32())),
+            ("hint_agrees", pa.bool_()),
             ("crop", pa.list_(pa.int32())),
             ("labels", pa.struct([(name, pa.bool_()) for name in attributes])),
             ("height", pa.int32()),
@@ -100,6 +102,9 @@ class ManifestRow(NamedTuple):
         In pixels of the source image; those of a rejected image failed the checks.
     points : ndarray (5, 2) float32 or None
         The five points of the data set, in pixels of the source image.
+    hint_agrees : bool or None
+        Whether the detected face is where the face box or the five points are: true in a sample, false in a
+        reject whose plausible faces all lie elsewhere; None without a hint, with given landmarks or without a face.
     crop : Box or None
         In pixels of the source image; may reach outside of it.
     height, width : int
@@ -116,6 +121,7 @@ class ManifestRow(NamedTuple):
     landmark_source: LandmarkSource | None
     landmarks: FloatRows | None
     points: FloatRows | None
+    hint_agrees: bool | None
     crop: Box | None
     height: int
     width: int
@@ -134,14 +140,27 @@ def manifest_row(result: WrittenSample | RejectedImage) -> ManifestRow:
         landmark_source=None,
         landmarks=None,
         points=row.points,
+        hint_agrees=None,
         crop=None,
         height=result.height,
         width=result.width,
         sha256=result.sha256,
     )
     if isinstance(result, RejectedImage):
-        return kept._replace(status=REJECTED, reason=result.reason, detail=result.detail, landmarks=result.guess)
-    return kept._replace(landmark_source=result.landmark_source, landmarks=result.landmarks, crop=result.crop)
+        return kept._replace(
+            status=REJECTED,
+            reason=result.reason,
+            detail=result.detail,
+            landmarks=result.guess,
+            hint_agrees=result.hint_agrees,
+        )
+    has_hint = row.bbox is not None or row.points is not None
+    return kept._replace(
+        landmark_source=result.landmark_source,
+        landmarks=result.landmarks,
+        hint_agrees=True if has_hint and result.landmark_source != GIVEN else None,
+        crop=result.crop,
+    )
 
 
 def write_manifest(

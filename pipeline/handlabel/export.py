@@ -21,10 +21,12 @@ from pipeline import storage
 from pipeline.errors import InputError, ShardError
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import read_manifest
-from pipeline.handlabel.index_file import FILE_NAME, IndexRow, labels_name, write_index
+from pipeline.handlabel.index_file import FILE_NAME, INDEX_FILE, IndexRow, labels_name, write_index
 from pipeline.handlabel.labelme_file import labelme_file, start_landmarks
 from pipeline.inputs.image_ids import IMAGE_SUFFIXES, is_unsafe
+from pipeline.local_files import TEMPORARY_SUFFIX
 from pipeline.vocabulary import HAND_LABEL_REASONS, RejectReason
+from regions.file_names import is_foreign
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 from regions.messages import counted
 
@@ -108,7 +110,9 @@ def export_rejects(run: str, output: str, image_folder: str | None = None) -> Ex
 def _check_new_folder(output: str, source: str) -> None:
     if storage.is_remote(output):
         raise InputError(f"{output}: expected a local folder, which labelme can open")
-    if os.path.lexists(output) and (os.path.islink(output) or not os.path.isdir(output) or os.listdir(output)):
+    if os.path.lexists(output) and (
+        os.path.islink(output) or not os.path.isdir(output) or not all(map(is_foreign, os.listdir(output)))
+    ):
         raise InputError(f"{output}: exists, expected a new or empty folder: it may contain annotations")
     if storage.is_below(output, source):
         raise InputError(f"{output}: expected a folder outside the image folder {source}: its files would become data")
@@ -118,17 +122,31 @@ def _check_new_folder(output: str, source: str) -> None:
 def _created_at_once(output: str) -> Iterator[str]:
     """Fill a local folder that gets its name only when it is complete; if the block raises, nothing is left."""
     output = os.path.abspath(output)
-    parent, name = os.path.split(output)
-    temporary = os.path.join(parent, f".{name}.{uuid.uuid4().hex}{storage.TEMPORARY_SUFFIX}")
+    parent = os.path.dirname(output)
+    temporary = os.path.join(parent, f".{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
         os.mkdir(temporary)
     except OSError as error:
         raise InputError(f"{output}: cannot write here: {error.strerror}") from None
     try:
         yield temporary
-        os.replace(temporary, output)
+        for file in os.listdir(temporary):
+            storage.sync(os.path.join(temporary, file))
+        storage.sync(temporary)
+        _move(temporary, output)
+        storage.sync(parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(folder: str, target: str) -> None:
+    """Give a folder its name; where a folder of that name holds files of the system, move the files, the index last."""
+    if not os.path.isdir(target) or not os.listdir(target):
+        os.replace(folder, target)
+        return
+    for file in sorted(os.listdir(folder), key=lambda file: file == INDEX_FILE):
+        os.replace(os.path.join(folder, file), os.path.join(target, file))
+    storage.sync(target)
 
 
 def _read_rejects(run: str, shards: Sequence[str]) -> Iterator[ExportedReject]:

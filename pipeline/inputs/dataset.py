@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import posixpath
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,19 +15,30 @@ from pipeline import storage
 from pipeline.config import RunConfig
 from pipeline.errors import InputError
 from pipeline.inputs import text_tables
-from pipeline.inputs.image_ids import IMAGE_SUFFIXES, as_text, is_image_name, is_unsafe, sample_keys
+from pipeline.inputs.hints import read_bboxes, read_points
+from pipeline.inputs.image_ids import IMAGE_SUFFIXES, is_image_name, is_unsafe, sample_keys
+from pipeline.inputs.image_names import KnownNames, known_spellings
 from pipeline.inputs.landmark_files import read_landmarks
-from pipeline.records import Dataset, FloatRows, ImageTable
+from pipeline.records import Dataset, ImageTable
 from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, UNSAFE_ID, RejectReason
+from regions.file_names import as_text
 from regions.label_file import UNKNOWN, LabelTable, parse_labels
 from regions.messages import counted
+
+log = logging.getLogger("attparse")
 
 SPLIT_NAMES: dict[str, int] = {
     **{str(index): index for index in range(len(SPLITS))},
     **{str(name): index for index, name in enumerate(SPLITS)},
+    "training": SPLITS.index("train"),
     "valid": SPLITS.index("val"),
     "validation": SPLITS.index("val"),
+    "testing": SPLITS.index("test"),
 }
+WHOLE_NUMBER = re.compile(r"^\+?([0-9])(\.0*)?$")
+"""A split as a decimal number, such as 0.0."""
+SPLIT_COLUMNS = ("partition", "split", "set", "subset")
+"""Names of the column of splits in a table with several columns."""
 
 
 def read_dataset(config: RunConfig) -> Dataset:
@@ -35,7 +50,8 @@ def read_dataset(config: RunConfig) -> Dataset:
         If a file or folder can't be used: one line with file, line, what was found and what was expected.
     """
     labels = read_labels(config.labels)
-    files = storage.list_files(config.images)
+    files = storage.list_files(config.images, named=labels.image_ids)
+    labels = _with_file_names(labels, files, config.labels)
     check_match(config.labels, labels.image_ids, config.images, files)
     rows = _selected_rows(labels, files, skip_missing=config.skip_missing)
     skipped = len(labels.image_ids) - len(rows)
@@ -44,18 +60,19 @@ def read_dataset(config: RunConfig) -> Dataset:
         rows, unlabelled = rows[: config.limit], []
     labelled = [labels.image_ids[row] for row in rows]
     image_ids = [*labelled, *unlabelled]
-    bboxes = _read_numbers(config.bboxes, image_ids, (4,), "face boxes (x, y, width, height)")
-    points = _read_numbers(config.points, image_ids, (5, 2), "five points (x, y each)")
+    names = KnownNames({image_id: row for row, image_id in enumerate(labels.image_ids)}, files)
+    bboxes = read_bboxes(config.bboxes, image_ids, names)
+    points = read_points(config.points, image_ids, names)
     images = ImageTable(
         image_ids=image_ids,
         keys=sample_keys(image_ids),
         reasons=[_reject_reason(image_id, files) for image_id in labelled] + [UNLABELLED] * len(unlabelled),
-        splits=_read_splits(config.partition, image_ids, len(labelled)),
+        splits=_read_splits(config.partition, image_ids, len(labelled), names),
         labels=_labels_with_unknown(labels.values[rows], len(unlabelled)),
         sizes=np.array([files.get(image_id, -1) for image_id in image_ids], dtype=np.int64),
         bboxes=bboxes,
         points=points,
-        landmarks=read_landmarks(config.landmarks, image_ids, bboxes, points, labels.image_ids),
+        landmarks=read_landmarks(config.landmarks, image_ids, bboxes, points, names),
     )
     return Dataset(labels.names, images, skipped)
 
@@ -76,15 +93,30 @@ def check_match(source: str, image_ids: Sequence[str], folder: str, files: Mappi
     ------
     InputError
     """
-    names = filter(is_image_name, files)
-    first = as_text(min(names, default=""))
-    if not first:
+    names = list(filter(is_image_name, files))
+    if not names:
         raise InputError(f"{folder}: no image files, expected names ending in {', '.join(IMAGE_SUFFIXES)}")
     if image_ids and not any(image_id in files for image_id in image_ids):
+        similar = [name for name in names if _stem(name) == _stem(image_ids[0])]
         raise InputError(
             f"{source}: none of {counted(len(image_ids), 'image id')} is a file in {folder}:"
-            f" found {image_ids[0]!r}, expected names such as {first!r}"
+            f" found {image_ids[0]!r}, expected names such as {as_text(min(similar or names))!r}"
         )
+
+
+def _stem(name: str) -> str:
+    return posixpath.splitext(posixpath.basename(name))[0].lower()
+
+
+def _with_file_names(labels: LabelTable, files: Mapping[str, int], source: str) -> LabelTable:
+    """Return the labels with the names of the files as ids, where the label file spells them in another way."""
+    found = known_spellings(labels.image_ids, files)
+    if not found:
+        return labels
+    other, name = next(iter(found.items()))
+    count = counted(len(found), "name")
+    log.info("%s: %s spelled in another way than the files, such as %r for %r", source, count, other, name)
+    return replace(labels, image_ids=[found.get(image_id, image_id) for image_id in labels.image_ids])
 
 
 def _selected_rows(labels: LabelTable, files: Mapping[str, int], *, skip_missing: bool) -> list[int]:
@@ -121,36 +153,40 @@ def read_labels(path: str) -> LabelTable:
         return parse_labels(text_tables.read_lines(path), path)
 
 
-def _read_splits(path: str | None, image_ids: Sequence[str], num_labelled: int) -> npt.NDArray[np.uint8]:
+def _read_splits(
+    path: str | None, image_ids: Sequence[str], num_labelled: int, names: KnownNames
+) -> npt.NDArray[np.uint8]:
     """Return the index of each image's split; images without a label row need no split and count as training."""
     if path is None:
         return np.zeros(len(image_ids), dtype=np.uint8)
     table = text_tables.read_table(path, num_values=1)
-
-    def parse(row: text_tables.Row) -> int:
-        if row.values[0].strip() not in SPLIT_NAMES:
-            raise InputError(f"{path}:{row.line}: split {row.values[0]!r}, expected 0, 1, 2 or {', '.join(SPLITS)}")
-        return SPLIT_NAMES[row.values[0].strip()]
-
-    splits = {row.image_id: parse(row) for row in table.rows}
+    column = _split_column(table)
+    splits = {row.image_id: _split_of(table, row, column) for row in table.rows}
+    for other, image_id in names.spellings(splits).items():
+        splits[image_id] = splits.pop(other)
     for image_id in image_ids[:num_labelled]:
         if image_id not in splits:
             raise InputError(f"{path}: no row for image {image_id!r}, expected one for each image of the label file")
     return np.array([splits.get(image_id, 0) for image_id in image_ids], dtype=np.uint8)
 
 
-def _read_numbers(path: str | None, image_ids: Sequence[str], shape: tuple[int, ...], what: str) -> FloatRows:
-    """Return numbers per image ``(n, *shape)``, NaN where the file has no row for it."""
-    result = np.full((len(image_ids), *shape), np.nan, dtype=np.float32)
-    if path is None:
-        return result
-    table = text_tables.read_table(path)
-    if len(table.columns) != np.prod(shape):
-        raise InputError(f"{path}: {len(table.columns)} values per row, expected {np.prod(shape)}: {what}")
-    rows = {row.image_id: text_tables.numbers(table, row) for row in table.rows}
-    found = [i for i, image_id in enumerate(image_ids) if image_id in rows]
-    if found:
-        result[found] = np.array([rows[image_ids[i]] for i in found], dtype=np.float32).reshape(-1, *shape)
-    if shape == (4,):
-        result[~(result[:, 2:] > 0).all(axis=1)] = np.nan
-    return result
+def _split_column(table: text_tables.Table) -> int:
+    """Return the position of the splits among the values of a row: the only one, or the one that has their name."""
+    if len(table.columns) < 2:
+        return 0
+    found = [index for index, name in enumerate(table.columns) if name.lower() in SPLIT_COLUMNS]
+    if len(found) != 1:
+        shown = " ".join(table.columns)[:120]
+        expected = f"one column of splits, or one named {', '.join(SPLIT_COLUMNS)}"
+        raise InputError(f"{table.source}:{table.header_line}: columns {shown!r}, expected {expected}")
+    return found[0]
+
+
+def _split_of(table: text_tables.Table, row: text_tables.Row, column: int) -> int:
+    split = SPLIT_NAMES.get(row.values[column])
+    if split is None:
+        split = SPLIT_NAMES.get(WHOLE_NUMBER.sub(r"\1", row.values[column].strip()).lower())
+    if split is None:
+        place = f"{table.source}:{row.line}"
+        raise InputError(f"{place}: split {row.values[column][:60]!r}, expected 0, 1, 2 or {', '.join(SPLITS)}")
+    return split

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from pipeline import storage
 from pipeline.errors import InputError
+from pipeline.inputs.image_names import known_spellings
 from pipeline.inputs.landmark_reader import LandmarkPath, ListedImages, bare_name, log_unlisted, read_text
 
 NUM_THREADS = 16
@@ -40,7 +41,7 @@ def parsed_files(
         If a file can't be used, or no file is of an image of the label file.
     """
     names = path.files(suffix) if path.is_folder else list(path.names)
-    matches = match_files(path.folder, names, images.label_ids)
+    matches = match_files(path.folder, names, images.names.label_ids)
     if not matches:  # an error in a file's content explains more than its name
         file = storage.join(path.folder, names[0])
         parse(read_text(file), file)
@@ -66,7 +67,8 @@ def match_files(folder: str, names: Sequence[str], image_ids: Iterable[str]) -> 
 
     A file is of the image that has the same relative path without the suffix; otherwise of the
     image that has the same name without the suffix, in whatever folders the two are. But if any file
-    is in the same folder as its image, the other files in folders are matched by path alone.
+    is in the same folder as its image, the other files in folders are matched by path alone. Names
+    that are not of any image may differ from one in case or Unicode form (`known_spellings`).
 
     Parameters
     ----------
@@ -89,13 +91,17 @@ def match_files(folder: str, names: Sequence[str], image_ids: Iterable[str]) -> 
     by_path = _grouped((os.path.splitext(image_id)[0], image_id) for image_id in image_ids)
     by_name = _grouped((bare_name(key), image_id) for key, ids in by_path.items() for image_id in ids)
     keys = {name: os.path.splitext(name)[0] for name in names}
+    paths = known_spellings(keys.values(), by_path)
+    bare_names = known_spellings([bare_name(key) for key in keys.values()], by_name)
+    keys = {name: key if key in by_name else paths.get(key, key) for name, key in keys.items()}
     same_folders = any("/" in key and key in by_path for key in keys.values())
     matches: dict[str, str] = {}
     file_of: dict[str, str] = {}
     for name, key in keys.items():
         ids = by_path.get(key)
         if ids is None and not (same_folders and "/" in key):
-            ids = by_name.get(bare_name(key))
+            bare = bare_name(key)
+            ids = by_name.get(bare_names.get(bare, bare))
         if ids is None:
             continue
         file = storage.join(folder, name)

@@ -20,15 +20,6 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def as_text(name: str) -> str:
-    r"""Return a file name with escapes in place of bytes that are not UTF-8.
-
-    >>> as_text("fa\udce7ade.jpg")
-    'fa\\xe7ade.jpg'
-    """
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
 def is_unsafe(image_id: str) -> bool:
     """Return whether an id is anything but a plain relative path below the image folder.
 

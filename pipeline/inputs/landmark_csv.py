@@ -35,20 +35,23 @@ class CsvReader:
 def read_landmark_csv(path: str) -> dict[str, FloatRows]:
     """Return the landmarks ``(68, 2)`` of each image of a table: image_name, x_0 to x_67, y_0 to y_67.
 
+    Images with a coordinate that is blank or nan are left out.
+
     Raises
     ------
     InputError
         If the file is not such a table.
     """
-    return dict(_rows(path))
+    return {image_id: landmarks for image_id, landmarks in _rows(path) if landmarks is not None}
 
 
-def _rows(path: str) -> Iterator[tuple[str, FloatRows]]:
+def _rows(path: str) -> Iterator[tuple[str, FloatRows | None]]:
     table = text_tables.read_table(path)
     absent = next((name for name in LANDMARK_COLUMNS if name not in table.columns), None)
     if absent is not None:
         raise InputError(f"{path}:1: no column {absent!r}, expected image_name, x_0 to x_67, y_0 to y_67")
     columns = [table.columns.index(name) for name in LANDMARK_COLUMNS]
     for row in table.rows:
-        values = np.array(text_tables.numbers(table, row, columns), dtype=np.float32)
-        yield original(row.image_id), values.reshape(2, NUM_LANDMARKS).T
+        values = text_tables.known_numbers(table, row, columns)
+        known = None if values is None else np.array(values, dtype=np.float32).reshape(2, NUM_LANDMARKS).T
+        yield original(row.image_id), known

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.inputs.former_run import FormerRunReader
+from pipeline.inputs.image_names import KnownNames
 from pipeline.inputs.landmark_csv import CsvReader
 from pipeline.inputs.landmark_reader import LandmarkPath, LandmarkReader, ListedImages, landmark_path
 from pipeline.inputs.openface import OpenFaceReader
@@ -25,7 +26,7 @@ def read_landmarks(
     image_ids: Sequence[str],
     bboxes: FloatRows,
     points: FloatRows,
-    label_ids: Sequence[str] | None = None,
+    names: KnownNames | None = None,
 ) -> FloatRows:
     """Read given landmarks; if several paths have landmarks of an image, those of the last path are used.
 
@@ -38,9 +39,9 @@ def read_landmarks(
         Face boxes x, y, width, height in pixels of the source image; NaN where unknown.
     points : ndarray (n, 5, 2)
         Five points in pixels of the source image; NaN where unknown.
-    label_ids : sequence of str, optional
-        All ids of the label file, if `image_ids` is only a part of them. Landmarks of other images
-        of the label file are skipped without a message.
+    names : KnownNames, optional
+        Of all images of the data set, if `image_ids` is only a part of them. Landmarks of other
+        images of the label file are skipped without a message.
 
     Returns
     -------
@@ -56,7 +57,7 @@ def read_landmarks(
         return np.full((len(image_ids), 0, 2), np.nan, dtype=np.float32)
     landmarks = np.full((len(image_ids), NUM_LANDMARKS, 2), np.nan, dtype=np.float32)
     rows = {image_id: row for row, image_id in enumerate(image_ids)}
-    images = ListedImages(rows, image_ids if label_ids is None else label_ids, bboxes, points)
+    images = ListedImages(rows, names or KnownNames(rows), bboxes, points)
     for path in map(landmark_path, paths):
         for image_id, found in _reader_of(path).read(path, images):
             landmarks[rows[image_id]] = found

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.errors import InputError
+from pipeline.inputs.image_names import KnownNames
 from pipeline.records import FloatRows
 from regions.landmarks import FloatArray
 from regions.messages import counted
@@ -22,6 +23,8 @@ log = logging.getLogger("attparse")
 
 MAX_HEADER = 1 << 20
 """The first line of a file is read up to this many bytes."""
+MAX_TEXT = 64 << 20
+"""The most bytes of a file with the landmarks of one image; OpenFace writes some 10 kB for each face."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class ListedImages:
     ----------
     rows : mapping of str to int
         Row of each image of the run.
-    label_ids : sequence of str
-        All images of the label file, of which the run may leave out some.
+    names : KnownNames
+        Of all images of the data set, of which the run may leave out some.
     bboxes : ndarray (n, 4) float32
         Face boxes x, y, width, height of the run's images in pixels; NaN where unknown.
     points : ndarray (n, 5, 2) float32
@@ -71,7 +74,7 @@ class ListedImages:
     """
 
     rows: Mapping[str, int]
-    label_ids: Sequence[str]
+    names: KnownNames
     bboxes: FloatRows
     points: FloatRows
 
@@ -113,18 +116,43 @@ class LandmarkReader(Protocol):
 
 
 def of_listed_images(
-    path: str, rows: Iterable[tuple[str, FloatArray]], images: ListedImages
+    path: str, rows: Iterable[tuple[str, FloatArray | None]], images: ListedImages
 ) -> Iterator[tuple[str, FloatArray]]:
-    """Yield the rows of the run's images; report how many are of no image of the label file."""
-    labeled = set(images.label_ids)
-    num_rows, unlisted = 0, []
+    """Yield the rows of the run's images; report how many are unknown, or of no image of the label file.
+
+    Parameters
+    ----------
+    path : str
+        For messages.
+    rows : iterable of tuple
+        Image ids and landmarks, None where they are unknown.
+    images : ListedImages
+    """
+    others: dict[str, FloatArray | None] = {}
+    row_ids: list[str] = []
+    num_unknown = 0
     for image_id, landmarks in rows:
-        num_rows += 1
-        if image_id not in labeled:
-            unlisted.append(image_id)
-        elif image_id in images.rows:
+        row_ids.append(image_id)
+        num_unknown += landmarks is None
+        if image_id not in images.names.label_ids:
+            others[image_id] = landmarks if images.names.may_mean(image_id) else None
+        elif landmarks is not None and image_id in images.rows:
             yield image_id, landmarks
-    log_unlisted(path, unlisted, "row", num_rows, images)
+    spellings = images.names.spellings(row_ids) if others else {}
+    for other, landmarks in others.items():
+        if landmarks is not None and spellings.get(other) in images.rows:
+            yield spellings[other], landmarks
+    unlisted = [image_id for image_id in others if spellings.get(image_id) not in images.names.label_ids]
+    log_unlisted(path, unlisted, "row", len(row_ids), images)
+    log_unknown(path, num_unknown, "row", len(row_ids))
+
+
+def log_unknown(path: str, unknown: int, noun: str, total: int) -> None:
+    """Log how many of a path's files or rows have coordinates that are blank or no numbers."""
+    if unknown:
+        log.info(
+            "%s: %d of %s with coordinates that are blank or nan: no landmarks", path, unknown, counted(total, noun)
+        )
 
 
 def log_unlisted(path: str, unlisted: Sequence[str], noun: str, total: int, images: ListedImages) -> None:
@@ -140,7 +168,7 @@ def log_unlisted(path: str, unlisted: Sequence[str], noun: str, total: int, imag
     if len(unlisted) == total:
         raise InputError(
             f"{path}: none of {counted(total, noun)} matches an image of the label file:"
-            f" found {unlisted[0]!r}, expected names such as {images.label_ids[0]!r}"
+            f" found {unlisted[0]!r}, expected names such as {next(iter(images.names.label_ids))!r}"
         )
     log.info("%s: skipped %d of %s, no such image in the label file", path, len(unlisted), counted(total, noun))
 
@@ -190,10 +218,13 @@ def read_text(path: str) -> str:
     Raises
     ------
     InputError
-        If it can't be read or is not UTF-8.
+        If it can't be read, is not UTF-8, or has more than `MAX_TEXT` bytes.
     """
-    with _as_text(path):
-        return storage.read_bytes(path).decode("utf-8-sig")
+    with _as_text(path), storage.open_read(path) as stream:
+        content = stream.read(MAX_TEXT + 1)
+        if len(content) > MAX_TEXT:
+            raise InputError(f"{path}: more than {MAX_TEXT:,} bytes, expected the landmarks of one image")
+        return content.decode("utf-8-sig")
 
 
 @contextlib.contextmanager

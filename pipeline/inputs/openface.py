@@ -81,7 +81,7 @@ def is_openface(header: str) -> bool:
 
 
 def parse_faces(text: str, path: str) -> Faces:
-    """Read the faces of one image; rows that OpenFace marks as failures are skipped.
+    """Read the faces of one image; rows that OpenFace marks as failures, or with a number such as nan, are no faces.
 
     Parameters
     ----------
@@ -94,10 +94,11 @@ def parse_faces(text: str, path: str) -> Faces:
     ------
     InputError
         If the text has another layout or several frames, lacks the 2-D landmarks, or has a
-        coordinate that is not a finite number.
+        coordinate that is no number, or too large for any image.
     """
     table = _open_table(text, path)
     columns = _columns(table)
+    used = [columns[name] for name in ("confidence", *LANDMARK_COLUMNS)]
     landmarks: list[FloatArray] = []
     confidences: list[float] = []
     frame = None
@@ -110,11 +111,13 @@ def parse_faces(text: str, path: str) -> Faces:
                     " no row names its image; expected the output of FaceLandmarkImg, one CSV file for each image"
                 )
             frame = row_frame
-        if "success" in columns and text_tables.numbers(table, row, [columns["success"]]) == [0.0]:
+        if "success" in columns and text_tables.known_numbers(table, row, [columns["success"]]) in ([0.0], None):
             continue
-        values = text_tables.numbers(table, row, [columns[name] for name in LANDMARK_COLUMNS])
-        landmarks.append(np.array(values).reshape(2, NUM_LANDMARKS).T)
-        confidences += text_tables.numbers(table, row, [columns["confidence"]])
+        values = text_tables.known_numbers(table, row, used)
+        if values is None:
+            continue
+        landmarks.append(np.array(values[1:]).reshape(2, NUM_LANDMARKS).T)
+        confidences.append(values[0])
     return Faces(np.array(landmarks).reshape(-1, NUM_LANDMARKS, 2), confidences)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.inputs import text_tables
 from pipeline.inputs.files_per_image import parsed_files
-from pipeline.inputs.landmark_reader import LandmarkPath, ListedImages
+from pipeline.inputs.landmark_reader import LandmarkPath, ListedImages, log_unknown
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 
 FIRST_PIXEL = 0.5
@@ -33,10 +33,17 @@ class PtsReader:
 
     def read(self, path: LandmarkPath, images: ListedImages) -> Iterator[tuple[str, FloatArray]]:
         """Yield the ids of images of the run and their landmarks ``(68, 2)``."""
-        return parsed_files(path, SUFFIX, images, parse_pts)
+        num_files = num_unknown = 0
+        for image_id, landmarks in parsed_files(path, SUFFIX, images, parse_pts):
+            num_files += 1
+            if landmarks is None:
+                num_unknown += 1
+            else:
+                yield image_id, landmarks
+        log_unknown(path.path, num_unknown, "file", num_files)
 
 
-def parse_pts(text: str, path: str) -> FloatArray:
+def parse_pts(text: str, path: str) -> FloatArray | None:
     """Read the 68 points of a .pts file, with or without its header and braces.
 
     Parameters
@@ -47,27 +54,29 @@ def parse_pts(text: str, path: str) -> FloatArray:
 
     Returns
     -------
-    ndarray (68, 2) float64
+    ndarray (68, 2) float64, or None
         In pixels of the image, from the top-left corner of its top-left pixel: the numbers of the
-        file minus half a pixel.
+        file minus half a pixel. None where a coordinate is unknown, such as nan.
 
     Raises
     ------
     InputError
-        If the text has another layout or number of points, or a coordinate that is not a finite number.
+        If the text has another layout or number of points, or a coordinate that is no number,
+        or too large for any image.
     """
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     table = text_tables.Table(path, ["x", "y"], iter(()))
-    points = []
+    points: list[list[float] | None] = []
     for number, line in _between_braces(lines, path):
         values = line.split()
         if len(values) != 2:
             raise InputError(f"{path}:{number}: {line[:60]!r}, expected x and y")
-        points.append(text_tables.numbers(table, text_tables.Row(number, "", values)))
+        points.append(text_tables.known_numbers(table, text_tables.Row(number, "", values)))
     if len(points) != NUM_LANDMARKS:
         last = lines[-1][0] if lines else 1
         raise InputError(f"{path}:{last}: {len(points)} points, expected {NUM_LANDMARKS}")
-    return np.array(points) - FIRST_PIXEL
+    known = [point for point in points if point is not None]
+    return np.array(known) - FIRST_PIXEL if len(known) == NUM_LANDMARKS else None
 
 
 def _between_braces(lines: Sequence[Line], path: str) -> Sequence[Line]:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline import storage
 from pipeline.errors import InputError
 from regions import text_tables
 from regions.text_tables import ID_COLUMNS, MAX_NUMBER, Row, Table, TableFileError, text_lines
 
-__all__ = ["ID_COLUMNS", "MAX_NUMBER", "Row", "Table", "input_errors", "numbers", "read_lines", "read_table"]
+__all__ = [
+    "ID_COLUMNS",
+    "MAX_NUMBER",
+    "Row",
+    "Table",
+    "input_errors",
+    "known_numbers",
+    "numbers",
+    "read_lines",
+    "read_table",
+]
 
 
 def read_table(path: str, num_values: int | None = None) -> Table:
@@ -41,11 +51,11 @@ def read_lines(path: str) -> Iterator[str]:
     InputError
         If the file can't be read.
     """
-    with storage.explained(path), storage.open_read(path) as stream, text_lines(stream) as lines:
-        yield from lines
+    with storage.explained(path), storage.open_read(path) as stream:
+        yield from text_lines(stream)
 
 
-def numbers(table: Table, row: Row, columns: list[int] | None = None) -> list[float]:
+def numbers(table: Table, row: Row, columns: Sequence[int] | None = None) -> list[float]:
     """Return the values of a row, or some of them, as finite numbers.
 
     Raises
@@ -55,6 +65,18 @@ def numbers(table: Table, row: Row, columns: list[int] | None = None) -> list[fl
     """
     with input_errors():
         return text_tables.numbers(table, row, columns)
+
+
+def known_numbers(table: Table, row: Row, columns: Sequence[int] | None = None) -> list[float] | None:
+    """Return the values of a row, or some of them, as finite numbers; None if one is blank or, such as nan, unknown.
+
+    Raises
+    ------
+    InputError
+        At any other value that is not a number, or too large for any image.
+    """
+    with input_errors():
+        return text_tables.known_numbers(table, row, columns)
 
 
 @contextlib.contextmanager

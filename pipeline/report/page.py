@@ -13,6 +13,7 @@ import jinja2
 from pipeline.drawing.overlays import LANDMARK_COLOR, POINT_COLOR, Color, region_colors
 from pipeline.drawing.text import display_name
 from pipeline.formats.dataset_json import DatasetFile
+from pipeline.report.hint_check import hint_problem
 from pipeline.vocabulary import (
     HAND_LABEL_REASONS,
     LANDMARK_SOURCES,
@@ -138,6 +139,7 @@ def render_page(content: ReportContent) -> str:
         weak_sources=WEAK_SOURCES,
         reject_reasons=REJECT_REASONS,
         missing_reason=MISSING,
+        hint_problem=hint_problem(content.dataset),
         max_points_error=MAX_POINTS_ERROR,
         list_rejects=LIST_REJECTS,
         label_by_hand=LABEL_BY_HAND,

@@ -68,6 +68,9 @@ def reasons(dataset: Dataset) -> dict[str, RejectReason | None]:
     return dict(zip(dataset.images.image_ids, dataset.images.reasons, strict=True))
 
 
+POINT_NAMES = (
+    "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
+)
 LABEL = "-1 or 1, 0 or 1, True or False, or nothing where it is unknown"
 
 
@@ -149,7 +152,7 @@ def test_a_data_set_as_celeba_has_it(folder: Path) -> None:
         labels_of(folder, names),
         partition=write(folder, "partition", "3.jpg 2\n1.jpg 0\n2.jpg 1\n9.jpg 0\n"),
         bboxes=write(folder, "boxes", "2\nimage_id x_1 y_1 width height\n1.jpg 5 6 70 80\n2.jpg 1 1 0 0\n"),
-        points=write(folder, "points", "1\n" + " ".join("abcdefghij") + "\n3.jpg 1 2 3 4 5 6 7 8 9 10\n"),
+        points=write(folder, "points", f"1\n{POINT_NAMES}\n3.jpg 1 2 3 4 5 6 7 8 9 10\n"),
     )
     rows = list(dataset.images.rows())
     assert dataset.attribute_names == ("Smiling", "Young")
@@ -177,6 +180,12 @@ def test_a_data_set_as_celeba_has_it(folder: Path) -> None:
         "image_id,partition\na.jpg,train\nb.jpg,valid\nc.jpg,test\n",
         "c.jpg test\nb.jpg val\na.jpg train\n",
         "b.jpg validation\na.jpg train\nc.jpg test\n",
+        "a.jpg Train\nb.jpg VAL\nc.jpg Test\n",
+        "a.jpg training\nb.jpg Validation\nc.jpg testing\n",
+        "a.jpg 0.0\nb.jpg 1.0\nc.jpg 2.00\n",
+        "image_id,partition\na.jpg, 0. \nb.jpg,+1\nc.jpg,2\n",
+        "image_id,identity,Partition\na.jpg,2,0\nb.jpg,2,1\nc.jpg,1,2\n",
+        "3\nidentity split\na.jpg 9 train\nb.jpg 9 val\nc.jpg 9 test\n",
     ],
 )
 def test_partition(folder: Path, content: str) -> None:
@@ -191,6 +200,12 @@ def test_partition(folder: Path, content: str) -> None:
     [
         ("a.jpg 3\n", ":1: split '3', expected 0, 1, 2 or train, val, test"),
         ("image_id,partition\na.jpg,dev\n", ":2: split 'dev', expected 0, 1, 2 or train, val, test"),
+        ("a.jpg 1.5\n", ":1: split '1.5', expected 0, 1, 2 or train, val, test"),
+        ("a.jpg 0.03\n", ":1: split '0.03', expected 0, 1, 2 or train, val, test"),
+        (
+            "image_id,identity,fold\na.jpg,1,2\n",
+            ":1: columns 'identity fold', expected one column of splits, or one named partition, split, set, subset",
+        ),
         ("b.jpg 0\n", ": no row for image 'a.jpg', expected one for each image of the label file"),
         ("a.jpg 0\na.jpg 1\n", ":2: duplicate row for image 'a.jpg' (first seen in line 1)"),
         ("a.jpg\n", ":1: 0 values, expected an image id and 1 value"),
@@ -210,14 +225,15 @@ def test_bad_partitions(folder: Path, content: str, message: str) -> None:
     ("line", "message"),
     [
         ("a.jpg {zeros} x", ":3: 'x', expected a number"),
-        ("a.jpg {zeros} nan", ":3: 'nan', expected a number"),
+        ("a.jpg {zeros} 1e10", ":3: '1e10', expected a number of at most 1e+09"),
+        ("a.jpg nan {zeros}x", "x', expected a number"),
         ("a.jpg {zeros}", ", expected an image id and"),
         ("a.jpg {zeros} 1\na.jpg {zeros} 1", ":4: duplicate row for image 'a.jpg'"),
     ],
 )
 def test_bad_boxes_and_points(folder: Path, option: str, line: str, message: str) -> None:
     add_images(folder, "a.jpg")
-    names = {"bboxes": "x y w h", "points": "a b c d e f g h i j"}[option]
+    names = {"bboxes": "x y w h", "points": POINT_NAMES}[option]
     lines = line.replace("{zeros}", " ".join("0" * (len(names.split()) - 1))).split("\n")
     path = write(folder, "numbers", "\n".join([str(len(lines)), names, *lines]))
     with pytest.raises(InputError, match=re.escape(message)) as caught:
@@ -270,7 +286,7 @@ def test_the_hints_choose_among_the_faces_of_openface(folder: Path) -> None:
     (folder / "openface").mkdir()
     write(folder / "openface", "a.csv", openface_csv([((0, "0.4"), face()), ((1, "0.9"), face(x=900))]))
     values = " ".join(f"{value:.0f}" for value in five_points(face()).ravel())
-    points = write(folder, "points", f"1\nA B C D E F G H I J\na.jpg {values}\n")
+    points = write(folder, "points", f"1\n{POINT_NAMES}\na.jpg {values}\n")
     options = {"landmarks": (str(folder / "openface"),), "points": points}
     (row,) = read(folder, labels_of(folder, ["a.jpg"]), **options).images.rows()
     assert row.landmarks is not None
@@ -291,6 +307,8 @@ def test_landmarks_of_label_rows_that_are_left_out(folder: Path, options: dict[s
         ("image_name,x_0\na.jpg,1\n", ":1: no column 'x_1', expected image_name, x_0 to x_67, y_0 to y_67"),
         ("image_name," + ",".join(LANDMARK_COLUMNS) + "\na.jpg" + ",1" * 135 + ",?\n", ":2: '?', expected a number"),
         ("image_name," + ",".join(LANDMARK_COLUMNS) + "\na.jpg" + ",1" * 135 + "\n", ":2: 136 columns, expected 137"),
+        ("image_name," + ",".join(LANDMARK_COLUMNS) + "\na.jpg" + ",1" * 135 + ",1e308\n", ":2: '1e308', expected a"),
+        ("image_name," + ",".join(LANDMARK_COLUMNS) + "\na.jpg" + ",nan" * 135 + ",?\n", ":2: '?', expected a number"),
     ],
 )
 def test_bad_landmark_files(folder: Path, content: str, message: str) -> None:

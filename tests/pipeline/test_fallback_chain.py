@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.detection.face_search import BOX_MARGINS, ROTATIONS, FaceSearch
 from pipeline.detection.fallback_chain import (
@@ -29,6 +30,8 @@ from tests.fake_detectors import (
     chart,
     detectors_of,
     hinted_row,
+    in_patch,
+    place_of,
     rotation_of,
 )
 
@@ -178,7 +181,9 @@ def test_a_tilted_face_in_a_box_is_looked_for_with_rotations(angle: int) -> None
     there = face(x=130, y=120, eye_distance=40, angle=angle)
     mesh = FakeMesh(IMAGE, [there], tilt=16)
     assert_found(chain_of(mesh).find(IMAGE, hinted_row(box=box_about(there))), "rotated", there)
-    assert [round(rotation_of(place)) for place in mesh.places] == [0, 0, *ROTATIONS[: len(mesh.places) - 2]]
+    *searched, near, far = [round(rotation_of(place)) for place in mesh.places]
+    assert searched == [0, 0, *ROTATIONS[: len(searched) - 2]]
+    assert [near, far] == pytest.approx([angle, angle], abs=1)
 
 
 @pytest.mark.parametrize(("angle", "looks"), [(24, 1), (26, 2), (-50, 2)])
@@ -250,20 +255,109 @@ def test_given_landmarks_that_are_no_face_are_not_used() -> None:
     np.testing.assert_allclose(found.guess, wrong, atol=1e-4)
 
 
-def test_five_points_are_the_last_resort() -> None:
+BLIND = FakeMesh(IMAGE, []), FakeFaces(IMAGE, [])
+
+
+class PatchModel:
+    """Sees these landmarks in every patch, one after the other; None where its score shows no face.
+
+    Parameters
+    ----------
+    image : DecodedImage
+        A chart.
+    *seen : ndarray (68, 2) or None
+        In source pixels; the last one is repeated.
+    """
+
+    def __init__(self, image: DecodedImage, *seen: FloatArray | None) -> None:
+        self._image, self._seen = image, list(seen)
+        self.places: list[FloatArray] = []
+
+    def find(self, pixels: NDArray[np.uint8]) -> list[FloatArray]:
+        matrix = place_of(pixels, self._image)
+        self.places.append(matrix)
+        face = self._seen[min(len(self.places), len(self._seen)) - 1]
+        return [] if face is None else [in_patch(face, matrix)]
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_landmark_model_at_the_five_points_comes_after_all_detectors() -> None:
+    model, dlib = PatchModel(IMAGE, FACE), FakeDlib()
+    chain = chain_of(*BLIND, dlib, ("mediapipe", "dlib"), mesh_in_patch=model)
+    found = chain.find(IMAGE, hinted_row(five=five_points(FACE) + (2, 1)))
+    assert_found(found, "hinted_box", FACE)
+    assert dlib.asked == 1
+    widths = [np.linalg.norm(place[:, 0]) for place in model.places]
+    assert np.array(widths) / widths[0] == pytest.approx([1, 0.8, 1.2, 1, 1], rel=0.05)
+    assert_found(chain_of(FakeMesh(IMAGE, [FACE])).find(IMAGE, hinted_row(five=five_points(FACE))), "hinted_box", FACE)
+
+
+def test_the_mean_face_is_the_last_resort() -> None:
     five = five_points(FACE) + np.array([[0, 0], [0, 0], [3, 1], [0, 0], [0, 0]])
-    blind = FakeMesh(IMAGE, []), FakeFaces(IMAGE, []), FakeDlib()
-    found = chain_of(*blind, names=("mediapipe", "dlib")).find(IMAGE, hinted_row(five=five))
+    model = PatchModel(IMAGE, FACE, FACE, FACE, FACE, FACE + (0, 10))  # a second pass gives other landmarks
+    found = chain_of(*BLIND, mesh_in_patch=model).find(IMAGE, hinted_row(five=five))
     assert_found(found, "five_points", landmarks_from_five_points(five), 1e-4)
-    assert blind[2].asked == 1
+    implausible = FACE.copy()
+    implausible[0] += 40
+    found = chain_of(*BLIND, mesh_in_patch=PatchModel(IMAGE, implausible)).find(IMAGE, hinted_row(five=five))
+    assert_found(found, "five_points", landmarks_from_five_points(five), 1e-4)
 
 
-def test_five_points_at_one_place_are_no_face() -> None:
-    chain = chain_of(FakeMesh(IMAGE, []), FakeFaces(IMAGE, []))
-    found = chain.find(IMAGE, hinted_row(five=np.full((5, 2), 100)))
-    assert found[:2] == ("wrong_face", "five_points: face of 0.0 pixels between the eyes, expected at least 4")
-    assert isinstance(found, DetectionFailure) and found.guess is not None
-    assert np.isfinite(found.guess).all()
+@pytest.mark.parametrize(
+    "seen",
+    [(None,), (FACE, None), (FACE, FACE, None), (FACE + (20, 0),), (FACE, FACE + (20, 0)), (FACE, FACE, FACE + 20)],
+    ids=["no face", "none from near", "none from far", "elsewhere", "elsewhere from near", "elsewhere from far"],
+)
+def test_five_points_where_the_landmark_model_sees_no_such_face_are_not_believed(
+    seen: tuple[FloatArray | None, ...],
+) -> None:
+    chain = chain_of(*BLIND, mesh_in_patch=PatchModel(IMAGE, *seen))
+    found = chain.find(IMAGE, hinted_row(five=five_points(FACE)))
+    assert found[:2] == ("no_face", "no detector found a face")
+
+
+@pytest.mark.parametrize("names", [("mediapipe",), ("dlib",)])
+def test_five_points_without_a_landmark_model_are_not_believed(names: tuple[str, ...]) -> None:
+    chain = chain_of(*BLIND, FakeDlib(), names)
+    assert chain.find(IMAGE, hinted_row(five=five_points(FACE)))[:2] == ("no_face", "no detector found a face")
+
+
+@pytest.mark.parametrize(("x", "found"), [(100, False), (115, False), (190, True)], ids=["there", "beside", "away"])
+def test_a_detected_face_that_covers_the_five_points_contradicts_them(x: int, found: bool) -> None:
+    hinted = face(x=80, y=110, eye_distance=40)
+    detected = face(x=x, y=110, eye_distance=40)
+    mesh = FakeMesh(IMAGE, [detected], shares=(0.05, 1))
+    chain = chain_of(mesh, FakeFaces(IMAGE, [detected]), mesh_in_patch=PatchModel(IMAGE, hinted))
+    answer = chain.find(IMAGE, hinted_row(five=five_points(hinted)))
+    assert isinstance(answer, DetectedFace) is found
+    if isinstance(answer, DetectionFailure):
+        assert answer.reason == "wrong_face"
+        assert answer.contradicts_hint
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 2])
+def test_hints_of_another_image_size_are_contradicted(factor: float) -> None:
+    for hints in ({"five": factor * five_points(FACE)}, {"box": factor * box_about(FACE)}):
+        chain = chain_of(FakeMesh(IMAGE, [FACE]), FakeFaces(IMAGE, [FACE]), mesh_in_patch=PatchModel(IMAGE, FACE))
+        found = chain.find(IMAGE, hinted_row(**hints))
+        assert isinstance(found, DetectionFailure)
+        assert (found.reason, found.contradicts_hint) == ("wrong_face", True)
+
+
+def test_a_face_without_a_plausible_shape_does_not_contradict_a_hint() -> None:
+    found = chain_of(dlib=FakeDlib(FACE[::-1]), names=("dlib",)).find(IMAGE, hinted_row(box=box_about(FACE)))
+    assert isinstance(found, DetectionFailure)
+    assert (found.reason, found.contradicts_hint) == ("wrong_face", False)
+
+
+@pytest.mark.parametrize(("wobble", "trusted"), [(0.03, True), (0.14, False)])
+def test_a_face_found_about_a_box_by_rotation_must_be_found_again(wobble: float, trusted: bool) -> None:
+    there = face(x=130, y=120, eye_distance=40, angle=45)
+    mesh = FakeMesh(IMAGE, [there], tilt=16, wobble=wobble)
+    found = chain_of(mesh, FakeFaces(IMAGE, [])).find(IMAGE, hinted_row(box=box_about(there)))
+    assert isinstance(found, DetectedFace) is trusted
 
 
 @pytest.mark.parametrize(

@@ -394,6 +394,11 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         lambda folder: (folder / "more").symlink_to("/"),
         "more: a link to a folder, expected a folder of files",
     ),
+    "landmarks that link to themselves": (link_to("landmarks.parquet", "landmarks.parquet"), "landmarks.parquet: "),
+    "a mask shard that is a pipe": (pipe("masks/train-000000.tar"), "train-000000.tar: "),
+    "landmarks that are a pipe": (pipe("landmarks.parquet"), "landmarks.parquet: "),
+    "release.json that is a pipe": (pipe("release.json"), "release.json"),
+    "a mask shard that is a device": (link_to("/dev/zero", "masks/train-000000.tar"), "train-000000.tar: "),
     "a mask shard that links to nothing": (link_to("/nowhere", "masks/train-000000.tar"), "train-000000.tar: "),
 }
 

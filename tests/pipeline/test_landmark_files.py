@@ -14,13 +14,14 @@ import pytest
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.inputs.files_per_image import match_files
+from pipeline.inputs.image_names import KnownNames
 from pipeline.inputs.landmark_csv import read_landmark_csv
 from pipeline.inputs.landmark_files import READERS, read_landmarks
 from pipeline.inputs.landmark_reader import LandmarkPath, landmark_path
 from pipeline.inputs.openface import LANDMARK_COLUMNS
 from regions.landmarks import FloatArray, five_points
 from tests.faces import face
-from tests.landmark_files import SEQUENCE_COLUMNS, openface_csv, pts_file
+from tests.landmark_files import NOT_NUMBERS, SEQUENCE_COLUMNS, openface_csv, pts_file
 from tests.pipeline.test_storage import OBJECTS
 
 FACE = face()
@@ -57,7 +58,8 @@ def read(
     for rows, hints in ((box_rows, boxes or {}), (point_rows, points or {})):
         for image_id, hint in hints.items():
             rows[image_ids.index(image_id)] = hint
-    landmarks = read_landmarks([str(path) for path in paths], image_ids, box_rows, point_rows, label_ids)
+    names = None if label_ids is None else KnownNames({image_id: row for row, image_id in enumerate(label_ids)})
+    landmarks = read_landmarks([str(path) for path in paths], image_ids, box_rows, point_rows, names)
     assert landmarks.shape == (len(image_ids), 68, 2)
     assert landmarks.dtype == np.float32
     return {image_id: found for image_id, found in zip(image_ids, landmarks, strict=True) if not np.isnan(found).all()}
@@ -108,6 +110,59 @@ def test_a_table_of_other_images(tmp_path: Path) -> None:
     path.write_text(table_csv([("images/a.jpg", FACE), ("images/b.jpg", FACE)]))
     message = "none of 2 rows matches an image of the label file: found 'images/a.jpg', expected names such as 'a.jpg'"
     assert error_of(path) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize("value", NOT_NUMBERS)
+def test_a_row_of_a_table_without_a_number_leaves_the_face_unknown(
+    tmp_path: Path, value: str, messages: Callable[[], list[str]]
+) -> None:
+    path = tmp_path / "landmarks.csv"
+    lines = table_csv([("a.jpg", OTHER), ("b.jpg", FACE), ("c.jpg", FACE)]).splitlines()
+    lines[1] = lines[1].rpartition(",")[0] + f",{value}"
+    path.write_text("\n".join(lines))
+    assert list(read([path], ["a.jpg", "b.jpg"], label_ids=["a.jpg", "b.jpg", "c.jpg"])) == ["b.jpg"]
+    assert messages() == [f"{path}: 1 of 3 rows with coordinates that are blank or nan: no landmarks"]
+    assert list(read_landmark_csv(str(path))) == ["b.jpg", "c.jpg"]
+
+
+def test_a_pts_file_without_a_number_leaves_the_face_unknown(tmp_path: Path, messages: Callable[[], list[str]]) -> None:
+    unknown = "\n".join([*pts_file(FACE, header=None).splitlines()[:67], "nan nan"])
+    folder = write(tmp_path / "pts", {"a.pts": unknown, "b.pts": pts_file(FACE)})
+    assert list(read([folder], ["a.jpg", "b.jpg"])) == ["b.jpg"]
+    assert messages() == [f"{folder}: 1 of 2 files with coordinates that are blank or nan: no landmarks"]
+
+
+def test_an_unknown_face_leaves_that_of_an_earlier_path(tmp_path: Path) -> None:
+    known = write(tmp_path / "pts", {"a.pts": pts_file(FACE)})
+    later = tmp_path / "later.csv"
+    later.write_text(table_csv([("a.jpg", FACE * np.nan)]))
+    np.testing.assert_allclose(read([known, later], ["a.jpg"])["a.jpg"], FACE, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("row_id", "image_ids", "found"),
+    [
+        ("A.JPG", ["a.jpg"], ["a.jpg"]),
+        ("./sub\\a.jpg", ["sub/a.jpg"], ["sub/a.jpg"]),
+        ("e\u0301.jpg", ["\u00e9.jpg"], ["\u00e9.jpg"]),
+        ("a", ["a.jpg"], ["a.jpg"]),
+        ("A.JPG", ["a.jpg", "a.JPG"], []),
+    ],
+)
+def test_rows_whose_names_are_spelled_in_another_way(
+    tmp_path: Path, row_id: str, image_ids: list[str], found: list[str]
+) -> None:
+    path = tmp_path / "landmarks.csv"
+    path.write_text(table_csv([(row_id, FACE), ("other.jpg", OTHER)]))
+    assert list(read([path], [*image_ids, "other.jpg"])) == [*found, "other.jpg"]
+
+
+def test_a_file_that_is_too_large_for_the_landmarks_of_one_image(tmp_path: Path) -> None:
+    with (tmp_path / "a.pts").open("wb") as stream:
+        stream.truncate(20 << 30)
+    assert error_of(tmp_path / "a.pts").endswith(
+        "a.pts: more than 67,108,864 bytes, expected the landmarks of one image"
+    )
 
 
 def test_images_that_are_left_out_of_a_run_are_not_unknown(tmp_path: Path, messages: Callable[[], list[str]]) -> None:
@@ -229,7 +284,12 @@ def test_a_video_is_refused_whatever_it_is_called(tmp_path: Path) -> None:
         (["a.csv", "x/b.csv"], ["y/a.jpg", "x/b.jpg"], {"a.csv": "y/a.jpg", "x/b.csv": "x/b.jpg"}),
         (["x/a.csv", "z/a.csv", "z/b.csv"], ["x/a.jpg", "y/b.jpg"], {"x/a.csv": "x/a.jpg"}),
         (["b.csv"], ["a.jpg", "a.png", "b.jpg"], {"b.csv": "b.jpg"}),
-        (["a.csv"], ["A.jpg"], {}),
+        (["a.csv"], ["A.jpg"], {"a.csv": "A.jpg"}),
+        (["x/a.csv", "Y/B.csv"], ["x/a.jpg", "y/b.jpg"], {"x/a.csv": "x/a.jpg", "Y/B.csv": "y/b.jpg"}),
+        (["a.csv"], ["A.jpg", "x/a.jpg"], {"a.csv": "x/a.jpg"}),
+        (["\u00e9.pts"], ["e\u0301.jpg"], {"\u00e9.pts": "e\u0301.jpg"}),
+        (["a.csv", "A.csv"], ["A.jpg"], {"A.csv": "A.jpg"}),
+        (["a.csv", "A.csv"], ["\u00c1.jpg"], {}),
         (["größe 顔.csv"], ["größe 顔.jpg"], {"größe 顔.csv": "größe 顔.jpg"}),
         (["a.csv"], ["a"], {"a.csv": "a"}),
     ],

@@ -13,7 +13,7 @@ from pipeline.errors import InputError
 from pipeline.inputs.openface import LANDMARK_COLUMNS, Faces, choose_face, parse_faces
 from regions.landmarks import FloatArray, five_points
 from tests.faces import face
-from tests.landmark_files import IMAGE_COLUMNS, SEQUENCE_COLUMNS, openface_csv, openface_header
+from tests.landmark_files import IMAGE_COLUMNS, NOT_NUMBERS, SEQUENCE_COLUMNS, openface_csv, openface_header
 
 FACE, OTHER = face(), face(x=700, y=600, eye_distance=90)
 FORMER_SEQUENCE_COLUMNS = ("frame", "timestamp", "confidence", "success")
@@ -53,6 +53,22 @@ def test_rows_that_failed_are_no_faces_however_confident() -> None:
     faces = parse_faces(openface_csv(rows, SEQUENCE_COLUMNS, separator=", "), "a.csv")
     assert faces.confidences == [0.71]
     np.testing.assert_allclose(faces.landmarks, [FACE], atol=0.0501)
+
+
+@pytest.mark.parametrize("column", ["x_0", "y_67", "confidence"])
+@pytest.mark.parametrize("value", NOT_NUMBERS)
+def test_a_row_without_a_number_is_no_face(column: str, value: str) -> None:
+    rows = openface_csv([((0, "0.980"), OTHER), ((1, "0.710"), FACE)]).splitlines()
+    values = rows[1].split(",")
+    values[openface_header().index(column)] = value
+    faces = parse_faces("\n".join([rows[0], ",".join(values), rows[2]]), "a.csv")
+    assert faces.confidences == [0.71]
+    np.testing.assert_allclose(faces.landmarks, [FACE], atol=0.0501)
+
+
+def test_a_row_of_unknown_success_is_no_face() -> None:
+    text = openface_csv([((1, 0, "0.0", "0.71", "-nan(ind)"), FACE)], SEQUENCE_COLUMNS)
+    assert parse_faces(text, "a.csv").confidences == []
 
 
 def test_no_face() -> None:
@@ -125,10 +141,10 @@ NO_2D = "expected the 2-D landmarks x_0 to x_67 and y_0 to y_67: run OpenFace wi
         (one_face().rstrip().rpartition(",")[0], ":2: 710 columns, expected 711 as in line 1"),
         (one_face().rstrip() + ",1\n", ":2: 712 columns, expected 711 as in line 1"),
         (one_face() + "\n1,0.9\n", ":4: 2 columns, expected 711 as in line 1"),
-        (changed("x_3", "nan"), ":2: 'nan', expected a number of at most 1e+09"),
-        (changed("y_67", "-inf"), ":2: '-inf', expected a number of at most 1e+09"),
+        (changed("x_3", "nan").replace(",0.980,", ",high,"), ":2: 'high', expected a number"),
+        (changed("y_67", "1e308"), ":2: '1e308', expected a number of at most 1e+09"),
         (changed("x_0", "2e9"), ":2: '2e9', expected a number of at most 1e+09"),
-        (changed("y_0", ""), ":2: '', expected a number"),
+        (changed("y_0", "1.#"), ":2: '1.#', expected a number"),
         (changed("confidence", "high"), ":2: 'high', expected a number"),
         (frames(1, 2), ":3: frame '2' after frame '1': a video or an image sequence"),
         (frames(7, 7, 8), ":4: frame '8' after frame '7': a video or an image sequence"),

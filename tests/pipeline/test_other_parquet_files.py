@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
+from pipeline.errors import InputError
 from pipeline.inputs.former_run import read_former_landmarks
 from pipeline.records import RejectedImage, WrittenSample
 from tests.faces import face
@@ -79,3 +80,21 @@ def test_rejected_and_weak_rows_of_a_manifest_are_left_out(tmp_path: Path) -> No
     assert (first, last) == ("a.jpg", "e.jpg")
     np.testing.assert_array_equal(landmarks, hinted.landmarks)
     np.testing.assert_array_equal(others, given.landmarks)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e30])
+def test_landmarks_that_no_image_has_are_refused(tmp_path: Path, value: float) -> None:
+    points = face()
+    points[7, 1] = value
+    write_output(tmp_path, {"train-000000": [annotated(image_id="a.jpg"), annotated(image_id="b.jpg")]})
+    (path,) = (tmp_path / "out" / "manifest").iterdir()
+    table = pq.read_table(path)
+    landmarks = pa.array([face().ravel(), points.ravel()], table.schema.field("landmarks").type)
+    pq.write_table(
+        table.set_column(table.schema.names.index("landmarks"), table.schema.field("landmarks"), landmarks), path
+    )
+    with pytest.raises(InputError) as caught:
+        list(read_former_landmarks(str(tmp_path / "out"), [f"manifest/{path.name}"]))
+    assert str(caught.value) == (
+        f"{path}: image 'b.jpg' has a landmark that is nan or too large, expected numbers of at most 1e+09"
+    )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.inputs.pts import parse_pts
 from tests.faces import face
-from tests.landmark_files import pts_file
+from tests.landmark_files import NOT_NUMBERS, pts_file
 
 FACE = face()
 
@@ -28,12 +28,14 @@ FACE = face()
     ],
 )
 def test_each_layout(header: tuple[str, ...] | None, end: str) -> None:
-    np.testing.assert_allclose(parse_pts(pts_file(FACE, header=header, end=end), "a.pts"), FACE, atol=1e-5)
+    points = parse_pts(pts_file(FACE, header=header, end=end), "a.pts")
+    assert points is not None
+    np.testing.assert_allclose(points, FACE, atol=1e-5)
 
 
 def test_the_middle_of_the_first_pixel_is_1() -> None:
     points = parse_pts("\n".join(f"{1 + i} 1.0" for i in range(68)), "a.pts")
-    assert points.shape == (68, 2)
+    assert points is not None and points.shape == (68, 2)
     assert points[:3].tolist() == [[0.5, 0.5], [1.5, 0.5], [2.5, 0.5]]
 
 
@@ -66,7 +68,8 @@ def with_line(number: int, line: str) -> str:
         (with_line(9, "1 2 3"), ":9: '1 2 3', expected x and y"),
         (with_line(9, "100.5 abc"), ":9: 'abc', expected a number"),
         (with_line(9, "100,5 3"), ":9: '100,5', expected a number"),
-        (with_line(9, "nan 3"), ":9: 'nan', expected a number of at most 1e+09"),
+        (with_line(9, "nan 3e9"), ":9: '3e9', expected a number of at most 1e+09"),
+        (with_line(9, "nan"), ":9: 'nan', expected x and y"),
         (with_line(9, "3 1e10"), ":9: '1e10', expected a number of at most 1e+09"),
     ],
 )
@@ -74,6 +77,11 @@ def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_pts(text, "a.pts")
     assert str(caught.value) == "a.pts" + message
+
+
+@pytest.mark.parametrize("value", [value for value in NOT_NUMBERS if value])
+def test_a_point_without_a_number_leaves_the_face_unknown(value: str) -> None:
+    assert parse_pts(with_line(9, f"{value} 3"), "a.pts") is None
 
 
 PIECES = ["{", "}", "n_points: 68", "n_points: 1", "1 2", "1", "", "nan 1"]

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.building import reading
-from pipeline.building.reading import PAUSES, read_image_bytes
+from pipeline.building.reading import MAX_FILE_BYTES, PAUSES, read_image_bytes
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import ImageError, ReadError
@@ -34,13 +34,13 @@ class Faulty:
         self.tries = dict.fromkeys(names, 0)
         self._real = storage.read_bytes
 
-    def __call__(self, path: str) -> bytes:
+    def __call__(self, path: str, limit: int | None = None) -> bytes:
         name = Path(path).name
         if name in self.names:
             self.tries[name] += 1
             if self.tries[name] <= self.times:
                 raise self.error
-        return self._real(path)
+        return self._real(path, limit)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_an_error_of_an_object_store_is_tried_again(
 ) -> None:
     contents = iter([error, error, b"content"])
 
-    def read_bytes(_: object) -> bytes:
+    def read_bytes(*_: object) -> bytes:
         content = next(contents)
         if isinstance(content, Exception):
             raise content
@@ -104,7 +104,7 @@ def test_an_error_of_an_object_store_is_tried_again(
 def test_a_fault_of_the_program_is_not_taken_for_a_read_error(
     monkeypatch: pytest.MonkeyPatch, image_file: Path
 ) -> None:
-    monkeypatch.setattr(storage, "read_bytes", lambda _: 1 / 0)
+    monkeypatch.setattr(storage, "read_bytes", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         read_image_bytes(str(image_file), sleep=lambda _: pytest.fail("tried again"))
 
@@ -123,6 +123,11 @@ def test_what_stays_is_a_reject_at_the_first_try(tmp_path: Path, image_file: Pat
     assert rejected(image_file / "below.jpg") == ("unreadable", "Not a directory")
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     assert rejected(tmp_path / "loop.jpg") == ("unreadable", "Too many levels of symbolic links")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    assert rejected(tmp_path / "device.jpg") == ("unreadable", "not a regular file")
+    with (tmp_path / "sparse.jpg").open("wb") as stream:
+        stream.truncate(MAX_FILE_BYTES + 1)
+    assert rejected(tmp_path / "sparse.jpg") == ("too_large", "more than 536870912 bytes")
 
 
 def arguments(sample: RunConfig, output: Path) -> list[str]:

@@ -6,16 +6,20 @@ import errno
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+import pickle
+import socket
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from apache_beam.io.filesystem import FileMetadata, FileSystem
 
-from pipeline import storage
-from pipeline.errors import InputError
+from pipeline import local_files, storage
+from pipeline.errors import FileTooLargeError, InputError
 from pipeline.inputs import text_tables
+from pipeline.local_files import NotRegularFileError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -161,6 +165,120 @@ def test_links_in_a_folder(tmp_path: Path) -> None:
     assert storage.list_files(str(folder)) == {"linked/a.jpg": 3, "b.jpg": 3}
 
 
+def test_links_that_lead_back_are_not_followed_for_ever(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "1.jpg").write_bytes(b"1")
+    (folder / "a" / "again").symlink_to(".")
+    (folder / "a" / "up").symlink_to("../..")
+    (folder / "b").symlink_to(folder)
+    (folder / "self.jpg").symlink_to("self.jpg")
+    assert storage.list_files(str(folder)) == {"a/1.jpg": 1}
+
+
+def test_foreign_files_are_not_listed(folder: str) -> None:
+    foreign = [
+        ".DS_Store",
+        "._a.jpg",
+        "Thumbs.db",
+        "sub/.nfs000001",
+        "@eaDir/a.jpg",
+        "__MACOSX/sub/a.jpg",
+        ".x/y/a.jpg",
+    ]
+    for name in ("a.jpg", "sub/b.jpg", *foreign):
+        path = storage.join(folder, name)
+        if not storage.is_remote(folder):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        storage.write_bytes(path, b"x")
+    assert storage.list_files(folder) == {"a.jpg": 1, "sub/b.jpg": 1}
+    named = ["absent.jpg", ".absent.jpg", "._a.jpg", ".x/y/a.jpg", "../a.jpg", "/.x"]
+    assert storage.list_files(folder, named) == dict.fromkeys(["a.jpg", "sub/b.jpg", "._a.jpg", ".x/y/a.jpg"], 1)
+
+
+def test_markers_of_folders_in_an_object_store_are_not_listed() -> None:
+    OBJECTS.clear()
+    OBJECTS.update({"dict://bucket/images/": b"", "dict://bucket/images/a.jpg": b"x", "dict://bucket/images/b/": b""})
+    assert storage.list_files("dict://bucket/images") == {"a.jpg": 1}
+
+
+@pytest.fixture(params=["pipe", "device", "socket", "link to a pipe"])
+def irregular(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Return the path of what is no regular file."""
+    path = tmp_path / "a.jpg"
+    with socket.socket(socket.AF_UNIX) as bound:
+        if request.param == "pipe":
+            os.mkfifo(path)
+        elif request.param == "device":
+            path.symlink_to("/dev/zero")
+        elif request.param == "socket":
+            bound.bind(str(path))
+        else:
+            os.mkfifo(tmp_path / ".pipe")
+            path.symlink_to(tmp_path / ".pipe")
+        yield str(path)
+
+
+@pytest.mark.parametrize("read", [storage.open_read, storage.read_bytes, storage.sha256_of])
+def test_what_is_no_regular_file_is_not_read(irregular: str, read: Callable[[str], object]) -> None:
+    with pytest.raises(NotRegularFileError, match=f"not a regular file: '{irregular}'"):
+        read(irregular)
+    assert storage.list_files(os.path.dirname(irregular)) == {}
+
+
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    regular = os.stat(__file__)
+    monkeypatch.setattr(os, "stat", lambda path: regular)
+    with pytest.raises(NotRegularFileError):
+        storage.open_read(str(tmp_path / "a.jpg"))
+
+
+def test_nothing_takes_the_place_of_a_pipe_or_a_device(irregular: str) -> None:
+    with pytest.raises(NotRegularFileError), storage.create(irregular):
+        raise AssertionError("it is being written")
+    assert not stat.S_ISREG(os.stat(irregular).st_mode)
+    assert storage.size_of(irregular) == -1
+
+
+def test_an_error_of_a_file_passes_between_processes() -> None:
+    error = FileTooLargeError(errno.EFBIG, "10 bytes", "a.jpg")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.jpg: 10 bytes"  # noqa: S301
+
+
+@pytest.mark.parametrize("limit", [0, 1, 9, 10, 11, storage.CHUNK])
+def test_a_file_is_read_up_to_a_limit(folder: str, limit: int) -> None:
+    path = storage.join(folder, "a.bin")
+    storage.write_bytes(path, b"0123456789")
+    if limit >= 10:
+        assert storage.read_bytes(path, limit) == b"0123456789"
+    else:
+        with pytest.raises(FileTooLargeError, match=f"a.bin: more than {limit} bytes"):
+            storage.read_bytes(path, limit)
+
+
+def test_a_sparse_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.bin").open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(FileTooLargeError, match="a.bin: more than 1000 bytes"):
+        storage.read_bytes(str(tmp_path / "a.bin"), 1000)
+
+
+def test_a_file_of_unknown_size_is_read_to_its_end() -> None:
+    path = "/proc/self/status"
+    if not os.path.exists(path):
+        pytest.skip("no /proc")
+    assert os.stat(path).st_size == 0
+    assert b"VmRSS" in storage.read_bytes(path, 1 << 20)
+    with pytest.raises(FileTooLargeError):
+        storage.read_bytes(path, 100)
+
+
+def test_a_folder_is_not_read_as_a_file(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
+        storage.open_read(str(tmp_path))
+
+
 def test_folders_that_cannot_be_listed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: no such folder"):
         storage.list_files(str(tmp_path / "absent"))
@@ -228,7 +346,7 @@ def full_disk(path: str, mode: str, buffering: int) -> FullDisk:
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "a.bin")
     storage.write_bytes(path, b"former")
-    monkeypatch.setattr(storage, "open", full_disk, raising=False)
+    monkeypatch.setattr(local_files, "open", full_disk, raising=False)
     with pytest.raises(OSError, match="No space left on device"), storage.create(path) as stream:
         for _ in range(20):
             stream.write(b"0123456789")

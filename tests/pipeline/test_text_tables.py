@@ -150,7 +150,9 @@ def test_numbers(tmp_path: Path) -> None:
     assert text_tables.numbers(table, rows[0], [1]) == [-2.0]
 
 
-@pytest.mark.parametrize("value", ["", "x", "1,5", "0x10", "nan", "inf", "-inf", "1e39", "1e400", "-2e9"])
+@pytest.mark.parametrize(
+    "value", ["", "x", "1,5", "0x10", "1_000", "\uff11\uff12", "nan", "inf", "-inf", "1e39", "1e400", "-2e9"]
+)
 def test_what_is_no_number(tmp_path: Path, value: str) -> None:
     table, rows = read(tmp_path, f'image_id,x,y\na.jpg,1,"{value}"\n')
     with pytest.raises(InputError) as caught:

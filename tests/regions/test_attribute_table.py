@@ -91,6 +91,22 @@ def test_a_name_that_is_defined_twice(text: str) -> None:
         parse_table(f'name = "x"\n[attributes]\n{text}', "mine.toml")
 
 
+@pytest.mark.parametrize("line", ["a." * 50_000 + "b = 1", f"[{'a.' * 5000}b]", "A = {" + '"a".' * 5000 + "b = 1}"])
+def test_a_key_of_thousands_of_parts_is_refused_at_once(line: str) -> None:
+    with pytest.raises(TableError, match="a key of more than 100 parts, expected the name of an attribute"):
+        table_of(line)
+
+
+def test_a_table_of_many_weights_and_long_comments_is_no_such_key() -> None:
+    weights = ", ".join(f"{{{i} = 0.5, {i + 1} = 0.5}}" for i in range(60))
+    assert len(table_of('A = "hat"', f"# {'.' * 500}\nhat = [{weights}]").further_regions["hat"][0]) == 60
+
+
+def test_a_text_that_is_too_long_is_refused() -> None:
+    with pytest.raises(TableError, match="more than 4,194,304 characters, expected an attribute table"):
+        table_of("# x\n" * 1_100_000)
+
+
 def test_further_regions() -> None:
     table = table_of('A = ["hat"]', "hat = [0, 8, 16]\nsides = [[0, 1, 2, 3], [16, 15, 14]]")
     assert table.further_regions == {"hat": ((0, 8, 16),), "sides": ((0, 1, 2, 3), (16, 15, 14))}
@@ -161,8 +177,14 @@ def test_bad_files(text: str, message: str) -> None:
         ),
         ('A = "nose"', f"hat = [1, 2, {{3 = {'1' * 5001}}}]", "not valid TOML: Exceeds the limit"),
         ('A = "nose"', f"hat = [1, 2, {{3 = 0x{'f' * 5001}}}]", "Exceeds the limit"),
-        (f"A = {'[' * 100_000}", "", "not valid TOML: "),
+        (f"A = {'[' * 100_000}", "", "not valid TOML: nested too deeply"),
+        (f"A = {'{a = ' * 3000}1", "", "not valid TOML: nested too deeply"),
         ('A = "nose"', "hat = [1, 2, {3 = 0.5, 4 = 0.4}]", "region 'hat' has a vertex whose weights add up to 0.9,"),
+        (
+            'A = "nose"',
+            f"hat = [{', '.join(f'{{1 = {i}, 2 = {1 - i}}}' for i in range(1001))}]",
+            "region 'hat' has an outline of 1,001 vertices, expected at most 1,000",
+        ),
         ('A = "nose"', "hat = [1, 2, {}]", "region 'hat' has a vertex whose weights add up to 0, expected 1"),
         ('A = "nose"', "\n".join(f"r{i} = [1, 2, 3]" for i in range(55)), "55 regions, expected at most 54"),
     ],
