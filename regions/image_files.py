@@ -28,7 +28,7 @@ MAX_JPEG_SCANS = 100
 MAX_SCANNED_PIXELS = 1 << 31
 """Scans times pixels of a JPEG: each scan goes through the whole image again."""
 MAX_JPEG_SEGMENTS = 1 << 16
-MAX_PNG_CHUNKS = 1 << 18
+MAX_PNG_CHUNKS = 1 << 17
 MAX_RLE_BYTES = 1 << 21
 """Bytes and pixels of a run-length encoded BMP, which is decoded slowly."""
 
@@ -49,6 +49,7 @@ _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 """A marker other than the restart markers within a scan."""
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER = PNG_START + b"\0\0\0\rIHDR"
 ORIENTATION_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 """Keywords of the texts of a PNG that may have the orientation."""
 MAX_TEXT = 1 << 20
@@ -170,6 +171,39 @@ def exif_is_usable(exif: bytes) -> bool:
         With or without ``Exif`` before it.
     """
     return not directory_overlaps(exif[len(EXIF_START) :] if exif.startswith(EXIF_START) else exif)
+
+
+def png_size(content: bytes) -> tuple[int, int] | None:
+    """Return height and width of a PNG by its header, None if it has none.
+
+    >>> png_size(b"no image") is None
+    True
+    """
+    if not content.startswith(PNG_HEADER) or len(content) < 24:
+        return None
+    width, height = struct.unpack_from(">II", content, 16)
+    return height, width
+
+
+def plain_gray_png(content: bytes) -> bytes:
+    """Return an 8-bit gray PNG without metadata: OpenCV can crash at the chunks of an animation.
+
+    Parameters
+    ----------
+    content : bytes
+        A PNG whose size is checked already.
+
+    Raises
+    ------
+    CostlyFileError
+        If it has far more bytes than pixels: OpenCV unpacks those that follow the pixels too.
+    """
+    height, width = png_size(content) or (0, 0)
+    most = 4096 + 2 * height * (width + 1)
+    plain = _without_png_metadata(content)
+    if len(plain) > most:
+        raise CostlyFileError(f"{len(plain)} bytes for {height}x{width} pixels, expected at most {most}")
+    return plain
 
 
 def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int, int]]:

@@ -6,7 +6,7 @@ import io
 import itertools
 import json
 import tarfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO, Literal
 
@@ -21,9 +21,11 @@ from pipeline.formats.json_files import decode_json
 from pipeline.records import WrittenSample
 from pipeline.vocabulary import LandmarkSource, Split
 from regions.boxes import Box
+from regions.image_files import MAX_OTHER_PIXELS, CostlyFileError, plain_gray_png, png_size
 from regions.label_file import UNKNOWN
 from regions.landmarks import NUM_LANDMARKS
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
+from regions.tar_files import read_members as read_tar
 
 JPEG, MASKS, JSON = "jpg", "masks.png", "json"
 """Endings of a sample's members, in their order in the tar file."""
@@ -166,29 +168,28 @@ def read_members(path: str, endings: Sequence[str]) -> Generator[tuple[str, dict
         If the file cannot be read.
     """
     try:
-        with storage.open_read(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            yield from _group_members(path, tar, endings)
+        with storage.open_read(path) as stream:
+            yield from _group_members(path, read_tar(stream), endings)
     except OSError as error:
         raise ShardReadError(path, error.strerror or str(error)) from error
-    except tarfile.TarError as error:
+    except ValueError as error:
         raise ShardError(f"{path}: {error}") from None
 
 
 def _group_members(
-    path: str, tar: tarfile.TarFile, endings: Sequence[str]
+    path: str, contents: Iterable[tuple[str, bytes]], endings: Sequence[str]
 ) -> Generator[tuple[str, dict[str, bytes]], None, None]:
     members: dict[str, bytes] = {}
     last_key = ""
-    for info in tar:
-        key, _, ending = info.name.partition(".")
+    for name, content in contents:
+        key, _, ending = name.partition(".")
         expected = endings[len(members)]
-        content = tar.extractfile(info)
-        if ending != expected or content is None:
-            raise ShardError(f"{path}: member {info.name!r}, expected one ending in .{expected}")
+        if ending != expected:
+            raise ShardError(f"{path}: member {name!r}, expected one ending in .{expected}")
         if members and key != last_key:
-            raise ShardError(f"{path}: member {info.name!r}, expected .{expected} of sample {last_key!r}")
+            raise ShardError(f"{path}: member {name!r}, expected .{expected} of sample {last_key!r}")
         last_key = key
-        members[ending] = content.read()
+        members[ending] = content
         if len(members) == len(endings):
             yield key, members
             members = {}
@@ -216,17 +217,21 @@ def decode_packed_masks(png: bytes, size: tuple[int, int] = (MASK_HEIGHT, MASK_W
         If the bytes are not a grayscale PNG of packed masks of this size.
     """
     height, width = size
-    stacked = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED) if png else None
+    expected = f"(n * {height}, {width}) grayscale"
+    found = png_size(png)
+    if found is None:
+        raise ValueError("masks are not a PNG")
+    if height < 1 or found[1] != width or found[0] % height or found[0] * width > MAX_OTHER_PIXELS:
+        raise ValueError(f"masks have shape {found}, expected {expected}")
+    try:
+        plain = np.frombuffer(plain_gray_png(png), dtype=np.uint8)
+    except CostlyFileError as error:
+        raise ValueError(f"masks have {error}") from None
+    stacked = cv2.imdecode(plain, cv2.IMREAD_UNCHANGED)
     if stacked is None:
         raise ValueError("masks are not a PNG")
-    if (
-        stacked.ndim != 2
-        or stacked.dtype != np.uint8
-        or height < 1
-        or stacked.shape[1] != width
-        or stacked.shape[0] % height
-    ):
-        raise ValueError(f"masks have shape {stacked.shape}, expected (n * {height}, {width}) grayscale")
+    if stacked.shape != found or stacked.dtype != np.uint8:
+        raise ValueError(f"masks have shape {stacked.shape}, expected {expected}")
     return np.asarray(stacked, dtype=np.uint8).reshape(-1, height, width)
 
 
