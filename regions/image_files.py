@@ -34,7 +34,7 @@ MAX_RLE_BYTES = 1 << 21
 
 MAX_DECODED_PIXELS = 1 << 23
 MAX_DECODED_SIDE = (1 << 15) - 2
-"""Larger images are decoded at 1/2, 1/4 or 1/8 of their size; MediaPipe and OpenCV end with an error at longer sides."""
+"""Larger images are decoded at 1/2, 1/4 or 1/8 of their size; at longer sides MediaPipe ends the whole process."""
 REDUCTIONS = (1, 2, 4, 8)
 LARGE_DECODER_BYTES = 1 << 26
 """Files whose decoder needs more are decoded one at a time, as images above `MAX_DECODED_PIXELS` are."""
@@ -43,8 +43,12 @@ JPEG_START = b"\xff\xd8"
 SOI, EOI, SOS, COM = 0xD8, 0xD9, 0xDA, 0xFE
 APP0, APP1, APP2, APP14, APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+BASELINE = 0xC0
+PLAIN_SEGMENTS = frozenset({0xFFC4, 0xFFDB, 0xFFDD, 0xFF00 | APP0, 0xFF00 | APP14, 0xFF00 | COM})
+MAX_SIMPLE_SEGMENTS = 50
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 EXIF_START, MPF_START = b"Exif\0\0", b"MPF\0"
+_SEGMENT = struct.Struct(">HH")
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 """A marker other than the restart markers within a scan."""
 
@@ -156,7 +160,8 @@ def reduction_of(width: int, height: int) -> int:
         (
             reduction
             for reduction in REDUCTIONS
-            if width * height <= MAX_DECODED_PIXELS * reduction**2 and max(width, height) <= MAX_DECODED_SIDE * reduction
+            if width * height <= MAX_DECODED_PIXELS * reduction**2
+            and max(width, height) <= MAX_DECODED_SIDE * reduction
         ),
         REDUCTIONS[-1],
     )
@@ -223,7 +228,29 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int, int]]:
     raise CostlyFileError(f"JPEG of more than {MAX_JPEG_SEGMENTS} segments")
 
 
+def _is_simple_jpeg(content: bytes) -> bool:
+    """Return whether a JPEG has one scan and no directory of metadata, as most have: a quick test for these."""
+    position, components = 2, 0
+    try:
+        for _ in range(MAX_SIMPLE_SEGMENTS):
+            marker, length = _SEGMENT.unpack_from(content, position)
+            if marker in PLAIN_SEGMENTS:
+                pass
+            elif marker == 0xFF00 | BASELINE:
+                components = content[position + 9]
+            elif marker == 0xFF00 | SOS:
+                return 0 < components <= content[position + 4]
+            elif not 0xFFE0 <= marker <= 0xFFEF or content.startswith((EXIF_START, MPF_START), position + 4):
+                return False
+            position += 2 + length
+    except (struct.error, IndexError):
+        pass
+    return False
+
+
 def _inspect_jpeg(content: bytes) -> InspectedFile:
+    if _is_simple_jpeg(content):
+        return InspectedFile(content)
     frame, scans, in_several_scans = b"", 0, False
     exif, mpf = b"", b""
     for marker, _, start, end in _jpeg_segments(content):
@@ -265,7 +292,7 @@ def _coefficient_bytes(frame: bytes, scans: int) -> int:
 
 
 def without_metadata(content: bytes) -> bytes:
-    """Return a JPEG without comments and application data, except those that decide its colors; any other file as is."""
+    """Return a JPEG without comments and application data that no color depends on; any other file as it is."""
     if not content.startswith(JPEG_START):
         return content
     parts, kept = [], 0

@@ -25,6 +25,11 @@ DECODED_TAGS = frozenset(
 )
 """Tags that the pixels or their orientation depend on."""
 
+DIRECTORY_TAGS = frozenset({330, 34665, 34853, 40965})
+"""Tags of further directories, which Pillow reads."""
+MAX_SMALL = 1 << 10
+"""Bytes of other tags that need not be removed."""
+
 TYPE_CODES = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 16: "Q", 17: "q"}
 """struct's codes of the integer types."""
 TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -36,40 +41,52 @@ class Entry(NamedTuple):
     Attributes
     ----------
     tag, kind, count : int
+    size : int
+        Of its values in bytes.
+    place : int
+        Of its values in the file, 0 where they are in the entry.
     raw : bytes
         The entry as it is in the file.
-    size : int
-        Of its values in bytes; those of at most 4 (BigTIFF: 8) bytes are within the entry.
     """
 
     tag: int
     kind: int
     count: int
-    raw: bytes
     size: int
+    place: int
+    raw: bytes
 
 
 class Layout(NamedTuple):
-    """How the numbers of a TIFF file are stored: byte order, whether it is a BigTIFF, and its directory's place."""
+    """How the numbers of a TIFF file are stored.
+
+    Attributes
+    ----------
+    order : str
+        struct's code of the byte order.
+    entry : Struct
+        Tag, type, count, and the value or its place.
+    count, place : Struct
+        The number of entries of a directory, and a place in the file.
+    directory : int
+        Place of the directory.
+    """
 
     order: str
-    is_big: bool
+    entry: struct.Struct
+    count: struct.Struct
+    place: struct.Struct
     directory: int
 
-    @property
-    def entry(self) -> struct.Struct:
-        """Tag, type, count, and the value or its place."""
-        return struct.Struct(self.order + ("HHQ8s" if self.is_big else "HHL4s"))
 
-    @property
-    def count(self) -> struct.Struct:
-        """The number of entries of a directory."""
-        return struct.Struct(self.order + ("Q" if self.is_big else "H"))
-
-    @property
-    def place(self) -> struct.Struct:
-        """A place in the file."""
-        return struct.Struct(self.order + ("Q" if self.is_big else "L"))
+FORMS = {
+    (order, is_big): tuple(
+        struct.Struct(order + codes) for codes in (("HHQ8s", "Q", "Q") if is_big else ("HHL4s", "H", "L"))
+    )
+    for order in "<>"
+    for is_big in (False, True)
+}
+"""Entry, count and place by byte order and whether it is a BigTIFF."""
 
 
 def read_layout(content: bytes) -> Layout | None:
@@ -78,7 +95,8 @@ def read_layout(content: bytes) -> Layout | None:
     if order is None or len(content) < 16:
         return None
     is_big = content[2] == 43
-    return Layout(order, is_big, *struct.unpack_from(order + ("Q" if is_big else "L"), content, 8 if is_big else 4))
+    entry, count, place = FORMS[order, is_big]
+    return Layout(order, entry, count, place, *place.unpack_from(content, 8 if is_big else 4))
 
 
 def read_entries(content: bytes, layout: Layout) -> Iterator[Entry]:
@@ -89,9 +107,10 @@ def read_entries(content: bytes, layout: Layout) -> Iterator[Entry]:
         return
     count = min(layout.count.unpack_from(content, layout.directory)[0], MAX_ENTRIES)
     for position in range(start, min(start + count * form.size, len(content) - form.size + 1), form.size):
-        tag, kind, values, _ = form.unpack_from(content, position)
+        tag, kind, values, value = form.unpack_from(content, position)
         size = TYPE_SIZES.get(kind, 0) * values
-        yield Entry(tag, kind, values, content[position : position + form.size], size)
+        place = 0 if size <= len(value) else layout.place.unpack(value)[0]
+        yield Entry(tag, kind, values, size, place, content[position : position + form.size])
 
 
 def directory_overlaps(content: bytes) -> bool:
@@ -109,7 +128,7 @@ def directory_overlaps(content: bytes) -> bool:
 
 
 def inspect_tiff(content: bytes) -> tuple[bytes, int, int]:
-    """Remove what no pixel depends on from a TIFF file: all other tags, and further pages.
+    """Remove what no pixel depends on from a TIFF file where that is large, repeated or cut off.
 
     Returns
     -------
@@ -126,16 +145,18 @@ def inspect_tiff(content: bytes) -> tuple[bytes, int, int]:
         return content, 0, 0
     if content.startswith(b"MM\0\x2b"):
         return b"", 0, 0
+    entries = list(read_entries(content, layout))
     kept: dict[int, Entry] = {}
-    for entry in read_entries(content, layout):
-        inline = entry.size <= layout.place.size
-        (place,) = layout.place.unpack(entry.raw[-layout.place.size :])
-        if entry.tag in DECODED_TAGS and (inline or place + entry.size <= len(content)):
+    for entry in entries:
+        is_needed = entry.tag in DECODED_TAGS or (entry.size <= MAX_SMALL and entry.tag not in DIRECTORY_TAGS)
+        if is_needed and entry.place + entry.size <= len(content):
             kept.setdefault(entry.tag, entry)
-    cleaned = bytearray(content)
+    parts = _parts(content, layout, kept)
+    if len(kept) == len(entries) < MAX_ENTRIES:
+        return content, *parts
     raw = layout.count.pack(len(kept)) + b"".join(entry.raw for entry in kept.values()) + layout.place.pack(0)
-    cleaned[layout.directory : layout.directory + len(raw)] = raw
-    return bytes(cleaned), *_parts(content, layout, kept)
+    end = layout.directory + len(raw)
+    return b"".join((content[: layout.directory], raw, content[end:])), *parts
 
 
 def _parts(content: bytes, layout: Layout, entries: dict[int, Entry]) -> tuple[int, int]:
@@ -145,12 +166,8 @@ def _parts(content: bytes, layout: Layout, entries: dict[int, Entry]) -> tuple[i
         entry = entries.get(tag)
         if entry is None or entry.kind not in TYPE_CODES or not entry.count:
             return default
-        code, place = layout.order + TYPE_CODES[entry.kind], 0
-        source = entry.raw[-layout.place.size :]
-        if entry.size > layout.place.size:
-            (place,) = layout.place.unpack(source)
-            source = content
-        return max(0, int(struct.unpack_from(code, source, place)[0]))
+        source, place = (content, entry.place) if entry.place else (entry.raw, len(entry.raw) - layout.place.size)
+        return max(0, int(struct.unpack_from(layout.order + TYPE_CODES[entry.kind], source, place)[0]))
 
     width, height, samples = value(WIDTH, 0), value(HEIGHT, 0), value(SAMPLES, 1)
     planes = samples if value(PLANAR, 1) == 2 else 1

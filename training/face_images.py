@@ -5,7 +5,9 @@ The rules and limits are those of pipeline/images.py; a test compares the pixels
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import ExifTags, Image
 
 from regions.crop import cut
 from regions.image_files import (
+    MAX_FILE_BYTES,
     check_size,
     exif_is_usable,
     inspect_file,
@@ -22,7 +25,7 @@ from regions.image_files import (
     without_metadata,
 )
 from training.cli_common import DataError
-from training.storage import read_bytes
+from training.storage import is_remote, read_bytes
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -62,6 +65,10 @@ def read_face(path: str) -> Pixels:
     DataError
         If it cannot be read.
     """
+    with contextlib.suppress(OSError):  # reading has the message
+        size = 0 if is_remote(path) else os.path.getsize(path)
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"{path}: found a file of {size} bytes, expected at most {MAX_FILE_BYTES}")
     content = read_bytes(path)
     try:
         pixels = decode(content)

@@ -24,6 +24,10 @@ StoredSample = dict[str, Any]
 
 Pixels = npt.NDArray[np.uint8]
 
+MAX_JPEG_BYTES = 1 << 19
+"""Several times the pixels of a crop: more is a file made to be slow, with thousands of scans."""
+
+
 def read_shard(shard: Shard) -> Iterator[StoredSample]:
     """Yield the samples of a shard, undecoded.
 
@@ -120,6 +124,8 @@ def _read_labels(content: bytes, attributes: tuple[str, ...]) -> list[int]:
 
 def _decode_jpeg(content: bytes, image: Pixels) -> None:
     height, width = image.shape[:2]
+    if len(content) > MAX_JPEG_BYTES:
+        raise ValueError(f"jpg of {len(content)} bytes, expected at most {MAX_JPEG_BYTES}")
     try:
         found = simplejpeg.decode_jpeg(content, buffer=image)
     except ValueError as error:
