@@ -160,7 +160,7 @@ def reduction_of(width: int, height: int) -> int:
         (
             reduction
             for reduction in REDUCTIONS
-            if width * height <= MAX_DECODED_PIXELS * reduction**2
+            if width * height <= MAX_DECODED_PIXELS * reduction * reduction
             and max(width, height) <= MAX_DECODED_SIDE * reduction
         ),
         REDUCTIONS[-1],

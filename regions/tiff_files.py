@@ -40,7 +40,8 @@ class Entry(NamedTuple):
 
     Attributes
     ----------
-    tag, kind, count : int
+    tag, kind, values : int
+        Tag, type, and number of values.
     size : int
         Of its values in bytes.
     place : int
@@ -51,7 +52,7 @@ class Entry(NamedTuple):
 
     tag: int
     kind: int
-    count: int
+    values: int
     size: int
     place: int
     raw: bytes
@@ -66,7 +67,7 @@ class Layout(NamedTuple):
         struct's code of the byte order.
     entry : Struct
         Tag, type, count, and the value or its place.
-    count, place : Struct
+    number, place : Struct
         The number of entries of a directory, and a place in the file.
     directory : int
         Place of the directory.
@@ -74,7 +75,7 @@ class Layout(NamedTuple):
 
     order: str
     entry: struct.Struct
-    count: struct.Struct
+    number: struct.Struct
     place: struct.Struct
     directory: int
 
@@ -86,7 +87,7 @@ FORMS = {
     for order in "<>"
     for is_big in (False, True)
 }
-"""Entry, count and place by byte order and whether it is a BigTIFF."""
+"""Entry, number and place by byte order and whether it is a BigTIFF."""
 
 
 def read_layout(content: bytes) -> Layout | None:
@@ -95,17 +96,17 @@ def read_layout(content: bytes) -> Layout | None:
     if order is None or len(content) < 16:
         return None
     is_big = content[2] == 43
-    entry, count, place = FORMS[order, is_big]
-    return Layout(order, entry, count, place, *place.unpack_from(content, 8 if is_big else 4))
+    entry, number, place = FORMS[order, is_big]
+    return Layout(order, entry, number, place, *place.unpack_from(content, 8 if is_big else 4))
 
 
 def read_entries(content: bytes, layout: Layout) -> Iterator[Entry]:
     """Yield the entries of the first directory, up to the end of the file."""
     form = layout.entry
-    start = layout.directory + layout.count.size
+    start = layout.directory + layout.number.size
     if start > len(content):
         return
-    count = min(layout.count.unpack_from(content, layout.directory)[0], MAX_ENTRIES)
+    count = min(layout.number.unpack_from(content, layout.directory)[0], MAX_ENTRIES)
     for position in range(start, min(start + count * form.size, len(content) - form.size + 1), form.size):
         tag, kind, values, value = form.unpack_from(content, position)
         size = TYPE_SIZES.get(kind, 0) * values
@@ -154,7 +155,7 @@ def inspect_tiff(content: bytes) -> tuple[bytes, int, int]:
     parts = _parts(content, layout, kept)
     if len(kept) == len(entries) < MAX_ENTRIES:
         return content, *parts
-    raw = layout.count.pack(len(kept)) + b"".join(entry.raw for entry in kept.values()) + layout.place.pack(0)
+    raw = layout.number.pack(len(kept)) + b"".join(entry.raw for entry in kept.values()) + layout.place.pack(0)
     end = layout.directory + len(raw)
     return b"".join((content[: layout.directory], raw, content[end:])), *parts
 
@@ -164,7 +165,7 @@ def _parts(content: bytes, layout: Layout, entries: dict[int, Entry]) -> tuple[i
 
     def value(tag: int, default: int) -> int:
         entry = entries.get(tag)
-        if entry is None or entry.kind not in TYPE_CODES or not entry.count:
+        if entry is None or entry.kind not in TYPE_CODES or not entry.values:
             return default
         source, place = (content, entry.place) if entry.place else (entry.raw, len(entry.raw) - layout.place.size)
         return max(0, int(struct.unpack_from(layout.order + TYPE_CODES[entry.kind], source, place)[0]))
@@ -179,6 +180,6 @@ def _parts(content: bytes, layout: Layout, entries: dict[int, Entry]) -> tuple[i
     ):
         if tag in entries:
             needed = planes * -(-width // max(columns, 1)) * -(-height // max(rows, 1))
-            parts = max(parts, needed, entries[tag].count)
+            parts = max(parts, needed, entries[tag].values)
             part_bytes = max(part_bytes, columns * rows * bits // 8)
     return parts, part_bytes
