@@ -274,7 +274,7 @@ def _inspect_jpeg(content: bytes) -> InspectedFile:
 
 def _coefficient_bytes(frame: bytes, scans: int) -> int:
     """Return the memory for the coefficients of a JPEG of several scans, from the data of its frame header."""
-    if len(frame) < 9 or len(frame) < 6 + 3 * frame[5]:
+    if len(frame) < 9 or not 0 < 3 * frame[5] <= len(frame) - 6:
         return 0
     height, width = struct.unpack_from(">HH", frame, 1)
     if scans > MAX_JPEG_SCANS:
