@@ -284,7 +284,7 @@ def _coefficient_bytes(frame: bytes, scans: int) -> int:
         raise CostlyFileError(f"JPEG of {width}x{height} pixels in {scans} scans, expected at most {limit}")
     sampling = [(factors >> 4, factors & 15) for factors in frame[7 : 6 + 3 * frame[5] : 3]]
     most = max(1, max(x for x, _ in sampling) * max(y for _, y in sampling))
-    coefficients = sum(2 * width * height * x * y // most for x, y in sampling)
+    coefficients: int = sum(2 * width * height * x * y // most for x, y in sampling)
     if coefficients > MAX_DECODER_BYTES:
         found = f"JPEG of {width}x{height} pixels in several scans that takes {coefficients >> 20} MiB to decode"
         raise CostlyFileError(f"{found}, expected at most {MAX_DECODER_BYTES >> 20}")
