@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 from dataclasses import dataclass
@@ -12,17 +13,22 @@ from PIL import ExifTags, Image
 
 from pipeline.errors import ImageError
 from pipeline.vocabulary import CORRUPT, EMPTY, NOT_AN_IMAGE, TOO_LARGE
+from regions.image_files import (
+    MAX_DECODED_PIXELS,
+    CostlyFileError,
+    check_size,
+    exif_is_usable,
+    inspect_file,
+    is_jpeg,
+    reduction_of,
+    without_metadata,
+)
 from regions.landmarks import FloatArray
 
 IMAGES_VERSION = 1
 """Increased whenever the same file gives other pixels, so that existing shards are rebuilt."""
 
-MAX_DECODED_PIXELS = 1 << 23
-"""Images with more pixels are decoded at 1/2, 1/4 or 1/8 of their size."""
-MAX_JPEG_PIXELS = 1 << 27
-MAX_OTHER_PIXELS = 1 << 25
-"""Larger images are refused; the limits differ because only JPEG can be decoded at a reduced size."""
-REDUCTIONS = (1, 2, 4, 8)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
 
 EXIF_TRANSPOSES = {
@@ -36,9 +42,9 @@ EXIF_TRANSPOSES = {
 }
 """Transposition that shows an image of each EXIF orientation upright; 5 and above swap width and height."""
 
-# `_check_size` checks the size in the header before an image is decoded.
+# `check_size` checks the size in the header before an image is decoded.
 Image.MAX_IMAGE_PIXELS = None
-_one_large_image_at_a_time = threading.Lock()
+_one_large_image_at_a_time = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -79,38 +85,51 @@ def decode(content: bytes) -> DecodedImage:
     Raises
     ------
     ImageError
-        ``empty``, ``not_an_image``, ``too_large`` or ``corrupt``.
+        ``empty``, ``not_an_image``, ``too_large`` or ``corrupt``. A file within all limits is ``too_large``
+        if decoding it runs out of memory twice, the second time while no other large image is decoded.
     """
+    with contextlib.suppress(MemoryError):
+        return _decode(content)
+    with _one_large_image_at_a_time:
+        try:
+            return _decode(content)
+        except MemoryError:
+            detail = f"file of {len(content)} bytes, which takes more memory to decode than there is"
+            raise ImageError(TOO_LARGE, detail) from None
+
+
+def _decode(content: bytes) -> DecodedImage:
     if not content:
         raise ImageError(EMPTY, "file of 0 bytes")
     try:
-        image = Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP", "BMP", "TIFF"))
-    except Exception:
-        raise ImageError(NOT_AN_IMAGE, f"file of {len(content)} bytes, starting {content[:4]!r}") from None
-    _check_size(image)
-    if image.width * image.height > MAX_DECODED_PIXELS:
+        file = inspect_file(content)
+        image = _open(file.content)
+        if image is None:
+            raise ImageError(NOT_AN_IMAGE, f"file of {len(content)} bytes, starting {content[:4]!r}")
+        check_size(str(image.format), *image.size)
+    except CostlyFileError as error:
+        raise ImageError(TOO_LARGE, str(error)) from None
+    if file.is_large or image.width * image.height > MAX_DECODED_PIXELS:
         with _one_large_image_at_a_time:
             return _load(image)
     return _load(image)
 
 
-def _check_size(image: Image.Image) -> None:
-    pixels = image.width * image.height
-    limit = MAX_JPEG_PIXELS if _is_jpeg(image) else MAX_OTHER_PIXELS
-    if pixels > limit:
-        raise ImageError(
-            TOO_LARGE,
-            f"{image.format} of {image.width}x{image.height} pixels, expected at most {limit / 1e6:.0f} million",
-        )
-
-
-def _is_jpeg(image: Image.Image) -> bool:
-    """Return whether an image is JPEG or MPO, a JPEG followed by further images."""
-    return image.format in ("JPEG", "MPO")
+def _open(content: bytes) -> Image.Image | None:
+    """Read the headers of an image, and without its metadata if Pillow can't read them; None if it is no image."""
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except MemoryError:
+        raise
+    except Exception:
+        bare = without_metadata(content)
+    return None if bare == content else _open(bare)
 
 
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation of a loaded image; 1 for TIFF, which Pillow transposes itself."""
+    if not exif_is_usable(image.info.get("exif", b"")):
+        return 1
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # the pixels may be intact
@@ -120,10 +139,10 @@ def _orientation(image: Image.Image) -> int:
 
 def _load(image: Image.Image) -> DecodedImage:
     width, height = image.size
-    reduction = next((r for r in REDUCTIONS if width * height <= MAX_DECODED_PIXELS * r * r), REDUCTIONS[-1])
+    reduction = reduction_of(width, height)
     try:
-        if _is_jpeg(image) and reduction > 1:
-            image.draft(None, (width // reduction, height // reduction))
+        if is_jpeg(image.format) and reduction > 1:
+            image.draft(None, (max(1, width // reduction), max(1, height // reduction)))
         image.load()
         orientation = _orientation(image)
         if max(image.size) * reduction > max(width, height) * 1.5:

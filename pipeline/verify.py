@@ -18,6 +18,7 @@ from pipeline.formats.parquet_files import MAX_ROWS
 from pipeline.formats.run_folder import DATASET_FILE, MANIFEST_SUFFIX, SHARD_SUFFIX, RunFolder
 from pipeline.formats.samples import SampleDescription, StoredSample, decode_packed_masks, read_samples
 from pipeline.vocabulary import REJECTED, WRITTEN, Split
+from regions.image_files import CostlyFileError, inspect_file
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
 from regions.messages import counted
 
@@ -140,12 +141,13 @@ def sample_problems(sample: StoredSample, dataset: DatasetFile, split: Split) ->
     """Compare the members of a sample with dataset.json and its shard's split; yield one line per problem."""
     height, width = dataset.image_size
     try:
+        inspect_file(sample.jpeg)
         with Image.open(io.BytesIO(sample.jpeg), formats=("JPEG",)) as image:
             if image.size != (width, height) or image.mode != "RGB":
                 yield f"image of {image.width}x{image.height} {image.mode}, expected {width}x{height} RGB"
             else:
                 image.load()
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, CostlyFileError, Image.DecompressionBombError) as error:
         yield f"image can't be decoded: {error}"
     if sample.description.split != split:
         yield f"split {sample.description.split!r}, expected {split!r}"

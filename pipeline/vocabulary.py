@@ -78,7 +78,8 @@ REJECT_REASONS: Mapping[RejectReason, str] = MappingProxyType(
         "unreadable": "The file cannot be read: permission denied, or not a regular file.",
         "empty": "The file has 0 bytes.",
         "not_an_image": "The content is not JPEG, PNG, WebP, BMP or TIFF, whatever the file name suggests.",
-        "too_large": "The image has more pixels than the limit for its format, or its file more bytes.",
+        "too_large": "The image has more pixels or longer sides than the limits for its format, its file more bytes, or"
+        " decoding it takes more memory or more passes over the image.",
         "corrupt": "The file starts like an image but cannot be decoded completely.",
         "no_face": "No detector found a face. Annotate the image by hand and supply the result with --landmarks.",
         "wrong_face": "Detectors found faces, but none with a plausible shape that agrees with the face box or the"

@@ -5,7 +5,9 @@ The rules and limits are those of pipeline/images.py; a test compares the pixels
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -13,18 +15,21 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from regions.crop import cut
+from regions.image_files import (
+    MAX_FILE_BYTES,
+    check_size,
+    exif_is_usable,
+    inspect_file,
+    is_jpeg,
+    reduction_of,
+    without_metadata,
+)
 from training.cli_common import DataError
-from training.storage import read_bytes
+from training.storage import is_remote, read_bytes
 
 Pixels = npt.NDArray[np.uint8]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-MAX_DECODED_PIXELS = 1 << 23
-"""Images with more pixels are decoded at 1/2, 1/4 or 1/8 of their size."""
-MAX_JPEG_PIXELS = 1 << 27
-MAX_OTHER_PIXELS = 1 << 25
-"""Larger images are refused; the limits differ because only JPEG can be decoded at a reduced size."""
-REDUCTIONS = (1, 2, 4, 8)
 REDUCIBLE_MODES = ("L", "LA", "RGB", "RGBA", "CMYK")
 
 EXIF_TRANSPOSES = {
@@ -60,6 +65,10 @@ def read_face(path: str) -> Pixels:
     DataError
         If it cannot be read.
     """
+    with contextlib.suppress(OSError):  # reading has the message
+        size = 0 if is_remote(path) else os.path.getsize(path)
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"{path}: found a file of {size} bytes, expected at most {MAX_FILE_BYTES}")
     content = read_bytes(path)
     try:
         pixels = decode(content)
@@ -80,38 +89,49 @@ def decode(content: bytes) -> Pixels:
         If the file is not an image, too large or damaged; the message states what was found and what was expected.
     """
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Exception:
-        expected = "JPEG, PNG, WebP, BMP or TIFF"
-        raise ValueError(f"a file of {len(content)} bytes that is not an image, expected {expected}") from None
-    is_jpeg = image.format in ("JPEG", "MPO")  # MPO: a JPEG followed by further images
-    limit = MAX_JPEG_PIXELS if is_jpeg else MAX_OTHER_PIXELS
-    if image.width * image.height > limit:
-        size = f"{image.width}x{image.height}"
-        raise ValueError(f"{image.format} of {size} pixels, expected at most {limit / 1e6:.0f} million")
+        image = _open(inspect_file(content).content)
+        if image is None:
+            expected = "JPEG, PNG, WebP, BMP or TIFF"
+            raise ValueError(f"a file of {len(content)} bytes that is not an image, expected {expected}")
+        check_size(str(image.format), *image.size)
+        return np.asarray(_to_rgb(_upright(image)))
+    except MemoryError:
+        raise ValueError(f"a file of {len(content)} bytes, which takes more memory to decode than there is") from None
+
+
+def _open(content: bytes) -> Image.Image | None:
+    """Read the headers of an image, and without its metadata if Pillow can't read them; None if it is no image."""
     try:
-        return np.asarray(_to_rgb(_upright(image, is_jpeg)))
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    except MemoryError:
+        raise
+    except Exception:
+        bare = without_metadata(content)
+    return None if bare == content else _open(bare)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    reduction = reduction_of(width, height)
+    try:
+        if is_jpeg(image.format) and reduction > 1:
+            image.draft(None, (max(1, width // reduction), max(1, height // reduction)))
+        image.load()
+        orientation = _orientation(image)
+        if max(image.size) * reduction > max(width, height) * 1.5:
+            image = image if image.mode in REDUCIBLE_MODES else _to_rgb(image)
+            image = image.reduce(reduction)
+        return image.transpose(EXIF_TRANSPOSES[orientation]) if orientation in EXIF_TRANSPOSES else image
     except MemoryError:
         raise
     except Exception as error:
         raise ValueError(f"a damaged {image.format} file: {error or type(error).__name__}") from None
 
 
-def _upright(image: Image.Image, is_jpeg: bool) -> Image.Image:
-    width, height = image.size
-    reduction = next((r for r in REDUCTIONS if width * height <= MAX_DECODED_PIXELS * r * r), REDUCTIONS[-1])
-    if is_jpeg and reduction > 1:
-        image.draft(None, (width // reduction, height // reduction))
-    image.load()
-    orientation = _orientation(image)
-    if max(image.size) * reduction > max(width, height) * 1.5:
-        image = image if image.mode in REDUCIBLE_MODES else _to_rgb(image)
-        image = image.reduce(reduction)
-    return image.transpose(EXIF_TRANSPOSES[orientation]) if orientation in EXIF_TRANSPOSES else image
-
-
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation of a loaded image; 1 for TIFF, which Pillow transposes itself."""
+    if not exif_is_usable(image.info.get("exif", b"")):
+        return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # the pixels may be intact

@@ -22,7 +22,7 @@ from pipeline.detection.fallback_chain import DetectedFace, DetectionFailure, Fa
 from pipeline.detection.hint_frames import row_as_stored
 from pipeline.errors import ImageError
 from pipeline.records import Crop, DetectorSettings, FloatRows, ImageRow, RejectedImage, WrittenSample
-from pipeline.vocabulary import GIVEN
+from pipeline.vocabulary import GIVEN, TOO_LARGE
 from regions.landmarks import round_landmarks
 from regions.quality import plausibility_problem
 
@@ -104,7 +104,11 @@ class DetectingAnnotator:
                 image = images.decode(content)
         except ImageError as error:
             return RejectedImage(row, error.reason, error.detail, sha256=sha256)
-        return self._detect(row, image, sha256)
+        try:
+            return self._detect(row, image, sha256)
+        except MemoryError:
+            detail = f"{image.width}x{image.height} pixels, which take more memory to search than there is"
+            return RejectedImage(row, TOO_LARGE, detail, image.height, image.width, sha256)
 
     def _detect(self, row: ImageRow, image: images.DecodedImage, sha256: str) -> WrittenSample | RejectedImage:
         with self._stopwatch.time("detect"):

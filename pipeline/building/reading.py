@@ -12,6 +12,7 @@ from pipeline import storage
 from pipeline.errors import FileTooLargeError, ImageError, InputError, ReadError, ShardError, ShardReadError
 from pipeline.local_files import NotRegularFileError
 from pipeline.vocabulary import TOO_LARGE, UNREADABLE
+from regions.image_files import MAX_FILE_BYTES
 
 T = TypeVar("T")
 
@@ -19,8 +20,6 @@ PAUSES = (0.1, 0.4, 1.6)
 """Seconds before the second, third and fourth try."""
 PERMANENT_ERRORS = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 """Numbers of errors that no further try changes; all others may pass."""
-MAX_FILE_BYTES = 1 << 29
-"""Larger files of images are not read: as much memory as 134 million pixels of uncompressed RGB takes, and more."""
 
 
 def read_image_bytes(path: str, *, sleep: Callable[[float], None] = time.sleep) -> bytes:

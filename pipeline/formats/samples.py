@@ -22,6 +22,7 @@ from pipeline.formats.json_files import decode_json
 from pipeline.records import WrittenSample
 from pipeline.vocabulary import LandmarkSource, Split
 from regions.boxes import Box
+from regions.image_files import MAX_OTHER_PIXELS, CostlyFileError, plain_gray_png, png_size
 from regions.label_file import UNKNOWN
 from regions.landmarks import NUM_LANDMARKS
 from regions.masks import MASK_HEIGHT, MASK_WIDTH
@@ -222,17 +223,21 @@ def decode_packed_masks(png: bytes, size: tuple[int, int] = (MASK_HEIGHT, MASK_W
         If the bytes are not a grayscale PNG of packed masks of this size.
     """
     height, width = size
-    stacked = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED) if png else None
+    expected = f"(n * {height}, {width}) grayscale"
+    found = png_size(png)
+    if found is None:
+        raise ValueError("masks are not a PNG")
+    if height < 1 or found[1] != width or found[0] % height or found[0] * width > MAX_OTHER_PIXELS:
+        raise ValueError(f"masks have shape {found}, expected {expected}")
+    try:
+        plain = np.frombuffer(plain_gray_png(png), dtype=np.uint8)
+    except CostlyFileError as error:
+        raise ValueError(f"masks have {error}") from None
+    stacked = cv2.imdecode(plain, cv2.IMREAD_UNCHANGED)
     if stacked is None:
         raise ValueError("masks are not a PNG")
-    if (
-        stacked.ndim != 2
-        or stacked.dtype != np.uint8
-        or height < 1
-        or stacked.shape[1] != width
-        or stacked.shape[0] % height
-    ):
-        raise ValueError(f"masks have shape {stacked.shape}, expected (n * {height}, {width}) grayscale")
+    if stacked.shape != found or stacked.dtype != np.uint8:
+        raise ValueError(f"masks have shape {stacked.shape}, expected {expected}")
     return np.asarray(stacked, dtype=np.uint8).reshape(-1, height, width)
 
 

@@ -23,6 +23,7 @@ from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.manifest import read_manifest
 from pipeline.handlabel.index_file import FILE_NAME, INDEX_FILE, IndexRow, labels_name, write_index
 from pipeline.handlabel.labelme_file import labelme_file, start_landmarks
+from pipeline.images import FORMATS
 from pipeline.inputs.image_ids import IMAGE_SUFFIXES, is_unsafe
 from pipeline.local_files import TEMPORARY_SUFFIX
 from pipeline.vocabulary import HAND_LABEL_REASONS, RejectReason
@@ -206,5 +207,5 @@ def _suffix(image_id: str, content: bytes) -> str:
     suffix = os.path.splitext(image_id)[1]
     if suffix.lower() in IMAGE_SUFFIXES:
         return suffix
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         return SUFFIX_OF_FORMAT.get(image.format or "", ".jpg")

@@ -18,7 +18,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from pipeline.errors import ImageError
-from pipeline.images import MAX_DECODED_PIXELS, decode
+from pipeline.images import decode
+from regions.image_files import MAX_DECODED_PIXELS
 
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
 COLORS = {"R": RED, "G": GREEN, "B": BLUE, "Y": YELLOW}

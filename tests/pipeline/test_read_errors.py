@@ -15,7 +15,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.building import reading
-from pipeline.building.reading import MAX_FILE_BYTES, PAUSES, read_image_bytes
+from pipeline.building.reading import PAUSES, read_image_bytes
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import ImageError, ReadError

@@ -11,8 +11,9 @@ from collections.abc import Generator, Iterable, Iterator
 import numpy as np
 import pytest
 
+from regions.tar_files import read_members
 from tests.training_data import members_of
-from training.shard_reader import group_by_key, read_members
+from training.shard_reader import group_by_key
 from training.threads import in_threads
 
 
