@@ -253,14 +253,14 @@ def test_a_file_is_read_up_to_a_limit(folder: str, limit: int) -> None:
     if limit >= 10:
         assert storage.read_bytes(path, limit) == b"0123456789"
     else:
-        with pytest.raises(FileTooLargeError, match=f"a.bin: more than {limit} bytes"):
+        with pytest.raises(FileTooLargeError, match=rf"a\.bin: more than {limit} bytes"):
             storage.read_bytes(path, limit)
 
 
 def test_a_sparse_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "a.bin").open("wb") as stream:
         stream.truncate(1 << 40)
-    with pytest.raises(FileTooLargeError, match="a.bin: more than 1000 bytes"):
+    with pytest.raises(FileTooLargeError, match=r"a\.bin: more than 1000 bytes"):
         storage.read_bytes(str(tmp_path / "a.bin"), 1000)
 
 
