@@ -106,14 +106,9 @@ def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTa
     try:
         if name_or_path in PACKAGED_TABLES:
             return load_packaged_table(name_or_path).for_attributes(attribute_names)
-        with (
-            storage.explained(name_or_path, f"a TOML file or one of {', '.join(PACKAGED_TABLES)}"),
-            storage.open_read(name_or_path) as stream,
-        ):
-            content = stream.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise InputError(f"{name_or_path}: more than {MAX_BYTES:,} bytes, expected a TOML attribute table")
-        return parse_table(content.decode("utf-8-sig"), name_or_path).for_attributes(attribute_names)
+        with storage.explained(name_or_path, f"a TOML file or one of {', '.join(PACKAGED_TABLES)}"):
+            text = storage.read_bytes(name_or_path, MAX_BYTES).decode("utf-8-sig")
+        return parse_table(text, name_or_path).for_attributes(attribute_names)
     except TableError as error:
         raise InputError(str(error)) from None
     except UnicodeDecodeError:

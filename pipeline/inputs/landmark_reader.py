@@ -220,11 +220,8 @@ def read_text(path: str) -> str:
     InputError
         If it can't be read, is not UTF-8, or has more than `MAX_TEXT` bytes.
     """
-    with _as_text(path), storage.open_read(path) as stream:
-        content = stream.read(MAX_TEXT + 1)
-        if len(content) > MAX_TEXT:
-            raise InputError(f"{path}: more than {MAX_TEXT:,} bytes, expected the landmarks of one image")
-        return content.decode("utf-8-sig")
+    with _as_text(path):
+        return storage.read_bytes(path, MAX_TEXT).decode("utf-8-sig")
 
 
 @contextlib.contextmanager
