@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 import logging
-import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -167,7 +166,7 @@ def _start(config: ReleaseConfig, dataset: DatasetFile) -> None:
 
 def _check_folder(config: ReleaseConfig, dataset: DatasetFile, names: Collection[str]) -> None:
     """Refuse a folder with other files than those that the same release left when it was killed."""
-    found = sorted(name for name in storage.list_files(config.output) if not posixpath.basename(name).startswith("."))
+    found = sorted(storage.list_files(config.output))
     mark = storage.join(config.output, UNFINISHED)
     if not storage.exists(mark):
         if found:

@@ -113,10 +113,10 @@ def test_foreign_files_in_a_folder_of_landmarks_are_not_read(tmp_path: Path) -> 
 def test_a_release_goes_into_the_clone_of_an_empty_repository(run: Path, tmp_path: Path) -> None:
     add(tmp_path / "rel", [".git/config", ".gitattributes", ".cache/huggingface/.gitignore"])
     config = ReleaseConfig(run=str(run), output=str(tmp_path / "rel"))
-    release_module._check_folder(config)
-    add(tmp_path / "rel", ["notes.txt"])
+    assert release_module.release(config)
+    add(tmp_path / "other", [".git/config", "notes.txt"])
     with pytest.raises(InputError, match=r"not empty, notes.txt is there"):
-        release_module._check_folder(config)
+        release_module.release(dataclasses.replace(config, output=str(tmp_path / "other")))
 
 
 def test_rejects_are_exported_beside_foreign_files(tmp_path: Path) -> None:
