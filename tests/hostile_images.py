@@ -7,7 +7,11 @@ import struct
 import zlib
 from typing import Any
 
+import numpy as np
 from PIL import Image
+
+from pipeline.images import decode
+from training import face_images
 
 HUGE_TEXT = zlib.compress(bytes(1 << 23), 9)
 """Unpacks to 8 MiB, more than Pillow accepts of a text or a profile."""
@@ -124,3 +128,10 @@ def tiled_tiff(width: int, height: int, tile_width: int, tile_height: int) -> by
     tiles = {322: (4, 1, tile_width), 323: (4, 1, tile_height), 324: (4, 1, -1), 325: (4, 1, len(data))}
     common = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, 8), 262: (3, 1, 1), 277: (3, 1, 1)}
     return tiff_of(common | tiles, data)
+
+
+def assert_both_decode(content: bytes, height: int = 4, width: int = 6) -> None:
+    """Assert that both packages decode a file to the same pixels."""
+    image = decode(content)
+    assert image.pixels.shape == (height, width, 3)
+    np.testing.assert_array_equal(face_images.decode(content), image.pixels)

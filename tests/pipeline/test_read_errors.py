@@ -19,6 +19,7 @@ from pipeline.building.reading import PAUSES, read_image_bytes
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import ImageError, ReadError
+from regions.image_files import MAX_FILE_BYTES
 
 pytestmark = pytest.mark.slow
 
@@ -127,7 +128,7 @@ def test_what_stays_is_a_reject_at_the_first_try(tmp_path: Path, image_file: Pat
     assert rejected(tmp_path / "device.jpg") == ("unreadable", "not a regular file")
     with (tmp_path / "sparse.jpg").open("wb") as stream:
         stream.truncate(MAX_FILE_BYTES + 1)
-    assert rejected(tmp_path / "sparse.jpg") == ("too_large", "more than 536870912 bytes")
+    assert rejected(tmp_path / "sparse.jpg") == ("too_large", f"more than {MAX_FILE_BYTES} bytes")
 
 
 def arguments(sample: RunConfig, output: Path) -> list[str]:
