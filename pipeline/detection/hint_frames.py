@@ -61,7 +61,8 @@ def upright(points: FloatRows, orientation: int, height: int, width: int) -> Flo
         7: (width - y, height - x),
         8: (y, height - x),
     }
-    return np.stack(at[orientation], axis=1).astype(np.float32)
+    moved: FloatRows = np.stack(at[orientation], axis=1).astype(np.float32)
+    return moved
 
 
 def _upright_bbox(bbox: FloatRows, image: DecodedImage) -> FloatRows:
@@ -73,5 +74,4 @@ def _upright_bbox(bbox: FloatRows, image: DecodedImage) -> FloatRows:
 def _upright_points(points: FloatRows, image: DecodedImage) -> FloatRows:
     """Return five points as displayed, the left eye first: in a mirrored image, left and right are swapped."""
     moved = upright(points, image.orientation, image.height, image.width)
-    ordered: FloatRows = moved if moved[0, 0] <= moved[1, 0] else np.take(moved, [1, 0, 2, 4, 3], axis=0)
-    return ordered
+    return moved if moved[0, 0] <= moved[1, 0] else np.take(moved, [1, 0, 2, 4, 3], axis=0)

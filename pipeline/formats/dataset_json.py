@@ -165,7 +165,7 @@ class DatasetFile(msgspec.Struct, frozen=True, kw_only=True):
     splits: dict[Split, SplitCounts]
     landmark_sources: dict[LandmarkSource, Count]
     rejects: dict[RejectReason, Count]
-    hints: HintEntry = HintEntry()
+    hints: HintEntry
     versions: dict[str, Version]
     shards: tuple[ShardEntry, ...]
 

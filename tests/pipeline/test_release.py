@@ -62,7 +62,7 @@ def test_what_a_release_holds(released: Path, run: Path) -> None:
     assert rejects[0] == "image_id,split,shard,reason,detail,sha256"
     assert len(rejects) - 1 == json.loads((run / "dataset.json").read_text())["rejected"] > 0
     card = (released / "README.md").read_text()
-    for part in ("license: other", "path: masks/train-*.tar", "**Limitations.**", "| five_points (weak) |", "no_face"):
+    for part in ("license: other", "path: masks/train-*.tar", "**Limitations.**", "| hinted_box |", "no_face"):
         assert part in card
     assert str(run) not in "".join(
         (released / name).read_text() for name in ("README.md", "release.json", "croissant.json")
