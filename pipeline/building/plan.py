@@ -69,6 +69,14 @@ def fingerprint(settings: BuildSettings, split: Split, images: ImageTable) -> st
     return digest.hexdigest()
 
 
+def sources_hash(images: ImageTable) -> str:
+    """Return the hash of the sizes and times of a shard's image files.
+
+    It is no part of the fingerprint: a data set that is copied has other times and the same content.
+    """
+    return hashlib.sha256(images.sizes.tobytes() + images.modified.tobytes()).hexdigest()
+
+
 def save_plan(output: str, plan: ShardPlan) -> None:
     """Save a plan for the worker that builds it."""
     images = plan.images
@@ -83,6 +91,7 @@ def save_plan(output: str, plan: ShardPlan) -> None:
         splits=images.splits,
         labels=images.labels,
         sizes=images.sizes,
+        modified=images.modified,
         bboxes=images.bboxes,
         points=images.points,
         landmarks=images.landmarks,

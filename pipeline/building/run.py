@@ -90,7 +90,7 @@ def build_planned(runner: Runner, settings: BuildSettings, plans: Iterable[Shard
         log.info("%s, %s", counted(sum(images_of_shard.values()), "image"), counted(len(images_of_shard), "shard"))
         return None
     with prepared_output(settings.output):
-        pending, names = save_pending_plans(settings.output, plans)
+        pending, names = save_pending_plans(settings.images, settings.output, plans)
         runner.build(settings.output, pending, BuildShards(settings, names))
         return read_dataset_file(settings.output)
 

@@ -46,6 +46,7 @@ def dataset_of(
         splits=np.array(splits, dtype=np.uint8),
         labels=(random.random((n, 2)) < 0.5).astype(np.int8),
         sizes=random.integers(1000, 100_000, n),
+        modified=random.integers(10**18, 2 * 10**18, n),
         bboxes=random.random((n, 4)).astype(np.float32),
         points=random.random((n, 5, 2)).astype(np.float32),
         landmarks=random.random((n, 68, 2)).astype(np.float32),
