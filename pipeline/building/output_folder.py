@@ -31,6 +31,9 @@ def prepared_output(output: str) -> Iterator[None]:
         try:
             yield
         finally:
+            with contextlib.suppress(OSError):
+                for folder in folders:
+                    storage.delete_temporaries(folder)
             storage.delete_empty_folder(run.plans)
 
 
