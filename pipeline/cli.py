@@ -148,8 +148,9 @@ def _print_result(dataset: DatasetFile | None, output: str, min_coverage: float)
 def _demo(options: argparse.Namespace, _: list[str]) -> int:
     from pipeline.building.run import run  # noqa: PLC0415
     from pipeline.demo import make_sample  # noqa: PLC0415
+    from pipeline.storage import join  # noqa: PLC0415
 
-    config = make_sample(os.path.join(options.output, "sample"), options.output)
+    config = make_sample(join(options.output, "sample"), options.output)
     return _print_result(run(config), config.output, config.min_coverage)
 
 

@@ -56,8 +56,8 @@ def run_apart(run: Callable[[], T], *, in_processes: bool) -> T:
     former_hook = threading.excepthook
     threading.excepthook = _hook(former_hook, outcome, lost)
     os.environ[MARK] = mark
-    threading.Thread(target=_run_into, args=(run, outcome), name="beam", daemon=True).start()
     try:
+        threading.Thread(target=_run_into, args=(run, outcome), name="beam", daemon=True).start()
         result = outcome.result()
     except (KeyboardInterrupt, WorkerLostError):  # the hook stays: threads that wait for the killed workers fail now
         kill_processes(mark)

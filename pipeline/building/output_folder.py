@@ -37,6 +37,21 @@ def prepared_output(output: str) -> Iterator[None]:
             storage.delete_empty_folder(run.plans)
 
 
+def check_apart(images: str, output: str) -> None:
+    """Refuse an output inside the image folder, and images where the output has files of its own.
+
+    Raises
+    ------
+    InputError
+    """
+    if storage.is_below(output, images):
+        raise InputError(f"--output {output}: is in --images {images}, expected a folder apart from the images")
+    run = RunFolder(output)
+    for folder in (run.shards, run.manifests, run.plans):
+        if storage.is_below(images, folder):
+            raise InputError(f"--images {images}: is in {folder}, which is written, expected another folder")
+
+
 def save_pending_plans(images: str, output: str, plans: Iterable[ShardPlan]) -> tuple[dict[str, int], list[str]]:
     """Save the plans of the shards that are not done yet, and delete what they make out of date.
 

@@ -97,16 +97,16 @@ class Runner:
     ----------
     flags : sequence of str
         Options of Beam.
-    folders : sequence of str
-        Image folder and output folder, which every worker must reach.
+    paths : sequence of str
+        Folders and model files, which every worker must reach.
 
     Raises
     ------
     InputError
-        At an option that Beam does not accept, or a local folder where the workers are on Dataflow.
+        At an option that Beam does not accept, or a local path where the workers are on Dataflow.
     """
 
-    def __init__(self, flags: Sequence[str], folders: Sequence[str]) -> None:
+    def __init__(self, flags: Sequence[str], paths: Sequence[str]) -> None:
         options = beam_options(flags)
         direct = options.view_as(DirectOptions)
         local = options.view_as(StandardOptions).runner == LOCAL_RUNNER
@@ -125,9 +125,9 @@ class Runner:
         self._on_dataflow = "dataflow" in str(options.view_as(StandardOptions).runner).lower()
         self.is_dry: bool = options.view_as(TestOptions).dry_run
         """Whether to write and submit nothing."""
-        for folder in folders if self._on_dataflow else ():
-            if not storage.is_remote(folder):
-                raise InputError(f"{folder}: workers on Dataflow cannot reach a local folder, expected gs://...")
+        for path in paths if self._on_dataflow else ():
+            if not storage.is_remote(path):
+                raise InputError(f"{path}: workers on Dataflow cannot reach a local path, expected gs://...")
 
     def check(self, names: Sequence[str], build: beam.PTransform) -> None:
         """Make the graph and, for Dataflow, the job of a dry run; write and submit nothing."""
@@ -186,9 +186,7 @@ def _provision_info(options: PipelineOptions) -> ExtendedProvisionInfo:
     """Return what brings the options to worker processes, such as those of object stores and of the log."""
     given = options.get_all_options(drop_default=True)
     texts = {name: str(value) if type(value) is int else value for name, value in given.items()}  # JSON has no integers
-    return ExtendedProvisionInfo(
-        beam_provision_api_pb2.ProvisionInfo(retrieval_token="unused", pipeline_options=dict_to_struct(texts))
-    )
+    return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=dict_to_struct(texts)))
 
 
 @contextlib.contextmanager

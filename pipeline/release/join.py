@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import storage
+from pipeline.building.output_folder import check_apart
 from pipeline.building.plan import fingerprint
 from pipeline.building.run import build_planned
 from pipeline.building.runner import Runner
@@ -78,6 +79,7 @@ def join(config: JoinConfig) -> JoinedRun | None:
         If the pipeline failed.
     """
     runner = Runner(config.beam_options, (config.release, config.images, config.output))
+    check_apart(config.images, config.output)
     release = _open_release(config)
     labels, table = _labels_and_table(config, release)
     annotations = ReleaseAnnotations(config.release, release, has_labels=labels is None)

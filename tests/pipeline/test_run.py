@@ -182,16 +182,20 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert sorted(path.name for path in output.iterdir()) == ["dataset.json", "manifest", "report.html", "shards"]
 
 
-def test_an_interrupted_run_says_so_and_goes_on(sample: RunConfig, finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_goes_on(
+    sample: RunConfig, finished: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-m", "pipeline", *arguments(sample, output, "--direct_num_workers=1")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while process.poll() is None and not list(output.glob("manifest/*.parquet")):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "interrupted; run the same command again" in errors
+    assert not list(output.rglob("*.tmp"))
     assert main(arguments(sample, output)) == 0
     assert hashes(output) == hashes(finished)
 
