@@ -22,8 +22,10 @@ T = TypeVar("T")
 
 MARK = "ATTPARSE_RUN"
 """Environment variable by which a run knows the processes that it started."""
+WORKER_THREAD = "run_worker"
+"""Beam's name of a thread that starts a worker process and waits for it; nothing else in Beam looks at its errors."""
 WORKER_EXIT = re.compile(r"Worker subprocess exited with return code (?P<code>-?\d+)")
-"""What Beam raises in the thread that waits for a worker process; nothing else in Beam looks at it."""
+"""What Beam raises in such a thread."""
 WORKER_COMMAND = f"exec {shlex.quote(sys.executable)} -m pipeline.building.worker_process"
 """How Beam starts a worker process: through a shell, which the worker replaces."""
 SECONDS_TO_DIE = 5.0
@@ -91,11 +93,14 @@ def _hook(
     """Return a hook for uncaught errors of threads that ends the run where a worker process died."""
 
     def hook(args: threading.ExceptHookArgs) -> None:
-        found = WORKER_EXIT.search(str(args.exc_value))
-        if found is None:
+        if args.thread is None or args.thread.name != WORKER_THREAD:
             former(args)
             return
-        error = WorkerLostError(death_of_worker(int(found["code"])))
+        found = WORKER_EXIT.search(str(args.exc_value))
+        problem = (
+            death_of_worker(int(found["code"])) if found else f"a worker process failed to start: {args.exc_value}"
+        )
+        error = WorkerLostError(problem)
         for future in (lost, outcome):
             with contextlib.suppress(InvalidStateError):
                 future.set_result(error) if future is lost else future.set_exception(error)
@@ -136,7 +141,8 @@ def kill_processes(mark: str) -> None:
 def _processes(mark: str) -> Iterator[int]:
     """Yield the ids of the processes that were started with a mark in their environment."""
     entry = f"{MARK}={mark}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if entry in (folder / "environ").read_bytes().split(b"\0"):
-                yield int(folder.name)
+    with contextlib.suppress(OSError):
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if entry in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+                    yield int(name)

@@ -41,6 +41,8 @@ FORESEEN_ERROR = re.compile(r"(?:[\w.]+\.)?(?P<name>InputError|RunError|ReadErro
 """The last line of a traceback of an error whose message is for the user."""
 SYSTEM_ERROR = re.compile(r"(?:[\w.]+: )*(?P<message>\[Errno -?\d+\] .*)")
 """That of an error of the operating system, which names the file; Beam may wrap it in a RuntimeError."""
+LOST_CONNECTION = "Channel closed prematurely"
+"""What Beam says where a worker process, or one of its connections, is gone."""
 CONSOLE = "https://console.cloud.google.com/dataflow/jobs"
 
 log = logging.getLogger("attparse")
@@ -206,6 +208,8 @@ def _worker_error(error: Exception, printed: str) -> InputError | RunError:
     system = SYSTEM_ERROR.match(line)
     if system is not None:
         return RunError(system["message"])
+    if LOST_CONNECTION in line:
+        return RunError("the connection to a worker process was lost; run the same command again to resume")
     log.error("%s", printed or str(error))
     return RunError(line)
 

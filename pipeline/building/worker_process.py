@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import signal
@@ -16,8 +17,15 @@ def main() -> None:
     """Work for the process that started this one, until that has no more work or is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave_to_the_launcher)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    runpy.run_module(BEAM_WORKER, run_name="__main__", alter_sys=True)
+    launcher = os.getppid()
+    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+            # Beam prints the errors here that it reports to the launcher
+            runpy.run_module(BEAM_WORKER, run_name="__main__", alter_sys=True)
+    except Exception:
+        if os.getppid() == launcher:
+            raise
 
 
 def _leave_to_the_launcher(number: int, frame: object) -> None:
