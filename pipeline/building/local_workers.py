@@ -101,9 +101,10 @@ def _hook(
             death_of_worker(int(found["code"])) if found else f"a worker process failed to start: {args.exc_value}"
         )
         error = WorkerLostError(problem)
-        for future in (lost, outcome):
-            with contextlib.suppress(InvalidStateError):
-                future.set_result(error) if future is lost else future.set_exception(error)
+        with contextlib.suppress(InvalidStateError):
+            lost.set_result(error)
+        with contextlib.suppress(InvalidStateError):
+            outcome.set_exception(error)
 
     return hook
 
