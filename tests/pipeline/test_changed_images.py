@@ -122,7 +122,7 @@ def test_an_image_replaced_by_one_of_the_same_size_is_noticed(
     replace(former.images / "b.jpg")
     with caplog.at_level(logging.INFO):
         assert former.changed() == {"train-000000"}
-    assert caplog.messages == ["1 image of 1 shard changed since the former run: built again"]
+    assert set(caplog.messages) == {"1 image of 1 shard changed since the former run: built again"}
     assert sorted(locked) == ["a.jpg", "b.jpg"]
 
 
