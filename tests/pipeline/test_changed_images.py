@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from pipeline import storage
-from pipeline.building import annotate, changed_images
+from pipeline.building import annotate, changed_images, reading
 from pipeline.building.changed_images import changed_shards
 from pipeline.building.plan import sources_hash
 from pipeline.cli import main
 from pipeline.config import RunConfig
-from pipeline.errors import ReadError
+from pipeline.errors import ImageError, ReadError
 from pipeline.formats import manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import ImageTable, RejectedImage, ShardPlan, ShardSummary
@@ -86,12 +86,12 @@ def former(tmp_path: Path) -> Former:
 def locked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The images that were read; locked.jpg, which the former run rejected as unreadable, still is."""
     read: list[str] = []
-    real = changed_images.read_image_bytes
+    real = reading.read_image_bytes
 
     def read_image(path: str) -> bytes:
         read.append(os.path.basename(path))
         if read[-1] == "locked.jpg":
-            raise changed_images.ImageError("unreadable", "no permission")
+            raise ImageError("unreadable", "no permission")
         return real(path)
 
     monkeypatch.setattr(changed_images, "read_image_bytes", read_image)
@@ -198,7 +198,7 @@ def test_a_second_run_has_the_image_that_is_there(
     command = ["run", f"--images={images}", f"--labels={sample.labels}", f"--output={output}", "--limit=4"]
     command += ["--samples_per_shard=2", "--min_coverage=0", "--direct_num_workers=1"]
     if during_the_run:
-        real = annotate.read_image_bytes
+        real = reading.read_image_bytes
 
         def read_then_replace(path: str) -> bytes:
             content = real(path)
