@@ -6,16 +6,19 @@ Each command imports its room only when it is called, so that ``--help`` is imme
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import logging
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.config import SOURCES, JoinConfig, PreviewConfig, ReleaseConfig, RunConfig, SourceDataset
-from pipeline.errors import InputError, RunError, ShardError
+from pipeline.errors import InputError, RunError, ShardError, WorkerLostError
 from pipeline.parser import SOURCE_PARTS, make_parser
 from regions.file_names import PATH_ERRORS
 from regions.messages import counted, one_line
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from pipeline.handlabel.export import ExportCounts
 
 TAKES_BEAM_OPTIONS = ("run", "join")
+RESUMES = ("run", "join", "demo")
+"""Commands that keep what is done when they are run again."""
 DONE, FAILED, UNUSABLE, LOW_COVERAGE = 0, 1, 2, 3
 
 
@@ -37,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if others and options.command not in TAKES_BEAM_OPTIONS:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     try:
-        code: int = COMMANDS[options.command](options, others)
+        with _termination_as_interrupt():
+            code: int = COMMANDS[options.command](options, others)
     except (InputError, ShardError) as error:
         print(f"attparse: {one_line(str(error))}", file=sys.stderr)
         return UNUSABLE
+    except WorkerLostError as error:
+        _fail_at_once(f"failed: {error}")
     except (RunError, OSError) as error:
         if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
             print(f"attparse: {one_line(str(error.filename))}: {error.strerror}", file=sys.stderr)
@@ -48,10 +56,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"attparse: failed: {one_line(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("attparse: interrupted; run the same command again to resume", file=sys.stderr)
-        sys.stderr.flush()
-        os._exit(FAILED)  # worker threads are not waited for: what they leave half-written has no name yet
+        end = " to resume" if options.command in RESUMES else ""
+        _fail_at_once(f"interrupted; run the same command again{end}")
     return code
+
+
+def _fail_at_once(message: str) -> NoReturn:
+    """End the process without waiting for worker threads: what they leave half-written has no name yet."""
+    with contextlib.suppress(OSError):  # a terminal that was closed
+        print(f"attparse: {message}", file=sys.stderr, flush=True)
+    os._exit(FAILED)
+
+
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt as SIGINT does, unless this process was started to ignore them."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _set_up_messages() -> None:
@@ -114,8 +148,9 @@ def _print_result(dataset: DatasetFile | None, output: str, min_coverage: float)
 def _demo(options: argparse.Namespace, _: list[str]) -> int:
     from pipeline.building.run import run  # noqa: PLC0415
     from pipeline.demo import make_sample  # noqa: PLC0415
+    from pipeline.storage import join  # noqa: PLC0415
 
-    config = make_sample(os.path.join(options.output, "sample"), options.output)
+    config = make_sample(join(options.output, "sample"), options.output)
     return _print_result(run(config), config.output, config.min_coverage)
 
 

@@ -7,7 +7,6 @@ domain), which lies inside the scikit-image wheel.
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,13 +77,13 @@ def make_sample(folder: str, output: str) -> RunConfig:
     Raises
     ------
     InputError
-        If scikit-image is not installed.
+        If scikit-image is not installed, or the folder can't be written.
     """
     images = demo_images()
-    image_folder = os.path.join(folder, "images")
+    image_folder = storage.join(folder, "images")
     storage.make_folder(image_folder)
     for image in images:
-        storage.write_bytes(os.path.join(image_folder, image.name), image.content)
+        storage.write_bytes(storage.join(image_folder, image.name), image.content)
     names = list(load_packaged_table("celeba").attributes)
     labels = [f"{p.name} {' '.join(_label(name, p) for name in names)}" for p in images]
     boxes = [f"{p.name} {' '.join(f'{v:.0f}' for v in p.bbox)}" for p in images if p.bbox]
@@ -100,8 +99,8 @@ def make_sample(folder: str, output: str) -> RunConfig:
         "list_eval_partition.txt": splits,
     }
     for name, lines in files.items():
-        storage.write_bytes(os.path.join(folder, name), ("\n".join(lines) + "\n").encode())
-    labels_file, boxes_file, points_file, partition_file = (os.path.join(folder, name) for name in files)
+        storage.write_bytes(storage.join(folder, name), ("\n".join(lines) + "\n").encode())
+    labels_file, boxes_file, points_file, partition_file = (storage.join(folder, name) for name in files)
     return RunConfig(
         images=image_folder,
         labels=labels_file,

@@ -24,6 +24,10 @@ class RunError(Exception):
     """A run that failed for a reason outside the program; the message is one line (exit code 1)."""
 
 
+class WorkerLostError(RunError):
+    """A worker process that died: threads of Beam may wait for it without end, so they are not waited for."""
+
+
 class ShardError(Exception):
     """A shard that cannot be read; the message names the shard and the sample."""
 

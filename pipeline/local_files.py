@@ -12,7 +12,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Collection, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from regions.file_names import is_foreign
 
@@ -25,6 +25,21 @@ WITHOUT_SYNC = frozenset(
 """Numbers of the errors of file systems that cannot flush a file or a folder to disk: network drives, FUSE."""
 
 log = logging.getLogger("attparse")
+
+
+class FileVersion(NamedTuple):
+    """What a listing knows of a file's content: where a file is replaced, one of the two changes, as a rule.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    modified : int
+        Nanoseconds since 1970, as the file system or the object store has it.
+    """
+
+    size: int
+    modified: int
 
 
 class NotRegularFileError(OSError):
@@ -57,12 +72,12 @@ def _check_regular(path: str, mode: int) -> None:
         raise NotRegularFileError(errno.EINVAL, "not a regular file", path)
 
 
-def list_files(folder: str, kept: Collection[str]) -> dict[str, int]:
-    """Return the files below a folder and their sizes, foreign ones only if in `kept`: see `storage.list_files`."""
+def list_versions(folder: str, kept: Collection[str]) -> dict[str, FileVersion]:
+    """Return the files below a folder, foreign ones only if in `kept`: see `storage.list_versions`."""
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, "no such folder", folder)
     kept = {*kept, *(name[:end] for name in kept for end, character in enumerate(name) if character == "/")}
-    sizes: dict[str, int] = {}
+    versions: dict[str, FileVersion] = {}
     pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
     while pending:
         below, parents = pending.pop()
@@ -71,13 +86,13 @@ def list_files(folder: str, kept: Collection[str]) -> dict[str, int]:
                 name = f"{below}/{entry.name}" if below else entry.name
                 status = None if is_foreign(name) and name not in kept else _status(entry)
                 if status is not None and stat.S_ISREG(status.st_mode):
-                    sizes[name] = status.st_size
+                    versions[name] = FileVersion(status.st_size, status.st_mtime_ns)
                 elif status is not None and stat.S_ISDIR(status.st_mode):
                     target = os.path.join(parents[-1], entry.name)
                     target = os.path.realpath(target) if entry.is_symlink() else target
                     if target not in parents:
                         pending.append((name, (*parents, target)))
-    return sizes
+    return versions
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:

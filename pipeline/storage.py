@@ -8,17 +8,24 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, TypeAlias
 
 from pipeline import local_files
 from pipeline.errors import FileTooLargeError, InputError
+from pipeline.local_files import FileVersion
 from regions.file_names import is_foreign
 
 CHUNK = 1 << 20
 UNCOMPRESSED = "uncompressed"
 """The bytes as they are, whatever the suffix of the name."""
+
+FileVersions: TypeAlias = Mapping[str, FileVersion]
+"""The files of a folder by relative path."""
+
+ABSENT = FileVersion(-1, -1)
+"""Of a file that is not there."""
 
 
 def _filesystems() -> Any:
@@ -135,7 +142,12 @@ def sha256_of(path: str) -> str:
 
 
 def list_files(folder: str, named: Collection[str] = ()) -> dict[str, int]:
-    """Return the files below a folder, as relative paths with forward slashes, and their sizes.
+    """Return the files below a folder as `list_versions` does, with their sizes alone."""
+    return {name: version.size for name, version in list_versions(folder, named).items()}
+
+
+def list_versions(folder: str, named: Collection[str] = ()) -> dict[str, FileVersion]:
+    """Return the files below a folder, as relative paths with forward slashes, each with its size and time.
 
     Left out are files that are not of a data set (`regions.file_names.is_foreign`), what is no regular
     file, links to nothing, and folders that contain themselves by a link.
@@ -155,19 +167,22 @@ def list_files(folder: str, named: Collection[str] = ()) -> dict[str, int]:
     if is_remote(folder):
         return _list_remote(folder, kept)
     try:
-        return local_files.list_files(folder, kept)
+        return local_files.list_versions(folder, kept)
     except OSError as error:
         raise InputError(f"{error.filename or folder}: {error.strerror}") from None
 
 
-def _list_remote(folder: str, kept: Collection[str]) -> dict[str, int]:
+def _list_remote(folder: str, kept: Collection[str]) -> dict[str, FileVersion]:
     prefix = folder.rstrip("/") + "/"
     try:
         found = _filesystems().match([prefix + "**"])[0].metadata_list
     except Exception as error:
         raise InputError(f"{folder}: can't be listed: {error}") from None
-    sizes = {file.path[len(prefix) :]: int(file.size_in_bytes) for file in found}
-    return {name: size for name, size in sizes.items() if not is_foreign(name) or name in kept}
+    versions = {
+        file.path[len(prefix) :]: FileVersion(int(file.size_in_bytes), int(file.last_updated_in_seconds * 1e9))
+        for file in found
+    }
+    return {name: version for name, version in versions.items() if not is_foreign(name) or name in kept}
 
 
 def make_folder(path: str) -> None:

@@ -195,6 +195,7 @@ def image_table(rows: Sequence[ImageRow]) -> ImageTable:
         splits=np.zeros(count, dtype=np.uint8),
         labels=np.array([row.labels for row in rows], dtype=np.int8),
         sizes=np.full(count, 1000, dtype=np.int64),
+        modified=np.full(count, 10**18, dtype=np.int64),
         bboxes=np.full((count, 4), np.nan, dtype=np.float32),
         points=np.full((count, 5, 2), np.nan, dtype=np.float32),
         landmarks=np.zeros((count, 0, 2), dtype=np.float32),

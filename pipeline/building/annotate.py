@@ -20,6 +20,7 @@ from pipeline.building.versions import ALL_STAGES, check_versions
 from pipeline.detection.detectors import Detectors, open_detectors
 from pipeline.detection.fallback_chain import DetectedFace, DetectionFailure, FallbackChain
 from pipeline.detection.hint_frames import row_as_stored
+from pipeline.detection.model_files import check_model_files
 from pipeline.errors import ImageError
 from pipeline.records import Crop, DetectorSettings, FloatRows, ImageRow, RejectedImage, WrittenSample
 from pipeline.vocabulary import GIVEN, TOO_LARGE
@@ -28,17 +29,18 @@ from regions.quality import plausibility_problem
 
 
 def open_annotator(settings: BuildSettings, stopwatch: Stopwatch) -> Annotator:
-    """Open the annotator of a worker thread, after a comparison of its versions.
+    """Open the annotator of a worker thread, after a comparison of its versions and model files.
 
     Raises
     ------
     RunError
-        If this worker has other versions than the machine that started the run.
+        If this worker has other versions or model files than the machine that started the run.
     """
     cv2.setNumThreads(1)  # the workers are the threads
     source = settings.annotations
     if isinstance(source, DetectorSettings):
         check_versions(settings.versions, ALL_STAGES)
+        check_model_files(source)
         return DetectingAnnotator(settings, open_detectors(source), stopwatch)
     check_versions(settings.versions, source.stages)
     return source.open(settings, stopwatch)

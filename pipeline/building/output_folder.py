@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline import storage
+from pipeline.building.changed_images import changed_shards
 from pipeline.building.plan import save_plan
 from pipeline.errors import InputError
 from pipeline.formats.manifest import completed_shard
@@ -30,11 +31,35 @@ def prepared_output(output: str) -> Iterator[None]:
         try:
             yield
         finally:
+            with contextlib.suppress(OSError):
+                for folder in folders:
+                    storage.delete_temporaries(folder)
             storage.delete_empty_folder(run.plans)
 
 
-def save_pending_plans(output: str, plans: Iterable[ShardPlan]) -> tuple[dict[str, int], list[str]]:
+def check_apart(images: str, output: str) -> None:
+    """Refuse an output inside the image folder, and images where the output has files of its own.
+
+    Raises
+    ------
+    InputError
+    """
+    if storage.is_below(output, images):
+        raise InputError(f"--output {output}: is in --images {images}, expected a folder apart from the images")
+    run = RunFolder(output)
+    for folder in (run.shards, run.manifests, run.plans):
+        if storage.is_below(images, folder):
+            raise InputError(f"--images {images}: is in {folder}, which is written, expected another folder")
+
+
+def save_pending_plans(images: str, output: str, plans: Iterable[ShardPlan]) -> tuple[dict[str, int], list[str]]:
     """Save the plans of the shards that are not done yet, and delete what they make out of date.
+
+    Parameters
+    ----------
+    images, output : str
+        Folders of the images and of the run.
+    plans : iterable of ShardPlan
 
     Returns
     -------
@@ -52,9 +77,14 @@ def save_pending_plans(output: str, plans: Iterable[ShardPlan]) -> tuple[dict[st
     planned = list(plans)
     names = [plan.name for plan in planned]
     check_former_shards(output, names)
+    summaries = {
+        plan.name: completed_shard(output, plan.name, plan.fingerprint, run.shard(plan.name)) for plan in planned
+    }
+    done = [(plan, summary) for plan in planned if (summary := summaries[plan.name]) is not None]
+    rebuilt = changed_shards(images, output, done)
     pending: dict[str, int] = {}
     for plan in planned:
-        if completed_shard(output, plan.name, plan.fingerprint, run.shard(plan.name)) is None:
+        if summaries[plan.name] is None or plan.name in rebuilt:
             pending[plan.name] = len(plan.images)
             save_plan(output, plan)
     if pending:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,9 +16,13 @@ import numpy.typing as npt
 from pipeline import storage
 from pipeline.building.reading import read_with_retries
 from pipeline.building.settings import BuildSettings
+from pipeline.errors import ReadError
 from pipeline.formats.run_folder import RunFolder
 from pipeline.records import Dataset, DetectorSettings, ImageTable, ShardPlan
 from pipeline.vocabulary import SPLITS, Split
+
+DAMAGED_PLAN = (ValueError, TypeError, LookupError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+"""What numpy and zipfile raise where a plan is cut or changed."""
 
 
 def plan_shards(dataset: Dataset, settings: BuildSettings, samples_per_shard: int) -> Iterator[ShardPlan]:
@@ -69,6 +75,14 @@ def fingerprint(settings: BuildSettings, split: Split, images: ImageTable) -> st
     return digest.hexdigest()
 
 
+def sources_hash(images: ImageTable) -> str:
+    """Return the hash of the sizes and times of a shard's image files.
+
+    It is no part of the fingerprint: a data set that is copied has other times and the same content.
+    """
+    return hashlib.sha256(images.sizes.tobytes() + images.modified.tobytes()).hexdigest()
+
+
 def save_plan(output: str, plan: ShardPlan) -> None:
     """Save a plan for the worker that builds it."""
     images = plan.images
@@ -83,6 +97,7 @@ def save_plan(output: str, plan: ShardPlan) -> None:
         splits=images.splits,
         labels=images.labels,
         sizes=images.sizes,
+        modified=images.modified,
         bboxes=images.bboxes,
         points=images.points,
         landmarks=images.landmarks,
@@ -96,16 +111,19 @@ def load_plan(output: str, name: str) -> ShardPlan:
     Raises
     ------
     ReadError
-        If its file cannot be read for a reason that may pass.
+        If its file cannot be read for a reason that may pass, or is damaged: the next run saves it anew.
     """
     path = RunFolder(output).plan(name)
     content = read_with_retries(path, lambda: storage.read_bytes(path))
-    with np.load(io.BytesIO(content), allow_pickle=False) as saved:
-        arrays = dict(saved)
-    split = SPLITS[int(arrays.pop("split"))]
-    shard_fingerprint = str(arrays.pop("fingerprint"))
-    texts = {column: json.loads(arrays.pop(column).tobytes()) for column in ("image_ids", "keys", "reasons")}
-    return ShardPlan(name, split, ImageTable(**texts, **arrays), shard_fingerprint)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+            arrays = dict(saved)
+        split = SPLITS[int(arrays.pop("split"))]
+        shard_fingerprint = str(arrays.pop("fingerprint"))
+        texts = {column: json.loads(arrays.pop(column).tobytes()) for column in ("image_ids", "keys", "reasons")}
+        return ShardPlan(name, split, ImageTable(**texts, **arrays), shard_fingerprint)
+    except DAMAGED_PLAN as error:
+        raise ReadError(f"{path}: damaged: {' '.join(str(error).split())}") from error
 
 
 def _texts(values: Sequence[str | None]) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline import storage
 from pipeline.building.graph import BuildShards
-from pipeline.building.output_folder import prepared_output, save_pending_plans
+from pipeline.building.output_folder import check_apart, prepared_output, save_pending_plans
 from pipeline.building.plan import plan_shards
 from pipeline.building.runner import Runner
 from pipeline.building.settings import BuildSettings
@@ -45,7 +45,9 @@ def run(config: RunConfig) -> DatasetFile | None:
     RunError
         If the pipeline failed.
     """
-    runner = Runner(config.beam_options, (config.images, config.output))
+    models = [path for path in (config.landmarker, config.dlib_model) if path is not None]
+    runner = Runner(config.beam_options, (config.images, config.output, *models))
+    check_apart(config.images, config.output)
     _check_landmark_paths(config)
     detectors = detector_settings(config)
     own = versions(detectors)
@@ -90,7 +92,7 @@ def build_planned(runner: Runner, settings: BuildSettings, plans: Iterable[Shard
         log.info("%s, %s", counted(sum(images_of_shard.values()), "image"), counted(len(images_of_shard), "shard"))
         return None
     with prepared_output(settings.output):
-        pending, names = save_pending_plans(settings.output, plans)
+        pending, names = save_pending_plans(settings.images, settings.output, plans)
         runner.build(settings.output, pending, BuildShards(settings, names))
         return read_dataset_file(settings.output)
 

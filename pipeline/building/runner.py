@@ -14,13 +14,26 @@ from typing import Any, NoReturn
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions, TestOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+    TestOptions,
+)
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.job.utils import dict_to_struct
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline import storage
 from pipeline.building import progress
-from pipeline.errors import InputError, RunError
+from pipeline.building.local_workers import WORKER_COMMAND, run_apart
+from pipeline.errors import InputError, RunError, WorkerLostError
 
 LOCAL_RUNNER = "FnApiRunner"
+THREADS, PROCESSES = "multi_threading", "multi_processing"
 MAX_THREADS = 4
 STEP = re.compile(r" \[while running [^\[\]]*\]$")
 """What Beam appends to the message of an error in a step."""
@@ -28,6 +41,8 @@ FORESEEN_ERROR = re.compile(r"(?:[\w.]+\.)?(?P<name>InputError|RunError|ReadErro
 """The last line of a traceback of an error whose message is for the user."""
 SYSTEM_ERROR = re.compile(r"(?:[\w.]+: )*(?P<message>\[Errno -?\d+\] .*)")
 """That of an error of the operating system, which names the file; Beam may wrap it in a RuntimeError."""
+LOST_CONNECTION = "Channel closed prematurely"
+"""What Beam says where a worker process, or one of its connections, is gone."""
 CONSOLE = "https://console.cloud.google.com/dataflow/jobs"
 
 log = logging.getLogger("attparse")
@@ -48,10 +63,12 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
         defaults = ["--runner", LOCAL_RUNNER]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if not any(flag.startswith("--direct_running_mode") for flag in flags):
-            mode = "multi_threading" if cores <= MAX_THREADS else "multi_processing"
+            mode = THREADS if cores <= MAX_THREADS else PROCESSES
             defaults.append(f"--direct_running_mode={mode}")
         if not any(flag.startswith("--direct_num_workers") for flag in flags):
             defaults.append(f"--direct_num_workers={cores}")
+        if not any(flag.startswith("--default_sdk_harness_log_level") for flag in flags):
+            defaults.append("--default_sdk_harness_log_level=CRITICAL")
         flags = [*defaults, *flags]
     parser = _OptionParser(allow_abbrev=False, add_help=False)
     for kind in PipelineOptions.__subclasses__():
@@ -59,7 +76,13 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     unknown = parser.parse_known_args(list(flags))[1]
     if unknown:
         raise InputError(f"unknown option {unknown[0]!r}: neither attparse nor Apache Beam has it")
-    return PipelineOptions(list(flags))
+    options = PipelineOptions(list(flags))
+    workers = options.view_as(DirectOptions).direct_num_workers
+    if workers < 0:
+        raise InputError(
+            f"argument --direct_num_workers: found {workers}, expected a number of workers or 0 for all cores"
+        )
+    return options
 
 
 class _OptionParser(argparse.ArgumentParser):
@@ -76,28 +99,37 @@ class Runner:
     ----------
     flags : sequence of str
         Options of Beam.
-    folders : sequence of str
-        Image folder and output folder, which every worker must reach.
+    paths : sequence of str
+        Folders and model files, which every worker must reach.
 
     Raises
     ------
     InputError
-        At an option that Beam does not accept, or a local folder where the workers are on Dataflow.
+        At an option that Beam does not accept, or a local path where the workers are on Dataflow.
     """
 
-    def __init__(self, flags: Sequence[str], folders: Sequence[str]) -> None:
+    def __init__(self, flags: Sequence[str], paths: Sequence[str]) -> None:
         options = beam_options(flags)
+        direct = options.view_as(DirectOptions)
+        local = options.view_as(StandardOptions).runner == LOCAL_RUNNER
+        self._in_processes = local and direct.direct_running_mode == PROCESSES
+        self._in_threads = local and not self._in_processes
+        runner = None
+        if self._in_processes:  # Beam's own mode of this name would start workers that nobody watches
+            direct.direct_running_mode = "in_memory"
+            environment = SubprocessSDKEnvironment.from_command_string(WORKER_COMMAND)
+            runner = FnApiRunner(environment, provision_info=_provision_info(options))
         try:
-            self._pipeline = beam.Pipeline(options=options)
+            self._pipeline = beam.Pipeline(runner, options)
         except ValueError as error:
             raise InputError("; ".join(str(error).splitlines()[1:]) or str(error)) from None
         FileSystems.set_options(options)
         self._on_dataflow = "dataflow" in str(options.view_as(StandardOptions).runner).lower()
         self.is_dry: bool = options.view_as(TestOptions).dry_run
         """Whether to write and submit nothing."""
-        for folder in folders if self._on_dataflow else ():
-            if not storage.is_remote(folder):
-                raise InputError(f"{folder}: workers on Dataflow cannot reach a local folder, expected gs://...")
+        for path in paths if self._on_dataflow else ():
+            if not storage.is_remote(path):
+                raise InputError(f"{path}: workers on Dataflow cannot reach a local path, expected gs://...")
 
     def check(self, names: Sequence[str], build: beam.PTransform) -> None:
         """Make the graph and, for Dataflow, the job of a dry run; write and submit nothing."""
@@ -124,20 +156,24 @@ class Runner:
         RunError
             If the pipeline failed.
         """
-        flags = self._pipeline.options.get_all_options()
-        in_process = flags["runner"] == LOCAL_RUNNER and flags["direct_running_mode"] != "multi_processing"
         start = time.perf_counter()
         self._add_graph(list(pending), build)
-        with progress.show(pending, output, in_process=in_process), _stderr_of_beam() as printed:
+        with progress.show(pending, output, in_process=self._in_threads), _stderr_of_beam() as printed:
             try:
-                result = self._pipeline.run()
-                self._log_job(result)
-                state = result.wait_until_finish()
+                result, state = run_apart(self._run, in_processes=self._in_processes)
+            except WorkerLostError:
+                raise
             except Exception as error:
                 raise _worker_error(error, printed.getvalue()) from error
         if state != "DONE":
             raise RunError(f"the pipeline ended as {state}")
         _log_times(result, time.perf_counter() - start)
+
+    def _run(self) -> tuple[Any, str]:
+        """Run the pipeline to its end; return its result, which has the counters, and its last state."""
+        result = self._pipeline.run()
+        self._log_job(result)
+        return result, result.wait_until_finish()
 
     def _add_graph(self, names: Sequence[str], build: beam.PTransform) -> None:
         _ = self._pipeline | "ShardNames" >> beam.Create(list(names)) | build
@@ -146,6 +182,13 @@ class Runner:
         if self._on_dataflow:
             cloud = self._pipeline.options.view_as(GoogleCloudOptions)
             log.info("%s/%s/%s?project=%s", CONSOLE, cloud.region, result.job_id(), cloud.project)
+
+
+def _provision_info(options: PipelineOptions) -> ExtendedProvisionInfo:
+    """Return what brings the options to worker processes, such as those of object stores and of the log."""
+    given = options.get_all_options(drop_default=True)
+    texts = {name: str(value) if type(value) is int else value for name, value in given.items()}  # JSON has no integers
+    return ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=dict_to_struct(texts)))
 
 
 @contextlib.contextmanager
@@ -165,6 +208,8 @@ def _worker_error(error: Exception, printed: str) -> InputError | RunError:
     system = SYSTEM_ERROR.match(line)
     if system is not None:
         return RunError(system["message"])
+    if LOST_CONNECTION in line:
+        return RunError("the connection to a worker process was lost; run the same command again to resume")
     log.error("%s", printed or str(error))
     return RunError(line)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.building import progress
-from pipeline.building.plan import load_plan
+from pipeline.building.plan import load_plan, sources_hash
 from pipeline.building.settings import Annotator, BuildSettings
 from pipeline.building.stopwatch import Stopwatch
 from pipeline.errors import InputError, ReadError
@@ -102,4 +102,5 @@ def _summarize(plan: ShardPlan, rows: list[manifest.ManifestRow], writer: Sample
         reasons=dict(sorted(reasons.items())),
         hints_agree=hints[True],
         hints_disagree=hints[False],
+        sources=sources_hash(plan.images),
     )

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import storage
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
+from pipeline.records import DetectorSettings
 
 LANDMARKER_URL = (
     "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task"
@@ -73,6 +74,31 @@ def model_hash(path: str) -> str:
     """
     with storage.explained(path, "a model file"):
         return storage.sha256_of(path)
+
+
+def check_model_files(detectors: DetectorSettings) -> None:
+    """Check that this worker has the model files that the machine has which started the run.
+
+    A path that exists on both may be of two files, whose landmarks differ.
+
+    Raises
+    ------
+    InputError
+        If a file can't be read.
+    RunError
+        If a file is another one.
+    """
+    paths = {"landmarker": detectors.landmarker, "dlib_model": detectors.dlib_model}
+    for name, path in paths.items():
+        expected = detectors.versions.get(name)
+        if expected is None:
+            continue
+        file = dlib_model_path(path) if name == "dlib_model" else path
+        if file is not None and (found := model_hash(file)) != expected:
+            raise RunError(
+                f"{file}: this worker has another model file, of sha256 {found[:12]}..., expected that of"
+                f" {expected[:12]}..., as where the run was started"
+            )
 
 
 def dlib_model_path(path: str | None) -> str:

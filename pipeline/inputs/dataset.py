@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -50,7 +50,7 @@ def read_dataset(config: RunConfig) -> Dataset:
         If a file or folder can't be used: one line with file, line, what was found and what was expected.
     """
     labels = read_labels(config.labels)
-    files = storage.list_files(config.images, named=labels.image_ids)
+    files = storage.list_versions(config.images, named=labels.image_ids)
     labels = _with_file_names(labels, files, config.labels)
     check_match(config.labels, labels.image_ids, config.images, files)
     rows = _selected_rows(labels, files, skip_missing=config.skip_missing)
@@ -60,6 +60,7 @@ def read_dataset(config: RunConfig) -> Dataset:
         rows, unlabelled = rows[: config.limit], []
     labelled = [labels.image_ids[row] for row in rows]
     image_ids = [*labelled, *unlabelled]
+    versions = [files.get(image_id, storage.ABSENT) for image_id in image_ids]
     names = KnownNames({image_id: row for row, image_id in enumerate(labels.image_ids)}, files)
     bboxes = read_bboxes(config.bboxes, image_ids, names)
     points = read_points(config.points, image_ids, names)
@@ -69,7 +70,8 @@ def read_dataset(config: RunConfig) -> Dataset:
         reasons=[_reject_reason(image_id, files) for image_id in labelled] + [UNLABELLED] * len(unlabelled),
         splits=_read_splits(config.partition, image_ids, len(labelled), names),
         labels=_labels_with_unknown(labels.values[rows], len(unlabelled)),
-        sizes=np.array([files.get(image_id, -1) for image_id in image_ids], dtype=np.int64),
+        sizes=np.array([version.size for version in versions], dtype=np.int64),
+        modified=np.array([version.modified for version in versions], dtype=np.int64),
         bboxes=bboxes,
         points=points,
         landmarks=read_landmarks(config.landmarks, image_ids, bboxes, points, names),
@@ -77,7 +79,7 @@ def read_dataset(config: RunConfig) -> Dataset:
     return Dataset(labels.names, images, skipped)
 
 
-def check_match(source: str, image_ids: Sequence[str], folder: str, files: Mapping[str, int]) -> None:
+def check_match(source: str, image_ids: Sequence[str], folder: str, files: storage.FileVersions) -> None:
     """Refuse a folder without images, and one that has none of the given images.
 
     Parameters
@@ -86,8 +88,8 @@ def check_match(source: str, image_ids: Sequence[str], folder: str, files: Mappi
         File that lists the images.
     image_ids : sequence of str
     folder : str
-    files : mapping of str to int
-        Bytes of each file in the folder.
+    files : mapping of str to FileVersion
+        The files in the folder.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def _stem(name: str) -> str:
     return posixpath.splitext(posixpath.basename(name))[0].lower()
 
 
-def _with_file_names(labels: LabelTable, files: Mapping[str, int], source: str) -> LabelTable:
+def _with_file_names(labels: LabelTable, files: storage.FileVersions, source: str) -> LabelTable:
     """Return the labels with the names of the files as ids, where the label file spells them in another way."""
     found = known_spellings(labels.image_ids, files)
     if not found:
@@ -119,13 +121,13 @@ def _with_file_names(labels: LabelTable, files: Mapping[str, int], source: str) 
     return replace(labels, image_ids=[found.get(image_id, image_id) for image_id in labels.image_ids])
 
 
-def _selected_rows(labels: LabelTable, files: Mapping[str, int], *, skip_missing: bool) -> list[int]:
+def _selected_rows(labels: LabelTable, files: storage.FileVersions, *, skip_missing: bool) -> list[int]:
     """Return the indices of the label rows of a run; unsafe ids stay in, to be reported."""
     image_ids = labels.image_ids
     return [i for i, name in enumerate(image_ids) if not skip_missing or name in files or is_unsafe(name)]
 
 
-def _unlabelled_images(labels: LabelTable, files: Mapping[str, int]) -> list[str]:
+def _unlabelled_images(labels: LabelTable, files: storage.FileVersions) -> list[str]:
     return sorted(map(as_text, set(filter(is_image_name, files)) - set(labels.image_ids)))
 
 
@@ -134,7 +136,7 @@ def _labels_with_unknown(values: npt.NDArray[np.int8], count: int) -> npt.NDArra
     return np.concatenate([values, np.full((count, values.shape[1]), UNKNOWN, dtype=np.int8)])
 
 
-def _reject_reason(image_id: str, files: Mapping[str, int]) -> RejectReason | None:
+def _reject_reason(image_id: str, files: storage.FileVersions) -> RejectReason | None:
     """Return why an image can't be read, judging by its id and the listing of the folder alone."""
     if is_unsafe(image_id):
         return UNSAFE_ID

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import storage
+from pipeline.building.output_folder import check_apart
 from pipeline.building.plan import fingerprint
 from pipeline.building.run import build_planned
 from pipeline.building.runner import Runner
@@ -78,6 +79,7 @@ def join(config: JoinConfig) -> JoinedRun | None:
         If the pipeline failed.
     """
     runner = Runner(config.beam_options, (config.release, config.images, config.output))
+    check_apart(config.images, config.output)
     release = _open_release(config)
     labels, table = _labels_and_table(config, release)
     annotations = ReleaseAnnotations(config.release, release, has_labels=labels is None)
@@ -96,9 +98,9 @@ def join(config: JoinConfig) -> JoinedRun | None:
         source=release.dataset.source,
         refine=release.dataset.refine,
     )
-    sizes = storage.list_files(config.images)
-    plans = list(plan_join(settings, annotations, labels, sizes))
-    _check_images(config, release, plans, labels, sizes)
+    files = storage.list_versions(config.images)
+    plans = list(plan_join(settings, annotations, labels, files))
+    _check_images(config, release, plans, labels, files)
     dataset = build_planned(runner, settings, plans)
     if dataset is None:
         return None
@@ -127,13 +129,13 @@ def _check_images(
     release: ReleaseFile,
     plans: Sequence[ShardPlan],
     labels: LabelsById | None,
-    sizes: Mapping[str, int],
+    files: storage.FileVersions,
 ) -> None:
     """Refuse a release with unusable ids, and images and labels of which none belongs to it."""
     path = storage.join(config.release, LANDMARKS)
     image_ids = [image_id for plan in plans for image_id in plan.images.image_ids]
     check_all_rows(config.release, release, image_ids, [key for plan in plans for key in plan.images.keys])
-    check_match(path, image_ids, config.images, sizes)
+    check_match(path, image_ids, config.images, files)
     if labels and image_ids and labels.keys().isdisjoint(image_ids):
         raise InputError(
             f"{config.labels}: none of {counted(len(labels), 'image id')} is in {path}: found {next(iter(labels))!r},"
@@ -165,7 +167,7 @@ def _log_other_versions(published: Mapping[str, str | int], own: Mapping[str, st
 
 
 def plan_join(
-    settings: BuildSettings, annotations: ReleaseAnnotations, labels: LabelsById | None, sizes: Mapping[str, int]
+    settings: BuildSettings, annotations: ReleaseAnnotations, labels: LabelsById | None, files: storage.FileVersions
 ) -> Iterator[ShardPlan]:
     """Plan the shards of a release as they are.
 
@@ -175,21 +177,22 @@ def plan_join(
     annotations : ReleaseAnnotations
     labels : mapping of str to ndarray, or None
         The reader's own; None where the workers take those of the release.
-    sizes : mapping of str to int
-        Bytes of each file in the reader's image folder.
+    files : mapping of str to FileVersion
+        The files in the reader's image folder.
     """
     for shard in annotations.release.dataset.shards:
         rows = annotations.read_rows(shard)
-        table = _image_table(shard, rows, len(settings.table.attributes), labels, sizes)
+        table = _image_table(shard, rows, len(settings.table.attributes), labels, files)
         yield ShardPlan(shard.name, shard.split, table, _fingerprint(settings, annotations, shard, table))
 
 
 def _image_table(
-    shard: ShardEntry, rows: pa.Table, num_attributes: int, labels: LabelsById | None, sizes: Mapping[str, int]
+    shard: ShardEntry, rows: pa.Table, num_attributes: int, labels: LabelsById | None, files: storage.FileVersions
 ) -> ImageTable:
     image_ids: list[str] = rows["image_id"].to_pylist()
     keys: list[str] = rows["key"].to_pylist()
     count = len(image_ids)
+    versions = [files.get(image_id, storage.ABSENT) for image_id in image_ids]
     values = np.full((count, num_attributes), UNKNOWN, dtype=np.int8)
     for index, image_id in enumerate(image_ids):
         if labels is not None and image_id in labels:
@@ -197,20 +200,21 @@ def _image_table(
     return ImageTable(
         image_ids=image_ids,
         keys=keys,
-        reasons=[_reason(image_id, labels, sizes) for image_id in image_ids],
+        reasons=[_reason(image_id, labels, files) for image_id in image_ids],
         splits=np.full(count, SPLITS.index(shard.split), dtype=np.uint8),
         labels=values,
-        sizes=np.array([sizes.get(image_id, -1) for image_id in image_ids], dtype=np.int64),
+        sizes=np.array([version.size for version in versions], dtype=np.int64),
+        modified=np.array([version.modified for version in versions], dtype=np.int64),
         bboxes=np.full((count, 4), np.nan, dtype=np.float32),
         points=np.full((count, 5, 2), np.nan, dtype=np.float32),
         landmarks=np.zeros((count, 0, 2), dtype=np.float32),
     )
 
 
-def _reason(image_id: str, labels: LabelsById | None, sizes: Mapping[str, int]) -> RejectReason | None:
+def _reason(image_id: str, labels: LabelsById | None, files: storage.FileVersions) -> RejectReason | None:
     if labels is not None and image_id not in labels:
         return UNLABELLED
-    return None if image_id in sizes else MISSING
+    return None if image_id in files else MISSING
 
 
 def _fingerprint(

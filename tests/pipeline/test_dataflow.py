@@ -282,6 +282,15 @@ def test_local_folders_are_refused(google: Google, tmp_path: Path, capsys: pytes
     assert not google.jobs
 
 
+@pytest.mark.parametrize("option", ["landmarker", "dlib_model"])
+def test_local_model_files_are_refused(
+    google: Google, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    arguments = [*run_arguments(google, tmp_path), f"--{option}={tmp_path / 'model'}", *dataflow_options()]
+    assert main(arguments) == 2
+    assert f"{tmp_path / 'model'}: workers on Dataflow cannot reach a local path" in capsys.readouterr().err
+
+
 def test_setup_file_is_staged(google: Google) -> None:
     submit(google, ["train-000000"], f"--setup_file={ROOT / 'setup.py'}")
     (job,) = google.jobs

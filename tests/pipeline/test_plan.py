@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.metadata
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.building import plan
 from pipeline.building import versions as versions_module
 from pipeline.building.settings import BuildSettings
 from pipeline.building.versions import LIBRARIES, versions
+from pipeline.errors import ReadError
 from pipeline.inputs.image_ids import sample_keys
 from pipeline.records import Dataset, DetectorSettings, ImageTable, ShardPlan
 from pipeline.vocabulary import SPLITS, RejectReason
@@ -46,6 +48,7 @@ def dataset_of(
         splits=np.array(splits, dtype=np.uint8),
         labels=(random.random((n, 2)) < 0.5).astype(np.int8),
         sizes=random.integers(1000, 100_000, n),
+        modified=random.integers(10**18, 2 * 10**18, n),
         bboxes=random.random((n, 4)).astype(np.float32),
         points=random.random((n, 5, 2)).astype(np.float32),
         landmarks=random.random((n, 68, 2)).astype(np.float32),
@@ -147,6 +150,15 @@ def test_a_change_of_an_image_changes_its_shard_alone(column: str) -> None:
     assert sum(mine) == 1
     assert len(before) == 4
     assert [a != b for a, b in zip(fingerprints(before), fingerprints(after), strict=True)] == mine
+
+
+def test_a_time_changes_no_fingerprint() -> None:
+    """A data set that is copied is the same; `building.changed_images` compares the times."""
+    dataset = dataset_of([0] * 10)
+    before, after = shards_of(dataset), shards_of(changed(dataset, "modified", 4))
+    assert fingerprints(before) == fingerprints(after)
+    pairs = zip(before, after, strict=True)
+    assert sum(plan.sources_hash(a.images) != plan.sources_hash(b.images) for a, b in pairs) == 1
 
 
 def test_an_image_that_goes_missing_changes_its_shard() -> None:
@@ -254,6 +266,37 @@ def test_a_saved_plan_is_loaded_as_it_was(tmp_path: Path, num_landmarks: int) ->
             assert np.array_equal(before, after)
         else:
             assert list(before) == list(after)
+
+
+def _array(**changes: Any) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **changes)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"PK",
+        lambda content: content[:-100],
+        lambda content: content[: len(content) // 2],
+        lambda content: content.replace(b"000003.jpg", b"00000\xff.jpg"),
+        lambda content: _array(split=np.array(0)),
+        lambda content: _array(split=np.array(9)),
+        lambda content: _array(split=np.array("train")),
+        lambda content: _array(split=np.array(0), fingerprint=np.array(["x"], dtype=object)),
+    ],
+)
+def test_a_damaged_plan_leaves_its_shard_unbuilt(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """The worker that finds it reports the shard; nothing in a plan is unpickled."""
+    (tmp_path / "plan").mkdir()
+    (saved,) = shards_of(dataset_of([0] * 6), 100)
+    plan.save_plan(str(tmp_path), saved)
+    path = tmp_path / "plan" / "train-000000.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ReadError, match=f"^{path}: damaged: "):
+        plan.load_plan(str(tmp_path), saved.name)
 
 
 def test_three_files_import_beam() -> None:

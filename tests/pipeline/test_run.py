@@ -182,16 +182,20 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert sorted(path.name for path in output.iterdir()) == ["dataset.json", "manifest", "report.html", "shards"]
 
 
-def test_an_interrupted_run_says_so_and_goes_on(sample: RunConfig, finished: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_goes_on(
+    sample: RunConfig, finished: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     output = tmp_path / "out"
     command = [sys.executable, "-m", "pipeline", *arguments(sample, output, "--direct_num_workers=1")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while process.poll() is None and not list(output.glob("manifest/*.parquet")):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "interrupted; run the same command again" in errors
+    assert not list(output.rglob("*.tmp"))
     assert main(arguments(sample, output)) == 0
     assert hashes(output) == hashes(finished)
 
@@ -279,6 +283,19 @@ def test_missing_images_are_rejected_or_left_out(
     assert main(arguments(here, tmp_path / "some", "--skip_missing")) == 0
     assert "portrait.jpg" not in manifest_rows(tmp_path / "some")
     assert dataset(tmp_path / "some")["skipped_missing"] == 1
+
+
+def test_labels_for_a_part_of_the_images_need_skip_unlabelled(sample: RunConfig, tmp_path: Path) -> None:
+    """Coverage is then that of the labelled images."""
+    lines = Path(sample.labels).read_text().splitlines()
+    rows = [line for line in lines[2:] if line.startswith(("portrait", "gray"))]
+    (tmp_path / "labels.txt").write_text("\n".join([str(len(rows)), lines[1], *rows]) + "\n")
+    command = ["run", f"--images={sample.images}", f"--labels={tmp_path / 'labels.txt'}"]
+    assert main([*command, f"--output={tmp_path / 'all'}"]) == 3
+    assert dataset(tmp_path / "all")["rejects"] == {"unlabelled": len(demo_images()) - 2}
+    assert main([*command, f"--output={tmp_path / 'some'}", "--skip_unlabelled"]) == 0
+    assert set(manifest_rows(tmp_path / "some")) == {"portrait.jpg", "gray.jpg"}
+    assert dataset(tmp_path / "some")["rejected"] == 0
 
 
 def test_the_hinted_face_wins(sample: RunConfig, tmp_path: Path) -> None:

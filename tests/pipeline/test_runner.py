@@ -21,6 +21,11 @@ STEP = " [while running 'BuildShards/BuildShard']"
         (f"pipeline.errors.ReadError: a.jpg: time-out{STEP}", RunError, "a.jpg: time-out"),
         ("RunError: a [while running 'x'] b.jpg: gone", RunError, "a [while running 'x'] b.jpg: gone"),
         ("RunError: InputError: a.jpg", RunError, "InputError: a.jpg"),
+        (
+            "RuntimeError: Channel closed prematurely.",
+            RunError,
+            "the connection to a worker process was lost; run the same command again to resume",
+        ),
         (f"RuntimeError: OSError: [Errno 28] a{STEP}", RunError, "[Errno 28] a"),
         (f"OSError: [Errno 28] No space left: '/out/a.tar'{STEP}", RunError, "[Errno 28] No space left: '/out/a.tar'"),
     ],
