@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import average_precision_score
 
 from regions.label_file import UNKNOWN
 from training.distributed import sum_over_ranks
@@ -142,6 +141,8 @@ def average_precision(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.in
     labels : ndarray (samples, attributes) int8
         0, 1 or `UNKNOWN`.
     """
+    from sklearn.metrics import average_precision_score  # noqa: PLC0415 - takes seconds, and no training needs it
+
     result = np.full(labels.shape[1], np.nan)
     for index, (score, label) in enumerate(zip(scores.T, labels.T, strict=True)):
         known = label != UNKNOWN
