@@ -3,14 +3,16 @@ PYTHON ?= python3
 DEMO_OUTPUT ?= demo
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# Python compiles a library when it is first imported: compiling all of them takes longer, and most are never imported.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: help demo test test-fast style quality bench bench_training docs site constraints clean
+.PHONY: help demo test test-fast coverage style quality bench bench_training docs site constraints clean
 
 help:
 	@echo "make demo       set up, build shards from a built-in sample, print where the report is"
-	@echo "make test       set up, run all tests in parallel, with coverage"
-	@echo "make test-fast  the same without the slow tests and without coverage"
+	@echo "make test       set up, run all tests in parallel"
+	@echo "make test-fast  the same without the slow tests"
+	@echo "make coverage   all tests, and which lines they reach: takes half as long again"
 	@echo "make style      format and lint the code"
 	@echo "make quality    check format, lint, types and import directions, as CI does"
 	@echo "make bench      time each stage (other images: BENCH='--images DIR --labels F --bboxes F --points F')"
@@ -21,10 +23,13 @@ help:
 demo: $(VENV)/demo.stamp
 	$(BIN)/attparse demo --output $(DEMO_OUTPUT)
 
-# A file's tests stay in one process, as they share what its fixtures have built.
-PYTEST := $(BIN)/pytest --numprocesses=auto --dist=loadfile
+# A file's tests stay in one process, as they share what its fixtures have built; tests/conftest.py orders the files.
+PYTEST := $(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 test: $(VENV)/dev.stamp
+	$(PYTEST)
+
+coverage: $(VENV)/dev.stamp
 	$(PYTEST) --cov --cov-report=term
 
 test-fast: $(VENV)/dev.stamp

@@ -36,11 +36,9 @@ from training.transforms import prepare
 pytest.importorskip("skimage")
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("contract") / "demo"
-    assert cli.main(["demo", f"--output={folder}"]) == 0
-    return str(folder)
+@pytest.fixture
+def demo(finished_demo: Path) -> str:
+    return str(finished_demo)
 
 
 @pytest.mark.slow
