@@ -1,0 +1,107 @@
+"""``python -m tests.faults``: run the campaigns, print their table, exit with 1 if a promise was broken."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse  # noqa: E402
+import random  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import NamedTuple  # noqa: E402
+
+from tqdm import tqdm  # noqa: E402
+
+from tests.faults import kills, limits, odd_files, read_errors  # noqa: E402
+from tests.faults.children import adopt_orphans  # noqa: E402
+from tests.faults.table import COLUMNS, Tally, describe_problems, render  # noqa: E402
+from tests.faults.workload import World  # noqa: E402
+
+MINUTES = 12.0
+
+RunCase = Callable[[World, int, random.Random, Tally], None]
+
+
+class Campaign(NamedTuple):
+    """One kind of fault.
+
+    Attributes
+    ----------
+    run_case : callable
+        Runs the case of a number; all that is random in it comes from its random generator.
+    short : int
+        Number of cases in the short form.
+    share : float
+        Of the time, in the long form.
+    limit : int
+        Cases after which the long form has nothing new.
+    """
+
+    run_case: RunCase
+    short: int
+    share: float
+    limit: int = 1_000_000
+
+
+CAMPAIGNS: dict[str, Campaign] = {
+    "kills": Campaign(kills.kill_and_repeat, short=4, share=0.3),
+    "limits": Campaign(limits.meet_limit, short=2, share=0.1),
+    "odd_files": Campaign(odd_files.meet_odd_file, short=6, share=0.1, limit=140),
+    "read_errors": Campaign(read_errors.fail_reads, short=3, share=0.15),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the campaigns; return 1 if a promise was broken."""
+    options = _parser().parse_args(argv)
+    names = options.only or list(CAMPAIGNS)
+    adopt_orphans()
+    with tempfile.TemporaryDirectory(prefix="attparse_faults_") as folder:
+        world = World(Path(folder))
+        tallies = [_run_campaign(world, name, names, options) for name in names]
+    print(render(tallies))
+    problems = describe_problems(tallies, options.seed)
+    if problems:
+        meanings = "; ".join(f"{column}: {meaning}" for column, meaning in COLUMNS.items())
+        print(f"\n{problems}\n{meanings}")
+    print(f"seed {options.seed}")
+    return int(bool(problems))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    add = parser.add_argument
+    add("--minutes", type=float, default=MINUTES, help="time for all campaigns (default: %(default)s)")
+    add("--short", action="store_true", help="a few cases of each campaign, whatever time they take")
+    add("--seed", type=int, default=0, help="of all that is random (default: %(default)s)")
+    add("--only", action="append", choices=CAMPAIGNS, help="run this campaign; can be given several times")
+    add("--case", type=int, help="run this case alone")
+    return parser
+
+
+def _run_campaign(world: World, name: str, names: Sequence[str], options: argparse.Namespace) -> Tally:
+    campaign, tally = CAMPAIGNS[name], Tally(name)
+    seconds = options.minutes * 60 * campaign.share / sum(CAMPAIGNS[other].share for other in names)
+    start = time.monotonic()
+    first = options.case or 0
+    limit = 1 if options.case is not None else campaign.short if options.short else campaign.limit
+    with tqdm(desc=name, total=limit if limit < 1000 else None, unit=" cases") as bar:
+        for number in range(first, first + limit):
+            if not options.short and time.monotonic() - start > seconds:
+                break
+            tally.case = number
+            campaign.run_case(world, number, random.Random(f"{options.seed} {name} {number}"), tally)
+            tally.cases += 1
+            bar.set_postfix(faults=tally.faults, problems=len(tally.problems), refresh=False)
+            bar.update()
+    tally.seconds = time.monotonic() - start
+    return tally
+
+
+if __name__ == "__main__":
+    sys.exit(main())
