@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from pipeline import cli
 from tests.faults.children import run_child
+from tests.faults.data import IMAGE_IDS
 from tests.faults.table import Tally
-from tests.faults.workload import IMAGE_IDS, JOIN, RUN, TRAIN, World, check_end, count_images
+from tests.faults.workload import JOIN, RUN, TRAIN, World, check_end, count_images
 from training import evaluate
 
 TIMEOUT = 40.0

@@ -16,25 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import torch
 
 from pipeline import cli
-from regions.landmarks import round_landmarks
-from tests.faces import face
 from tests.faults.children import Ended, run_child
+from tests.faults.data import IMAGE_IDS, Data, write_data
 from tests.faults.injection import Count, end_at_change
 from tests.faults.table import Tally
-from tests.synthetic import SMALL_TABLE, jpeg_file
 from training import train
 
-ATTRIBUTES = ("Bald", "Big_Nose", "Young")
-GOOD = 20
-"""Images with a face; one more is damaged, one missing and one without a row."""
-HEIGHT, WIDTH = 250, 200
-MISSING, DAMAGED, UNLABELLED = "missing.jpg", "damaged.jpg", "unlabelled.jpg"
-IMAGE_IDS = frozenset([*(f"{index:06}.jpg" for index in range(GOOD)), MISSING, DAMAGED, UNLABELLED])
 EPOCHS = 3
 
 RUN, JOIN, RELEASE, TRAIN = "run", "join", "release", "train"
@@ -62,7 +53,7 @@ class Undisturbed:
     changes: int
 
 
-class World:
+class World(Data):
     """The data set, and what the commands make of it undisturbed.
 
     Parameters
@@ -72,17 +63,14 @@ class World:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.images, self.labels = folder / "images", folder / "labels.csv"
-        self.landmarks, self.table = folder / "landmarks.csv", folder / "table.toml"
-        self.partition = folder / "partition.txt"
-        _write_dataset(self)
+        super().__init__(folder)
+        write_data(self)
         self.undisturbed: dict[str, Undisturbed] = {}
         for name in (RUN, RELEASE, JOIN, TRAIN):
             self.undisturbed[name] = self._make(name)
 
     def _make(self, name: str) -> Undisturbed:
-        output, count = self.folder / f"undisturbed_{name}", Count()
+        output, count = self.undisturbed_output(name), Count()
         command = self.command(name, output)
 
         def counting() -> int:
@@ -123,11 +111,11 @@ class World:
             table = f"--attribute_table={path('table', self.table)}"
             return [RUN, f"--images={images}", f"--output={output}", *texts, table, "--samples_per_shard=4", *beam]
         if name == RELEASE:
-            return [RELEASE, path("run", self.folder / f"undisturbed_{RUN}"), f"--output={output}"]
+            return [RELEASE, path("run", self.undisturbed_output(RUN)), f"--output={output}"]
         if name == JOIN:
-            released = path("release", self.folder / f"undisturbed_{RELEASE}")
+            released = path("release", self.undisturbed_output(RELEASE))
             return [JOIN, released, f"--images={images}", f"--output={output}", *beam]
-        data = path("run", self.folder / f"undisturbed_{RUN}")
+        data = path("run", self.undisturbed_output(RUN))
         schedule = ["--stage1_epochs=1", f"--stage2_epochs={EPOCHS - 1}", "--batch_size=4", "--checkpoint_steps=2"]
         network = ["--channels=4,4,4,4,4", "--device=cpu", "--workers=0", "--deterministic"]
         return [f"--data={data}", f"--output={output}", *schedule, *network]
@@ -157,25 +145,6 @@ def _import_all(names: Sequence[str]) -> None:
         if name != "__main__" and name not in sys.modules:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
-
-
-def _write_dataset(world: World) -> None:
-    world.images.mkdir()
-    names = [f"{index:06}.jpg" for index in range(GOOD)]
-    for index, name in enumerate([*names, UNLABELLED]):
-        (world.images / name).write_bytes(jpeg_file(seed=index, height=HEIGHT, width=WIDTH))
-    (world.images / DAMAGED).write_bytes(jpeg_file(seed=99, height=HEIGHT, width=WIDTH)[:800])
-    listed = [*names, DAMAGED, MISSING]
-    rows = [f"{name},{index & 1},{index >> 1 & 1},{index >> 2 & 1}" for index, name in enumerate(listed)]
-    world.labels.write_text("\n".join([f"image_id,{','.join(ATTRIBUTES)}", *rows]) + "\n")
-    world.partition.write_text("".join(f"{name} {int(index % 3 == 0)}\n" for index, name in enumerate(listed)))
-    columns = [f"{axis}_{index}" for axis in "xy" for index in range(68)]
-    lines = [",".join(["image_name", *columns])]
-    for index, name in enumerate(names):
-        points = round_landmarks(face(x=100, y=120, eye_distance=30, angle=index - 10))
-        lines.append(",".join([name, *(f"{value:.6f}" for value in points.T.ravel())]))
-    world.landmarks.write_text("\n".join(lines) + "\n")
-    world.table.write_text(SMALL_TABLE)
 
 
 def files_of(folder: Path) -> dict[str, str]:
