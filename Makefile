@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 # Python compiles a library when it is first imported: compiling all of them takes longer, and most are never imported.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: help demo test test-fast coverage style quality bench bench_training docs site constraints clean
+.PHONY: help demo test test-fast coverage faults style quality bench bench_training docs site constraints clean
 
 help:
 	@echo "make demo       set up, build shards from a built-in sample, print where the report is"
 	@echo "make test       set up, run all tests in parallel"
 	@echo "make test-fast  the same without the slow tests"
 	@echo "make coverage   all tests, and which lines they reach: takes half as long again"
+	@echo "make faults     kill, starve and feed every command with hostile files, for at most 15 minutes (FAULTS='--seed N')"
 	@echo "make style      format and lint the code"
 	@echo "make quality    check format, lint, types and import directions, as CI does"
 	@echo "make bench      time each stage (other images: BENCH='--images DIR --labels F --bboxes F --points F')"
@@ -34,6 +35,9 @@ coverage: $(VENV)/dev.stamp
 
 test-fast: $(VENV)/dev.stamp
 	$(PYTEST) -m "not slow" --hypothesis-profile=fast
+
+faults: $(VENV)/faults.stamp
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 style: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
@@ -81,6 +85,10 @@ $(VENV)/demo.stamp: setup.py constraints.txt | $(VENV)/bin/pip
 $(VENV)/dev.stamp: setup.py constraints.txt | $(VENV)/bin/pip
 	$(INSTALL) -e ".[demo,dev,gcp,dlib,training]"
 	touch $(VENV)/demo.stamp $@
+
+$(VENV)/faults.stamp: $(VENV)/dev.stamp
+	$(INSTALL) -e ".[fuzz]"
+	touch $@
 
 $(VENV)/site.stamp: setup.py constraints.txt | $(VENV)/bin/pip
 	$(INSTALL) -e ".[site]"

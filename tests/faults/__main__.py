@@ -17,7 +17,7 @@ from typing import NamedTuple  # noqa: E402
 
 from tqdm import tqdm  # noqa: E402
 
-from tests.faults import fuzzing, hostile_images, hostile_releases, kills, limits, odd_files, read_errors  # noqa: E402
+from tests.faults import fuzzing, hostile_images, hostile_releases, kills, limits, odd_files, read_errors, workers  # noqa: E402
 from tests.faults.children import adopt_orphans  # noqa: E402
 from tests.faults.fuzz_targets import TARGETS  # noqa: E402
 from tests.faults.table import COLUMNS, Tally, describe_problems, render  # noqa: E402
@@ -50,14 +50,15 @@ class Campaign(NamedTuple):
 
 
 CAMPAIGNS: dict[str, Campaign] = {
-    "kills": Campaign(kills.kill_and_repeat, short=4, share=0.3),
+    "kills": Campaign(kills.kill_and_repeat, short=3, share=0.3),
     "limits": Campaign(limits.meet_limit, short=2, share=0.1),
     "hostile_images": Campaign(hostile_images.meet_images, short=4, share=0.15),
     "hostile_releases": Campaign(hostile_releases.meet_release, short=3, share=0.15),
     "fuzzing": Campaign(fuzzing.fuzz_quickly, short=len(TARGETS), share=0.1),
     "atheris": Campaign(fuzzing.fuzz_long, short=0, share=0.4, limit=len(TARGETS)),
     "odd_files": Campaign(odd_files.meet_odd_file, short=6, share=0.1, limit=140),
-    "read_errors": Campaign(read_errors.fail_reads, short=3, share=0.15),
+    "workers": Campaign(workers.kill_worker, short=0, share=0.1, limit=8),
+    "read_errors": Campaign(read_errors.fail_reads, short=2, share=0.15),
 }
 
 

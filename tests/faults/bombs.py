@@ -11,12 +11,17 @@ from collections.abc import Callable
 from PIL import Image
 
 MEGABYTE = 1 << 20
+ADLER_BASE = 65521
 TIFF_LONG, TIFF_SHORT = 4, 3
 
 
 @functools.cache
 def _zeros(megabytes: int) -> bytes:
-    return zlib.compress(bytes(megabytes * MEGABYTE), 9)
+    """Return so many megabytes of zeros, deflated: one block of a megabyte, many times."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    block = packer.compress(bytes(MEGABYTE)) + packer.flush(zlib.Z_FULL_FLUSH)
+    checksum = megabytes * MEGABYTE % ADLER_BASE << 16 | 1
+    return b"\x78\x9c" + block * megabytes + b"\x03\0" + struct.pack(">I", checksum)
 
 
 def png(width: int, height: int, data: bytes, *, before: bytes = b"", depth: int = 8, color: int = 2) -> bytes:
@@ -34,14 +39,20 @@ def bmp(width: int, height: int, data: bytes, *, bits: int = 8, compression: int
     """Return a BMP with a palette of 256 colors."""
     start = 14 + 40 + 1024
     head = b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start)
-    return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, len(data), 0, 0, 256, 0) + bytes(1024) + data
+    return (
+        head
+        + struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, len(data), 0, 0, 256, 0)
+        + bytes(1024)
+        + data
+    )
 
 
 def tiff(tags: dict[int, tuple[int, int]], data: bytes) -> bytes:
     """Return a TIFF of one directory; a value of -1 becomes the offset of the data."""
     start = 8 + 2 + 12 * len(tags) + 4
     entries = b"".join(
-        struct.pack("<HHII", tag, kind, 1, start if value == -1 else value) for tag, (kind, value) in sorted(tags.items())
+        struct.pack("<HHII", tag, kind, 1, start if value == -1 else value)
+        for tag, (kind, value) in sorted(tags.items())
     )
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
 
@@ -63,7 +74,12 @@ def strips(width: int, height: int, rows: int, data: bytes) -> bytes:
 
 def tiles(width: int, height: int, side: int, data: bytes) -> bytes:
     """Return a TIFF with one tile of this side."""
-    places = {"t322": (TIFF_LONG, side), "t323": (TIFF_LONG, side), "t324": (TIFF_LONG, -1), "t325": (TIFF_LONG, len(data))}
+    places = {
+        "t322": (TIFF_LONG, side),
+        "t323": (TIFF_LONG, side),
+        "t324": (TIFF_LONG, -1),
+        "t325": (TIFF_LONG, len(data)),
+    }
     return gray_tiff(width, height, data, **places)
 
 

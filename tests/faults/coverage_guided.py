@@ -9,8 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import atheris
-
 INSTRUMENTED = ["pipeline", "regions", "training"]
 
 
@@ -22,6 +20,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     options = parser.parse_args()
+    import atheris  # noqa: PLC0415 - an extra
+
     with atheris.instrument_imports(include=INSTRUMENTED):
         from tests.faults.data import Data  # noqa: PLC0415
         from tests.faults.fuzz_targets import TARGETS  # noqa: PLC0415

@@ -185,14 +185,23 @@ TARGETS: dict[str, Target] = {
     "partition": Target(_input_file("partition", "partition.txt"), lambda data: [data.partition.read_bytes()]),
     "boxes": Target(_input_file("bboxes", "boxes.txt"), _numbers(4)),
     "points": Target(_input_file("points", "points.txt"), _numbers(10)),
-    "landmark_csv": Target(_input_file("landmarks", "landmarks.csv"), lambda data: [data.landmarks.read_bytes()[:9000]]),
+    "landmark_csv": Target(
+        _input_file("landmarks", "landmarks.csv"),
+        lambda data: [b"".join(data.landmarks.read_bytes().splitlines(keepends=True)[:4])],
+    ),
     "openface": Target(_input_file("landmarks", "000000.csv"), _openface_seeds),
     "pts": Target(_input_file("landmarks", "000000.pts"), _pts_seeds),
-    "labelme": Target(_in_memory(lambda content: annotated_landmarks(content, "a.jpg", (HEIGHT, WIDTH))), _labelme_seeds),
+    "labelme": Target(
+        _in_memory(lambda content: annotated_landmarks(content, "a.jpg", (HEIGHT, WIDTH))), _labelme_seeds
+    ),
     "index": Target(_in_file(INDEX_FILE, read_index, of_folder=True), _index_seeds),
     "attribute_table": Target(_in_memory(_parse_toml), lambda _: [SMALL_TABLE.encode()]),
-    "dataset_json": Target(_in_memory(lambda content: parse_dataset_file(content, "dataset.json")), _of_run("dataset.json")),
-    "training_dataset_json": Target(_in_file("dataset.json", read_training_set, of_folder=True), _of_run("dataset.json")),
+    "dataset_json": Target(
+        _in_memory(lambda content: parse_dataset_file(content, "dataset.json")), _of_run("dataset.json")
+    ),
+    "training_dataset_json": Target(
+        _in_file("dataset.json", read_training_set, of_folder=True), _of_run("dataset.json")
+    ),
     "release_json": Target(
         _in_file("release.json", read_release_file, of_folder=True),
         lambda data: [(data.undisturbed_output("release") / "release.json").read_bytes()],

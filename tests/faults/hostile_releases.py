@@ -135,7 +135,9 @@ def meet_release(world: World, number: int, chance: random.Random, tally: Tally)
         if kind == 2 and chance.random() < 0.7:
             sign_again(source)
     tally.faults += 1
-    result = _verify_and_use(world, source, folder, JOIN if name == RELEASE else chance.choice((TRAIN, RELEASE)), tally, what)
+    result = _verify_and_use(
+        world, source, folder, JOIN if name == RELEASE else chance.choice((TRAIN, RELEASE)), tally, what
+    )
     if kind == 0:
         tally.check(result.verified != 0, "wrong exit", f"{what}: verify passes it")
     if result.used == 2:

@@ -27,8 +27,10 @@ def meet_limit(world: World, number: int, chance: random.Random, tally: Tally) -
     tally.faults += ended.code != 0
     if check_end(tally, ended, PROMISED[limit], what) and ended.code:
         tally.check(len(last_line(ended.text)) > 0, "wrong exit", f"{what}: exit code {ended.code} without a message")
-    ended = run_child(world.command(name, output))
-    if check_end(tally, ended, {0}, f"{what}, then without"):
+    if ended.code != 0:
+        ended = run_child(world.command(name, output))
+        check_end(tally, ended, {0}, f"{what}, then without")
+    if ended.code == 0:
         world.check_result(name, output, tally, what)
 
 
@@ -36,7 +38,9 @@ def _limited(world: World, name: str, limit: str, output: str, chance: random.Ra
     """Return a command under a limit, and what is limited."""
     command = world.command(name, world.folder / output)
     if limit == FULL:
-        fault = FileFault(output, "write", errno.ENOSPC, chance.randrange(world.undisturbed[name].changes // 3), FOR_GOOD)
+        fault = FileFault(
+            output, "write", errno.ENOSPC, chance.randrange(world.undisturbed[name].changes // 3), FOR_GOOD
+        )
         return _after(lambda: fail_files(fault, Count()), command), f"{name}, disk full at write {fault.skipped + 1}"
     if limit == FILE_SIZE:
         size = int(2 ** chance.uniform(0, 17))

@@ -83,8 +83,10 @@ def fail_reads(world: World, number: int, chance: random.Random, tally: Tally) -
     check_end(tally, ended, {0} if must_end_well else {0, 1, 2}, what)
     if place.command in (RUN, JOIN) and ended.code != 0:
         tally.check(not (output / "dataset.json").exists(), "wrong bytes", f"{what}: dataset.json in spite of it")
-    ended = run_child(world.command(place.command, output))
-    if check_end(tally, ended, {0}, f"{what}, then without"):
+    if ended.code != 0:
+        ended = run_child(world.command(place.command, output))
+        check_end(tally, ended, {0}, f"{what}, then without")
+    if ended.code == 0:
         world.check_result(place.command, output, tally, what)
 
 

@@ -28,6 +28,12 @@ from training import train
 
 EPOCHS = 3
 
+LATE_IMPORTS = (
+    *("pipeline.building.run", "pipeline.release.join", "pipeline.release.release", "pipeline.release.verify_release"),
+    *("training.loop", "matplotlib.pyplot", "torch._dynamo"),
+)
+"""What commands import when they need it, and what takes longest."""
+
 RUN, JOIN, RELEASE, TRAIN = "run", "join", "release", "train"
 Command = Callable[[], int]
 
@@ -66,6 +72,7 @@ class World(Data):
         super().__init__(folder)
         write_data(self)
         self.undisturbed: dict[str, Undisturbed] = {}
+        _import_all(LATE_IMPORTS)
         for name in (RUN, RELEASE, JOIN, TRAIN):
             self.undisturbed[name] = self._make(name)
 
@@ -140,7 +147,7 @@ class World(Data):
 
 
 def _import_all(names: Sequence[str]) -> None:
-    """Import what a child had to import, so that later children are born with it."""
+    """Import what children need, so that they are born with it."""
     for name in names:
         if name != "__main__" and name not in sys.modules:
             with contextlib.suppress(Exception):
