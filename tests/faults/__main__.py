@@ -6,22 +6,22 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import argparse  # noqa: E402
-import random  # noqa: E402
-import sys  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable, Sequence  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import NamedTuple  # noqa: E402
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from tqdm import tqdm  # noqa: E402
+from tqdm import tqdm
 
-from tests.faults import fuzzing, hostile_images, hostile_releases, kills, limits, odd_files, read_errors, workers  # noqa: E402
-from tests.faults.children import adopt_orphans  # noqa: E402
-from tests.faults.fuzz_targets import TARGETS  # noqa: E402
-from tests.faults.table import COLUMNS, Tally, describe_problems, render  # noqa: E402
-from tests.faults.workload import World  # noqa: E402
+from tests.faults import fuzzing, hostile_images, hostile_releases, kills, limits, odd_files, read_errors, workers
+from tests.faults.children import adopt_orphans
+from tests.faults.fuzz_targets import TARGETS
+from tests.faults.table import COLUMNS, Tally, describe_problems, render
+from tests.faults.workload import World
 
 MINUTES = 12.0
 
@@ -101,7 +101,8 @@ def _run_campaign(world: World, name: str, names: Sequence[str], options: argpar
             if not options.short and time.monotonic() - start > seconds:
                 break
             tally.case = number
-            campaign.run_case(world, number, random.Random(f"{options.seed} {name} {number}"), tally)
+            chance = random.Random(f"{options.seed} {name} {number}")  # noqa: S311
+            campaign.run_case(world, number, chance, tally)
             tally.cases += 1
             bar.set_postfix(faults=tally.faults, problems=len(tally.problems), refresh=False)
             bar.update()

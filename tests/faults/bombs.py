@@ -128,7 +128,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "TIFF with a tile of 30,000x30,000": lambda: tiles(1, 1, 30_000, _zeros(900)),
     "TIFF with a strip of 900 MB": lambda: strips(1, 1, 1, _zeros(900)),
     "TIFF with a strip of 2^32 rows": lambda: strips(10, 10, 2**32 - 1, _zeros(900)),
-    "TIFF whose directory is its own": lambda: b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIII", 34665, TIFF_LONG, 1, 8, 8),
+    "TIFF whose directory is its own": lambda: tiff({34665: (TIFF_LONG, 8)}, b""),
     "TIFF of width 0": lambda: strips(0, 10, 10, b""),
     "TIFF of 200 pages": lambda: encoded(
         Image.new("L", (8, 8)), "TIFF", save_all=True, append_images=[Image.new("L", (8, 8))] * 200
@@ -141,7 +141,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "JPEG of 60x65,000": lambda: encoded(Image.new("RGB", (60, 65_000)), "JPEG"),
     "JPEG of two bytes": lambda: b"\xff\xd8",
     "WebP of 16,383x2,000": lambda: encoded(Image.new("RGB", (16_383, 2000)), "WEBP", lossless=True, method=0),
-    "EPS": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/attparse_eps) (w) file closefile\nshowpage\n%%EOF\n",
+    "EPS": lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n",
     "GIF": lambda: encoded(Image.new("P", (9, 9)), "GIF"),
     "nothing": lambda: b"",
 }  # fmt: skip

@@ -144,7 +144,8 @@ def _be_child(work: Callable[[], int], output: int, memory: int | None) -> None:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
-        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - for as long as the child lives
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
         if memory is not None:
             limit = virtual_bytes() + memory
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -20,11 +20,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     options = parser.parse_args()
-    import atheris  # noqa: PLC0415 - an extra
+    import atheris
 
     with atheris.instrument_imports(include=INSTRUMENTED):
-        from tests.faults.data import Data  # noqa: PLC0415
-        from tests.faults.fuzz_targets import TARGETS  # noqa: PLC0415
+        from tests.faults.data import Data
+        from tests.faults.fuzz_targets import TARGETS
     logging.disable(logging.CRITICAL)
     target, data = TARGETS[options.target], Data(options.data)
     corpus, scratch = (Path(tempfile.mkdtemp(dir=options.data)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Every parser is fed with mutated files: by atheris for a time where it is installed, by a random mutator otherwise."""
+"""Every parser is fed with mutated files: by atheris where it is installed, by a random mutator elsewhere."""
 
 from __future__ import annotations
 

@@ -24,8 +24,9 @@ MEMORY = 1 << 29
 """Bytes that a command may take for a hostile file of a few kilobytes."""
 
 VALUES: list[Any] = [
-    "../../escaped", "/tmp/attparse_escaped", "a/../../../b", "", ".", "..", "\\..\\x", "gs://bucket/x", "\0", "\ud800", "x" * 5000,
-    "train-000000", "|table| `x`", "-1", None, True, -1, 0, 1.5, 1e300, 2**31, 2**63, 10**30, [], {}, [[1]], {"a": {"b": 1}},
+    "../../escaped", "/attparse_escaped", "a/../../../b", "", ".", "..", "\\..\\x", "gs://bucket/x", "\0", "\ud800",
+    "x" * 5000, "train-000000", "|table| `x`", "-1", None, True, -1, 0, 1.5, 1e300, 2**31, 2**63, 10**30,
+    [], {}, [[1]], {"a": {"b": 1}},
 ]  # fmt: skip
 SHARD = "train-000000"
 

@@ -137,14 +137,14 @@ class _FaultyFile(io.FileIO):
         self._strike()
         return super().readinto(buffer)
 
-    def read(self, size: int | None = -1) -> bytes | None:
+    def read(self, size: int | None = -1) -> Any:
         self._strike()
         return super().read(-1 if size is None else size)
 
-    def readall(self) -> bytes | None:
+    def readall(self) -> Any:
         self._strike()
         return super().readall()
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> Any:
         self._strike()
         return super().write(data)

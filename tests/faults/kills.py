@@ -8,7 +8,7 @@ import signal
 from tests.faults.children import Shot, run_child
 from tests.faults.injection import Count, end_at_change
 from tests.faults.table import Tally
-from tests.faults.workload import JOIN, RELEASE, RUN, TRAIN, World, check_end
+from tests.faults.workload import JOIN, RELEASE, RUN, TRAIN, Command, World, check_end
 
 AT_CHANGE, AT_MOMENT = "at a change of files", "at a moment"
 KINDS = [
@@ -37,28 +37,26 @@ def kill_and_repeat(world: World, number: int, chance: random.Random, tally: Tal
     output = world.new_folder() / "output"
     what = name
     for _ in range(2 if chance.random() < AGAIN else 1):
-        what += f", {kind.name} {_disturb(world, name, way, kind, chance, tally, what, output)}"
+        if way == AT_MOMENT:
+            after = chance.uniform(0.02, 1.05 * world.undisturbed[name].seconds)
+            what += f", {kind.name} after {after:.2f} s"
+            ended = run_child(world.command(name, output), shot=Shot(kind, after))
+        else:
+            change = chance.randrange(1, world.undisturbed[name].changes + 1)
+            what += f", {kind.name} before change {change} of files"
+            ended = run_child(_ended_at(change, kind, str(output), world.command(name, output)))
+        tally.faults += 1
+        check_end(tally, ended, {0, -signal.SIGKILL} if kind == signal.SIGKILL else INTERRUPTED, what)
     ended = run_child(world.command(name, output))
     if check_end(tally, ended, {0}, f"{what}, then to the end"):
         world.check_result(name, output, tally, what)
 
 
-def _disturb(world, name, way, kind, chance, tally, what, output) -> str:  # type: ignore[no-untyped-def]
-    undisturbed, command, count = world.undisturbed[name], world.command(name, output), Count()
-    tally.faults += 1
-    if way == AT_MOMENT:
-        after = chance.uniform(0.02, 1.05 * undisturbed.seconds)
-        ended = run_child(command, shot=Shot(kind, after))
-        moment = f"after {after:.2f} s"
-    else:
-        change = chance.randrange(1, undisturbed.changes + 1)
+def _ended_at(change: int, kind: signal.Signals, folder: str, command: Command) -> Command:
+    """Return a command that ends itself at a change of the files in a folder."""
 
-        def ending() -> int:
-            end_at_change(str(output), change, count, kind=kind)
-            return command()
+    def ending() -> int:
+        end_at_change(folder, change, Count(), kind=kind)
+        return command()
 
-        ended = run_child(ending)
-        moment = f"before change {change} of files"
-    codes = {0, -signal.SIGKILL} if kind == signal.SIGKILL else INTERRUPTED
-    check_end(tally, ended, codes, f"{what}, {kind.name} {moment}")
-    return moment
+    return ending

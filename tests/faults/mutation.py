@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 TOKENS = [
-    b"nan", b"-nan(ind)", b"inf", b"1e999", b"-1", b"0", b"null", b"true", b'"', b"'", b",", b"\n", b"\r", b"\r\n", b"\0",
-    b"\x1d", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"../", b"/", b"\\", b"://", b"{", b"}", b"[" * 200, b"]", b"=", b"#",
-    b"99999999999999999999", b"\xf0\x9f\x98\x80", b" ", b"\t", b"image_id", b"x_0",
+    b"nan", b"-nan(ind)", b"inf", b"1e999", b"-1", b"0", b"null", b"true", b'"', b"'", b",", b"\n", b"\r", b"\r\n",
+    b"\0", b"\x1d", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"../", b"/", b"\\", b"://", b"{", b"}", b"[" * 200,
+    b"]", b"=", b"#", b"99999999999999999999", b"\xf0\x9f\x98\x80", b" ", b"\t", b"image_id", b"x_0",
 ]  # fmt: skip
 MAX_CHANGES = 6
 

@@ -27,6 +27,11 @@ def _bind_socket(path: str) -> None:
         bound.bind(path)
 
 
+def _link_to_fifo(path: str) -> None:
+    os.mkfifo(f"{path}.fifo")
+    os.symlink(f"{os.path.basename(path)}.fifo", path)
+
+
 KINDS: dict[str, Callable[[str], None]] = {
     "FIFO": os.mkfifo,
     "link to /dev/zero": lambda path: os.symlink("/dev/zero", path),
@@ -34,7 +39,7 @@ KINDS: dict[str, Callable[[str], None]] = {
     "folder": os.mkdir,
     "link to nothing": lambda path: os.symlink("nothing", path),
     "socket": _bind_socket,
-    "link to a FIFO": lambda path: (os.mkfifo(f"{path}.fifo"), os.symlink(f"{os.path.basename(path)}.fifo", path))[1],
+    "link to a FIFO": _link_to_fifo,
 }
 
 
