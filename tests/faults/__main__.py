@@ -7,23 +7,37 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import multiprocessing
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from tests.faults import fuzzing, hostile_images, hostile_releases, kills, limits, odd_files, read_errors, workers
+from tests.faults import (
+    fuzzing,
+    hostile_checkpoints,
+    hostile_images,
+    hostile_releases,
+    kills,
+    limits,
+    odd_files,
+    read_errors,
+    workers,
+)
 from tests.faults.children import adopt_orphans
 from tests.faults.fuzz_targets import TARGETS
 from tests.faults.table import COLUMNS, Tally, describe_problems, render
 from tests.faults.workload import World
 
 MINUTES = 12.0
+LANES = 2
+"""Campaigns that run at the same time, in the long form."""
 
 RunCase = Callable[[World, int, random.Random, Tally], None]
 
@@ -38,7 +52,7 @@ class Campaign(NamedTuple):
     short : int
         Number of cases in the short form.
     share : float
-        Of the time, in the long form.
+        Of the time of its lane, in the long form.
     limit : int
         Cases after which the long form has nothing new.
     """
@@ -50,15 +64,16 @@ class Campaign(NamedTuple):
 
 
 CAMPAIGNS: dict[str, Campaign] = {
-    "kills": Campaign(kills.kill_and_repeat, short=3, share=0.3),
-    "limits": Campaign(limits.meet_limit, short=2, share=0.1),
-    "hostile_images": Campaign(hostile_images.meet_images, short=4, share=0.15),
-    "hostile_releases": Campaign(hostile_releases.meet_release, short=3, share=0.15),
-    "fuzzing": Campaign(fuzzing.fuzz_quickly, short=len(TARGETS), share=0.1),
-    "atheris": Campaign(fuzzing.fuzz_long, short=0, share=0.4, limit=len(TARGETS)),
-    "odd_files": Campaign(odd_files.meet_odd_file, short=6, share=0.1, limit=140),
-    "workers": Campaign(workers.kill_worker, short=0, share=0.1, limit=8),
-    "read_errors": Campaign(read_errors.fail_reads, short=2, share=0.15),
+    "kills": Campaign(kills.kill_and_repeat, short=3, share=4),
+    "limits": Campaign(limits.meet_limit, short=2, share=1.5),
+    "read_errors": Campaign(read_errors.fail_reads, short=2, share=2, limit=170),
+    "workers": Campaign(workers.kill_worker, short=0, share=1.5, limit=8),
+    "odd_files": Campaign(odd_files.meet_odd_file, short=5, share=1.5, limit=140),
+    "hostile_images": Campaign(hostile_images.meet_images, short=4, share=2),
+    "hostile_releases": Campaign(hostile_releases.meet_release, short=3, share=2),
+    "hostile_checkpoints": Campaign(hostile_checkpoints.meet_checkpoint, short=1, share=1),
+    "fuzzing": Campaign(fuzzing.fuzz_quickly, short=len(TARGETS), share=1),
+    "atheris": Campaign(fuzzing.fuzz_long, short=0, share=8, limit=len(TARGETS)),
 }
 
 
@@ -69,14 +84,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="attparse_faults_") as folder:
         world = World(Path(folder))
-        tallies = [_run_campaign(world, name, names, options) for name in names]
-    print(render(tallies))
+        if options.short or len(names) == 1:
+            tallies = _run_lane(world, names, options)
+        else:
+            with ProcessPoolExecutor(LANES, multiprocessing.get_context("fork")) as pool:
+                lanes = [pool.submit(_run_lane, world, lane, options) for lane in divide(names)]
+                tallies = [tally for lane in lanes for tally in lane.result()]
+    print(render(sorted(tallies, key=lambda tally: names.index(tally.name))))
     problems = describe_problems(tallies, options.seed)
     if problems:
-        meanings = "; ".join(f"{column}: {meaning}" for column, meaning in COLUMNS.items())
-        print(f"\n{problems}\n{meanings}")
+        meanings = "\n".join(f"{column}: {meaning}" for column, meaning in COLUMNS.items())
+        print(f"\n{problems}\n\n{meanings}")
     print(f"seed {options.seed}")
     return int(bool(problems))
+
+
+def divide(names: Sequence[str]) -> list[list[str]]:
+    """Divide campaigns among the lanes, so that these have about the same shares."""
+    lanes: list[list[str]] = [[] for _ in range(LANES)]
+    for name in sorted(names, key=lambda name: -CAMPAIGNS[name].share):
+        min(lanes, key=lambda lane: sum(CAMPAIGNS[other].share for other in lane)).append(name)
+    return lanes
+
+
+def _run_lane(world: World, names: Sequence[str], options: argparse.Namespace) -> list[Tally]:
+    adopt_orphans()
+    return [_run_campaign(world, name, names, options) for name in names]
 
 
 def _parser() -> argparse.ArgumentParser:

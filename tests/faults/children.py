@@ -118,7 +118,11 @@ def run_child(
         _be_child(work, writer, memory)
     os.close(writer)
     printed = bytearray()
-    code, usage, hung = _watch(pid, start, timeout, shot, lambda: printed.extend(_drained(reader)))
+    try:
+        code, usage, hung = _watch(pid, start, timeout, shot, lambda: printed.extend(_drained(reader)))
+    except BaseException:
+        os.killpg(pid, signal.SIGKILL)
+        raise
     seconds = time.monotonic() - start
     orphans = _await_group(pid)
     printed += _drained(reader)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import children
+from tests.faults.__main__ import CAMPAIGNS, divide
 from tests.faults.children import Shot, run_child
 from tests.faults.injection import FOR_GOOD, Count, FileFault, end_at_change, fail_files
 from tests.faults.table import Tally, describe_problems, render
@@ -40,12 +42,33 @@ def test_problems_stand_in_the_table_with_the_command_that_repeats_them() -> Non
     assert "--seed 3 --only kills --case 7" in describe_problems([tally], 3)
 
 
-def test_a_child_that_hangs_crashes_or_leaves_a_process_is_seen() -> None:
+def test_a_child_that_hangs_or_crashes_is_seen() -> None:
     assert "no end after" in run_child(lambda: _sleep(60), timeout=0.2).crashed
-    assert "SIGABRT" in run_child(os.abort).crashed
+    assert "SIGUSR1" in run_child(lambda: os.kill(os.getpid(), signal.SIGUSR1) or 0).crashed
     assert "ZeroDivisionError" in run_child(lambda: 1 // 0).crashed
     assert run_child(lambda: 3).code == 3
     assert run_child(lambda: _sleep(60), shot=Shot(signal.SIGTERM, 0.1)).code == -signal.SIGTERM
+
+
+def test_a_process_that_outlives_its_parent_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "GRACE", 0.2)
+
+    def leave_a_process() -> int:
+        if os.fork() == 0:
+            time.sleep(60)
+        return 0
+
+    def look_for_it() -> int:
+        children.adopt_orphans()
+        return int(run_child(leave_a_process).orphans)
+
+    assert run_child(look_for_it).code == 1
+
+
+def test_campaigns_are_divided_among_lanes() -> None:
+    lanes = divide(list(CAMPAIGNS))
+    assert sorted(name for lane in lanes for name in lane) == sorted(CAMPAIGNS)
+    assert all(lanes)
 
 
 def _sleep(seconds: float) -> int:

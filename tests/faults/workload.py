@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -95,7 +96,7 @@ class World(Data):
 
     def new_folder(self) -> Path:
         """Return a path for the files of a case, where nothing is."""
-        folder = self.folder / "case"
+        folder = self.folder / f"case_{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return folder
