@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -127,14 +128,14 @@ def meet_release(world: World, number: int, chance: random.Random, tally: Tally)
     if kind == 0:
         what = list(ATTACKS)[number // 4 % len(ATTACKS)]
         ATTACKS[what](source)
-        sign_again(source)
+        _sign(source)
     elif kind == 1:
         what = f"release.json with {_change_json(source / 'release.json', chance)}"
-        sign_again(source)
+        _sign(source)
     else:
         what = f"{name} with mutated {_change_file(source, chance)}"
         if kind == 2 and chance.random() < 0.7:
-            sign_again(source)
+            _sign(source)
     tally.faults += 1
     result = _verify_and_use(
         world, source, folder, JOIN if name == RELEASE else chance.choice((TRAIN, RELEASE)), tally, what
@@ -143,6 +144,12 @@ def meet_release(world: World, number: int, chance: random.Random, tally: Tally)
         tally.check(result.verified != 0, "wrong exit", f"{what}: verify passes it")
     if result.used == 2:
         tally.check(result.verified != 0, "wrong exit", f"{what}: verify passes what cannot be used")
+
+
+def _sign(folder: Path) -> None:
+    """Let the hashes be those of the files, where release.json still has a place for them."""
+    with contextlib.suppress(AttributeError, FileNotFoundError, KeyError, RecursionError, TypeError, ValueError):
+        sign_again(folder)
 
 
 def _change_json(path: Path, chance: random.Random) -> str:
