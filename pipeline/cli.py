@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.config import SOURCES, JoinConfig, PreviewConfig, ReleaseConfig, RunConfig, SourceDataset
-from pipeline.errors import InputError, RunError, ShardError, WorkerLostError
+from pipeline.errors import InputError, ReadError, RunError, ShardError, WorkerLostError
 from pipeline.parser import SOURCE_PARTS, make_parser
 from regions.file_names import PATH_ERRORS
 from regions.messages import counted, one_line
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNUSABLE
     except WorkerLostError as error:
         _fail_at_once(f"failed: {error}")
-    except (RunError, OSError) as error:
+    except (ReadError, RunError, OSError) as error:
         if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
             print(f"attparse: {one_line(str(error.filename))}: {error.strerror}", file=sys.stderr)
             return UNUSABLE

@@ -49,7 +49,8 @@ def is_below(path: str, folder: str) -> bool:
     """Return whether a path is a folder or inside it."""
     if is_remote(path) or is_remote(folder):
         return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
-    return Path(folder).resolve() in (Path(path).resolve(), *Path(path).resolve().parents)
+    real = Path(os.path.realpath(path))  # of a link to itself, too, where `Path.resolve` raises
+    return Path(os.path.realpath(folder)) in (real, *real.parents)
 
 
 def open_read(path: str) -> IO[bytes]:

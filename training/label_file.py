@@ -58,6 +58,6 @@ def image_path(folder: str, image_id: str) -> str:
     path = os.path.join(folder, image_id)
     if not os.path.isfile(path):
         raise DataError(f"{path}: no such image, though the label file lists it")
-    if Path(folder).resolve() not in Path(path).resolve().parents:
+    if Path(os.path.realpath(folder)) not in Path(os.path.realpath(path)).parents:
         raise DataError(f"{path}: found a link out of {folder}, expected an image inside it")
     return path

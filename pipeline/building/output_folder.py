@@ -26,13 +26,13 @@ def prepared_output(output: str) -> Iterator[None]:
     for folder in folders:
         storage.make_folder(folder)
     with storage.locked(output):
-        for folder in folders:
+        for folder in (output, *folders):
             storage.delete_temporaries(folder)
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
-                for folder in folders:
+                for folder in (output, *folders):
                     storage.delete_temporaries(folder)
             storage.delete_empty_folder(run.plans)
 

@@ -14,7 +14,7 @@ from pipeline.building.output_folder import check_apart
 from pipeline.building.runner import beam_options
 from pipeline.cli import COMMANDS as COMMANDS_OF_CLI
 from pipeline.cli import main
-from pipeline.errors import InputError, ShardError
+from pipeline.errors import InputError, ReadError, ShardError
 from pipeline.parser import make_parser
 
 HEAVY = ("apache_beam", "cv2", "mediapipe", "numpy", "PIL", "pyarrow", "scipy", "shapely")
@@ -225,3 +225,14 @@ def test_a_damaged_shard_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setitem(COMMANDS_OF_CLI, "report", refuse)
     assert main(["report", "out"]) == 2
     assert capsys.readouterr().err == "attparse: out/shards/train-000000.tar: damaged\n"
+
+
+def test_an_error_of_reading_before_the_first_shard_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> int:
+        raise ReadError("rel/landmarks.parquet: Too many open files")
+
+    monkeypatch.setitem(COMMANDS_OF_CLI, "report", fail)
+    assert main(["report", "out"]) == 1
+    assert capsys.readouterr().err == "attparse: failed: rel/landmarks.parquet: Too many open files\n"

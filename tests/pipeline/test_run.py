@@ -23,6 +23,7 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.building import graph
+from pipeline.building.output_folder import prepared_output
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.demo import demo_images
@@ -125,6 +126,15 @@ def test_a_sample_reads_back(finished: Path) -> None:
 def test_no_plan_and_no_temporary_file_is_left(finished: Path) -> None:
     assert sorted(path.name for path in finished.iterdir()) == ["dataset.json", "manifest", "report.html", "shards"]
     assert not [path for path in finished.rglob("*") if path.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("folder", ["", "shards", "manifest", "plans"])
+def test_what_a_killed_run_left_half_written_is_deleted(tmp_path: Path, folder: str) -> None:
+    left = tmp_path / folder / ".dataset.json.0123456789abcdef.tmp"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"half")
+    with prepared_output(str(tmp_path)):
+        assert not left.exists()
 
 
 def test_the_number_of_workers_does_not_change_a_byte(sample: RunConfig, finished: Path, tmp_path: Path) -> None:

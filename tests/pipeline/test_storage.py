@@ -434,3 +434,9 @@ def test_hashing_writer() -> None:
     assert writer.tell() == writer.bytes == 7
     assert writer.sha256 == hashlib.sha256(b"0123456").hexdigest()
     assert target.getvalue() == b"0123456"
+
+
+def test_a_link_to_itself_is_below_its_own_folder_alone(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert storage.is_below(str(tmp_path / "loop"), str(tmp_path))
+    assert not storage.is_below(str(tmp_path / "loop"), str(tmp_path / "other"))
