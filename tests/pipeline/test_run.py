@@ -128,7 +128,7 @@ def test_no_plan_and_no_temporary_file_is_left(finished: Path) -> None:
     assert not [path for path in finished.rglob("*") if path.name.endswith(".tmp")]
 
 
-@pytest.mark.parametrize("folder", ["", "shards", "manifest", "plans"])
+@pytest.mark.parametrize("folder", ["", "shards", "manifest"])
 def test_what_a_killed_run_left_half_written_is_deleted(tmp_path: Path, folder: str) -> None:
     left = tmp_path / folder / ".dataset.json.0123456789abcdef.tmp"
     left.parent.mkdir(exist_ok=True)
