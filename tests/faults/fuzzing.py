@@ -21,7 +21,7 @@ from tests.faults.workload import World, check_end
 
 SECONDS = 20
 """Of atheris, per parser."""
-INPUTS = 150
+INPUTS = 100
 """Of the random mutator, per case."""
 START = 120.0
 """Seconds that a fuzzer may take beyond its time."""
