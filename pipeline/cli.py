@@ -22,6 +22,7 @@ from pipeline.errors import InputError, ReadError, RunError, ShardError, WorkerL
 from pipeline.parser import SOURCE_PARTS, make_parser
 from regions.file_names import PATH_ERRORS
 from regions.messages import counted, one_line
+from regions.system_libraries import library_problem
 
 if TYPE_CHECKING:
     from pipeline.formats.dataset_json import DatasetFile
@@ -49,12 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNUSABLE
     except WorkerLostError as error:
         _fail_at_once(f"failed: {error}")
-    except (ReadError, RunError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
-            print(f"attparse: {one_line(str(error.filename))}: {error.strerror}", file=sys.stderr)
-            return UNUSABLE
-        print(f"attparse: failed: {one_line(str(error))}", file=sys.stderr)
-        return FAILED
+    except (ReadError, RunError, OSError, ImportError) as error:
+        return _print_failure(error)
     except KeyboardInterrupt:
         end = " to resume" if options.command in RESUMES else ""
         _fail_at_once(f"interrupted; run the same command again{end}")
@@ -86,6 +83,18 @@ def _termination_as_interrupt() -> Iterator[None]:
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _print_failure(error: ReadError | RunError | OSError | ImportError) -> int:
+    """Print an error in one line and return the exit code; an ImportError of our own code is raised again."""
+    if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
+        print(f"attparse: {one_line(str(error.filename))}: {error.strerror}", file=sys.stderr)
+        return UNUSABLE
+    problem = library_problem(error) if isinstance(error, (OSError, ImportError)) else None
+    if problem is None and isinstance(error, ImportError):
+        raise error
+    print(f"attparse: failed: {one_line(problem or str(error))}", file=sys.stderr)
+    return FAILED
 
 
 def _set_up_messages() -> None:

@@ -11,9 +11,13 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from regions.file_names import PATH_ERRORS
+from regions.messages import one_line
+from regions.system_libraries import library_problem
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 
+OUR_PACKAGES = ("training", "regions")
+INSTALL = "pip install -c constraints.txt -e '.[training]'"
 EPILOG = "exit codes: 0 done; 1 failed or interrupted; 2 bad arguments or unusable input"
 
 
@@ -32,18 +36,29 @@ def run_command(name: str, work: Callable[[], None]) -> int:
     try:
         work()
     except DataError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {one_line(str(error))}", file=sys.stderr)
         return UNUSABLE
-    except (TrainingError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
-            print(f"{name}: {error.filename}: {error.strerror}", file=sys.stderr)
-            return UNUSABLE
-        print(f"{name}: failed: {error}", file=sys.stderr)
-        return FAILED
+    except (TrainingError, OSError, ImportError) as error:
+        return _print_failure(name, error)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return FAILED
     return DONE
+
+
+def _print_failure(name: str, error: TrainingError | OSError | ImportError) -> int:
+    """Print an error in one line and return the exit code; an ImportError of our own code is raised again."""
+    if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename:
+        print(f"{name}: {one_line(str(error.filename))}: {error.strerror}", file=sys.stderr)
+        return UNUSABLE
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in OUR_PACKAGES:
+        problem: str | None = f"{error.name} is not installed; it comes with the extra training: {INSTALL}"
+    else:
+        problem = None if isinstance(error, TrainingError) else library_problem(error)
+    if problem is None and isinstance(error, ImportError):
+        raise error
+    print(f"{name}: failed: {one_line(problem or str(error))}", file=sys.stderr)
+    return FAILED
 
 
 def make_command_parser(name: str, description: str) -> argparse.ArgumentParser:

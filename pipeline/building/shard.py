@@ -13,7 +13,7 @@ from pipeline.building import progress
 from pipeline.building.plan import load_plan, sources_hash
 from pipeline.building.settings import Annotator, BuildSettings
 from pipeline.building.stopwatch import Stopwatch
-from pipeline.errors import InputError, ReadError
+from pipeline.errors import InputError, ReadError, RunError
 from pipeline.formats import manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import SampleWriter
@@ -79,7 +79,7 @@ def _results(plan: ShardPlan, annotator: Annotator) -> Generator[WrittenSample |
         for row in plan.images.rows():
             try:
                 yield annotate(row)
-            except (InputError, ReadError):
+            except (InputError, RunError, ReadError):
                 raise
             except Exception as error:
                 raise RuntimeError(f"image {row.image_id!r} of shard {plan.name}: {error!r}") from error

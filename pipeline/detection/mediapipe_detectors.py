@@ -15,10 +15,15 @@ import numpy.typing as npt
 
 from pipeline import storage
 from pipeline.detection.landmark_map import FACE_MESH, LANDMARKER, load_mesh_map, mesh_to_landmarks, mesh_to_pixels
+from pipeline.errors import RunError
 from regions.landmarks import FloatArray
+from regions.system_libraries import library_problem
 
 os.environ.setdefault("GLOG_minloglevel", "2")
-import mediapipe
+try:
+    import mediapipe
+except ImportError as error:
+    raise RunError(f"mediapipe cannot be imported: {library_problem(error) or error}") from None
 
 _stderr_lock = threading.Lock()
 
