@@ -18,6 +18,7 @@ from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, face_crop_box
 from regions.landmarks import MIRROR, FloatArray, face_frame, mean_shape
 from regions.masks import sample_points
 from regions.polygons import REGION_NAMES
+from training.plots import add_legend, plain_text, plot_text
 
 EDGES = (-30, -15, -5, 5, 15, 30)
 """Edges of the bins of angles, in degrees."""
@@ -157,6 +158,7 @@ def binned_medians(angles: FloatArray, areas: FloatArray) -> tuple[npt.NDArray[n
     return numbers, np.array(medians)
 
 
+@plain_text
 def plot_areas(angles: dict[str, FloatArray], areas: FloatArray, names: Sequence[str], path: str) -> None:
     """Write a scatter plot of areas over angles: a column for each region, a row for each kind of angle.
 
@@ -175,12 +177,14 @@ def plot_areas(angles: dict[str, FloatArray], areas: FloatArray, names: Sequence
     axes = figure.subplots(len(angles), len(REGION_NAMES), squeeze=False)
     for row, (kind, values) in zip(axes, angles.items(), strict=True):
         for region, axis in enumerate(row):
-            for number, name in enumerate(names):
-                axis.scatter(values, areas[:, number, region], s=4, alpha=0.5, linewidths=0, label=name)
+            dots = [
+                axis.scatter(values, areas[:, number, region], s=4, alpha=0.5, linewidths=0)
+                for number in range(len(names))
+            ]
             axis.set_title(display_name(REGION_NAMES[region]))
             axis.set_xlabel(f"{kind} in degrees")
             axis.set_xlim(-60, 60)
             axis.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("fraction of the face crop")
-    axes[0, 0].legend(markerscale=3)
+    add_legend(axes[0, 0], dots, [plot_text(name) for name in names], markerscale=3)
     figure.savefig(path, dpi=80)

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from regions.messages import one_line
 from training.storage import create
+
+plain_text = rc_context({"text.parse_math": False, "text.usetex": False})
+"""Decorator of functions that draw: a ``$`` in a name is a dollar sign."""
+MAX_LABEL, MAX_TITLE = 40, 24
+"""Number of characters of a name in a legend, and at an axis or above an image."""
+MAX_FILE_NAME = 255
+"""Bytes, on most file systems."""
+CHARACTERS_PER_INCH = 11
+"""Of a legend's text."""
 
 WARM = np.array([255, 60, 20], dtype=np.float32)
 """Color of the maps."""
@@ -35,6 +51,31 @@ class LabeledFace(NamedTuple):
     probabilities: npt.NDArray[np.float32]
 
 
+def plot_text(name: str, limit: int = MAX_LABEL) -> str:
+    """Return a name as text to draw: in one line, shortened in its middle, with escapes for what the font lacks."""
+    font = get_font(findfont(FontProperties()))
+    text = "".join(c if font.get_char_index(ord(c)) else c.encode("unicode_escape").decode() for c in one_line(name))
+    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-(limit - limit // 2 - 1) :]}"
+
+
+def chart_path(folder: str, stem: str, ending: str) -> str:
+    """Return the path of a chart, whose stem is cut where its name would be longer than file systems allow."""
+    content = stem.encode(errors="surrogateescape")
+    room = MAX_FILE_NAME - len(ending)
+    if len(content) > room:
+        digest = hashlib.sha256(content).hexdigest()[:8]
+        stem = f"{content[: room - len(digest) - 1].decode(errors='ignore')}-{digest}"
+    return os.path.join(folder, stem + ending)
+
+
+def add_legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
+    """Add a legend; unlike those of matplotlib, it shows labels that begin with an underscore, or are empty."""
+    legend = axes.legend(handles, ["label"] * len(handles), **options)
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_text(label)
+
+
+@plain_text
 def draw_curves(history: Sequence[Mapping[str, Any]], path: str) -> None:
     """Draw losses and accuracy over the epochs of a training, stage 1 on a gray background."""
     figure = Figure(figsize=(13, 4), layout="constrained")
@@ -52,6 +93,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: str) -> None:
     _save(figure, path)
 
 
+@plain_text
 def draw_bars(runs: Mapping[str, Mapping[str, Any]], measure: str, path: str) -> None:
     """Draw a measure per attribute, one bar for each run side by side (Figures 5 to 7 of the paper).
 
@@ -65,19 +107,25 @@ def draw_bars(runs: Mapping[str, Mapping[str, Any]], measure: str, path: str) ->
         PNG to write.
     """
     names = list(dict.fromkeys(name for run in runs.values() for name in run["attributes"]))
-    figure = Figure(figsize=(max(6.0, 0.42 * len(names) + 2), 5.5), layout="constrained")
+    labels = [f"{plot_text(run)} (mean {_percent(result['mean'][measure]):.1f} %)" for run, result in runs.items()]
+    inches = max(6.0, 0.42 * len(names) + 2)
+    columns = max(1, int(inches * CHARACTERS_PER_INCH / (max(map(len, labels)) + 6)))
+    rows = math.ceil(len(labels) / columns)
+    figure = Figure(figsize=(inches, 5.3 + 0.2 * rows), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(runs)
-    for index, (run, result) in enumerate(runs.items()):
+    bars = []
+    for index, result in enumerate(runs.values()):
         values = [_percent(result["attributes"].get(name, {}).get(measure)) for name in names]
-        mean = _percent(result["mean"][measure])
         offset = (index - (len(runs) - 1) / 2) * width
-        axes.bar(np.arange(len(names)) + offset, values, width, label=f"{run} (mean {mean:.1f} %)")
-    axes.set_xticks(np.arange(len(names)), [name.replace("_", " ") for name in names], rotation=90)
+        bars.append(axes.bar(np.arange(len(names)) + offset, values, width))
+    axes.set_xticks(
+        np.arange(len(names)), [plot_text(name.replace("_", " "), MAX_TITLE) for name in names], rotation=90
+    )
     axes.set(ylabel=f"{measure.replace('_', ' ')} in %", xlim=(-0.6, len(names) - 0.4), ylim=(0, 100))
     axes.grid(axis="y", color="0.85")
     axes.set_axisbelow(True)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(runs), frameon=False)
+    add_legend(axes, bars, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False)
     _save(figure, path)
 
 
@@ -85,6 +133,7 @@ def _percent(value: float | None) -> float:
     return float("nan") if value is None else 100 * value
 
 
+@plain_text
 def draw_localization(faces: Sequence[LabeledFace], attributes: Sequence[str], path: str) -> None:
     """Draw a row per face, with the maps of some attributes overlaid on it.
 
@@ -97,12 +146,13 @@ def draw_localization(faces: Sequence[LabeledFace], attributes: Sequence[str], p
         PNG to write.
     """
     figure = Figure(figsize=(1.9 * (len(attributes) + 1), 2.75 * len(faces)), layout="constrained")
+    names = [plot_text(attribute.replace("_", " "), MAX_TITLE) for attribute in attributes]
     grid = figure.subplots(len(faces), len(attributes) + 1, squeeze=False)
     for row, face in zip(grid, faces, strict=True):
         images = [face.pixels, *(overlay(face.pixels, one) for one in face.maps)]
         titles = [
-            face.title,
-            *(f"{n.replace('_', ' ')}\n{p:.2f}" for n, p in zip(attributes, face.probabilities, strict=True)),
+            plot_text(face.title, MAX_TITLE),
+            *(f"{name}\n{p:.2f}" for name, p in zip(names, face.probabilities, strict=True)),
         ]
         for axes, image, title in zip(row, images, titles, strict=True):
             axes.imshow(image)

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.drawing.overlays import Color, Pixels
 from pipeline.drawing.text import display_name
+from regions.messages import one_line
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -61,7 +62,7 @@ def contact_sheet(tiles: Sequence[Tile], title: str, legend: Mapping[str, Color]
     note_lines = [max(map(len, notes[start : start + columns])) for start in range(0, len(tiles), columns)]
     cell_width = width + GAP
     sheet_width = max(MIN_SHEET_WIDTH, 2 * MARGIN + columns * cell_width - GAP)
-    title_lines = _wrap(title, _font(TITLE_SIZE), sheet_width - 2 * MARGIN)
+    title_lines = _wrap(one_line(title), _font(TITLE_SIZE), sheet_width - 2 * MARGIN)
     legend_rows = _legend_rows(list(legend), sheet_width - 2 * MARGIN)
     top = MARGIN + len(title_lines) * (TITLE_SIZE + 8) + GAP
     *tops, bottom = itertools.accumulate((height + (1 + lines) * LINE + GAP for lines in note_lines), initial=top)
@@ -74,7 +75,7 @@ def contact_sheet(tiles: Sequence[Tile], title: str, legend: Mapping[str, Color]
         sheet.paste(Image.fromarray(tile.pixels), (x, y))
         for number, text in enumerate((tile.caption, *notes[index])):
             ink = INK if number == 0 else WARNING if tile.flagged else GRAY
-            line = shorten(text, _font(TEXT_SIZE), width)
+            line = shorten(one_line(text), _font(TEXT_SIZE), width)
             draw.text((x, y + height + 5 + number * LINE), line, ink, _font(TEXT_SIZE))
     for number, names in enumerate(legend_rows):
         _draw_legend_row(draw, bottom + GAP // 2 + number * (LINE + 10), names, legend)
