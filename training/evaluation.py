@@ -17,19 +17,19 @@ from tqdm import tqdm
 
 from regions.csv_cells import defused
 from regions.file_names import as_text
-from regions.label_file import UNKNOWN
-from regions.messages import counted
+from regions.label_file import UNKNOWN, LabelTable
+from regions.messages import counted, one_line
 from training.batches import Batch
 from training.checkpoint import TrainedModel, load_model
 from training.cli_common import DataError
 from training.config import EvaluateConfig
 from training.dataset_json import check_shards, read_dataset
 from training.devices import available_cores, choose_device
-from training.face_images import faces_in_batches
+from training.face_images import Pixels, read_face
 from training.label_file import image_path, match_attributes, read_labels
-from training.loader import Loader, LoaderSettings
+from training.loader import Loader, LoaderSettings, UnreadableSamples
 from training.metrics import MEASURES, ConfusionCounts, MapCounts, average_precision, describe, format_means
-from training.plots import LabeledFace, draw_bars, draw_localization
+from training.plots import LabeledFace, chart_path, draw_bars, draw_localization
 from training.storage import join, write_text
 from training.transforms import prepare
 
@@ -48,15 +48,15 @@ class LabeledImages:
         Of the labels and masks.
     samples : int
     batches : iterator of Batch
-    loader : Loader or None
-        Counts skipped samples.
+    skipped : list of UnreadableSamples
+        Grows while the batches are read.
     """
 
     name: str
     attributes: tuple[str, ...]
     samples: int
     batches: Iterator[Batch]
-    loader: Loader | None = None
+    skipped: list[UnreadableSamples]
 
 
 def evaluate(config: EvaluateConfig) -> None:
@@ -73,7 +73,7 @@ def evaluate(config: EvaluateConfig) -> None:
     for index, (name, path) in enumerate(_names(config.checkpoint).items()):
         trained = load_model(path, device)
         results[name], faces, shown = _evaluate_one(trained, _source(config, index), device, config.masks, name)
-        draw_localization(faces, shown, os.path.join(config.output, f"localization_{name}.png"))
+        draw_localization(faces, shown, chart_path(config.output, f"localization_{name}", ".png"))
         print(f"{name}: {counted(results[name]['samples'], 'sample')}; mean {format_means(results[name]['mean'])}")
     write_text(os.path.join(config.output, "metrics.json"), json.dumps(results, indent=1) + "\n")
     write_text(os.path.join(config.output, "metrics.csv"), _as_csv(results))
@@ -101,7 +101,7 @@ def _names(paths: Sequence[str]) -> dict[str, str]:
 
 def _source(config: EvaluateConfig, index: int) -> LabeledImages:
     if config.images and config.labels:
-        return _folder_source(config.images, config.labels, config.batch_size)
+        return _folder_source(config.images, config.labels, config.batch_size, config.skip_bad_samples)
     folders = config.data or []
     folder = folders[index if len(folders) > 1 else 0]
     dataset = read_dataset(folder)
@@ -115,21 +115,38 @@ def _source(config: EvaluateConfig, index: int) -> LabeledImages:
     )
     loader = Loader(dataset, settings)
     name = f"{folder} ({config.split})"
-    return LabeledImages(name, dataset.attributes, loader.samples(), loader.batches(0), loader)
+    return LabeledImages(name, dataset.attributes, loader.samples(), loader.batches(0), loader.skipped)
 
 
-def _folder_source(folder: str, label_file: str, size: int) -> LabeledImages:
+def _folder_source(folder: str, label_file: str, size: int, skip_bad_samples: bool) -> LabeledImages:
     table = read_labels(label_file)
-    paths = [image_path(folder, image_id) for image_id in table.image_ids]
+    skipped: list[UnreadableSamples] = []
+    if not skip_bad_samples:
+        for image_id in table.image_ids:  # a missing image stops the command before it has begun
+            image_path(folder, image_id)
+    batches = _folder_batches(folder, table, size, skipped if skip_bad_samples else None)
+    return LabeledImages(join(folder, ""), table.names, len(table.image_ids), batches, skipped)
 
-    def batches() -> Iterator[Batch]:
-        begin = 0
-        for faces in faces_in_batches(paths, size):
-            rows = slice(begin, begin + len(faces))
-            begin += len(faces)
-            yield Batch(torch.from_numpy(faces), None, torch.from_numpy(table.values[rows]), table.image_ids[rows])
 
-    return LabeledImages(join(folder, ""), table.names, len(paths), batches())
+def _folder_batches(
+    folder: str, table: LabelTable, size: int, skipped: list[UnreadableSamples] | None
+) -> Iterator[Batch]:
+    """Yield the images of a label file with their labels; those that cannot be read are added to `skipped`."""
+    rows: list[int] = []
+    faces: list[Pixels] = []
+    for row, image_id in enumerate(table.image_ids):
+        try:
+            faces.append(read_face(image_path(folder, image_id)))
+        except DataError as error:
+            if skipped is None:
+                raise
+            skipped.append(UnreadableSamples(1, str(error)))
+        else:
+            rows.append(row)
+        if rows and (len(rows) == size or row + 1 == len(table.image_ids)):
+            keys = [table.image_ids[row] for row in rows]
+            yield Batch(torch.from_numpy(np.stack(faces)), None, torch.from_numpy(table.values[rows]), keys)
+            rows, faces = [], []
 
 
 def _evaluate_one(
@@ -141,7 +158,7 @@ def _evaluate_one(
         raise DataError(f"{source.name}: has none of the checkpoint's attributes")
     left_out = [attribute for attribute in trained.attributes if attribute not in places]
     if left_out:
-        print(f"{name}: left out, since {source.name} lacks them: {', '.join(left_out)}")
+        print(f"{name}: left out, since {source.name} lacks them: {one_line(', '.join(left_out))}")
     own = [trained.attributes.index(attribute) for attribute in places]
     theirs = list(places.values())
     confusion, overlaps = ConfusionCounts(len(own), device), MapCounts(len(own), device)
@@ -161,7 +178,9 @@ def _evaluate_one(
                 faces += _faces(batch, logits, maps)[: FACES_SHOWN - len(faces)]
             bar.update(len(batch.keys))
     if not scores:
-        raise DataError(f"{source.name}: no sample could be read")
+        raise DataError(f"{source.name}: no sample could be read; {_skipped_text(source.skipped)}")
+    if source.skipped:
+        print(f"{name}: {_skipped_text(source.skipped)}", file=sys.stderr)
     truth = np.concatenate(truths)
     precision = average_precision(np.concatenate(scores), truth)
     result = {
@@ -169,17 +188,19 @@ def _evaluate_one(
         "samples": len(truth),
         "unknown_labels": int((truth == UNKNOWN).sum()),
         "left_out": left_out,
-        "skipped_samples": _print_skipped(source),
+        "skipped_samples": sum(entry.samples for entry in source.skipped),
         **describe(list(places), confusion.counts, precision, overlaps.iou() if masks else None),
     }
     return result, *_surest_attributes(faces, list(places))
 
 
-def _print_skipped(source: LabeledImages) -> int:
-    skipped = source.loader.skipped if source.loader else []
-    for entry in skipped:
-        print(f"skipped {counted(entry.samples, 'sample')}: {entry.reason}", file=sys.stderr)
-    return sum(entry.samples for entry in skipped)
+def _skipped_text(skipped: Sequence[UnreadableSamples]) -> str:
+    """Return how many samples were skipped, and why the first one was, in one line."""
+    if not skipped:
+        return "none was skipped"
+    total = counted(sum(entry.samples for entry in skipped), "sample")
+    others = f" (and {len(skipped) - 1:,} more)" if len(skipped) > 1 else ""
+    return f"skipped {total}: {one_line(skipped[0].reason)}{others}"
 
 
 def _faces(batch: Batch, logits: torch.Tensor, maps: torch.Tensor) -> list[LabeledFace]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -146,15 +145,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def faces_in_batches(paths: Iterable[str], size: int) -> Iterator[Pixels]:
-    """Yield images of faces in batches (at most `size`, 218, 178, 3)."""
-    faces = []
-    for path in paths:
-        faces.append(read_face(path))
-        if len(faces) == size:
-            yield np.stack(faces)
-            faces = []
-    if faces:
-        yield np.stack(faces)

@@ -6,11 +6,12 @@ import contextlib
 import io
 import json
 import logging
+import os
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import nn
 
@@ -21,6 +22,9 @@ from training.dataset_json import IMAGE_SIZE
 from training.model import AttParseNet
 from training.storage import create
 from training.transforms import normalize
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 TOLERANCE = 1e-3
 """Largest difference of probabilities and maps that rounding can cause."""
@@ -78,10 +82,23 @@ def _to_onnx(trained: TrainedModel) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def open_session(content: bytes) -> onnxruntime.InferenceSession:
+    """Return a network that runs on the CPU, in an onnxruntime that reports nothing to its makers.
+
+    Its telemetry begins at the import, with an identifier of the machine that it writes to the home folder: only the
+    environment prevents that.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime  # noqa: PLC0415 - after the line above
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
 def _largest_difference(model: AttParseNet, content: bytes) -> float:
     """Return the largest difference of probabilities or maps over a batch of another size than the exported one."""
     pixels = np.random.default_rng(0).integers(0, 256, (3, *IMAGE_SIZE, 3), dtype=np.uint8)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = open_session(content)
     theirs = session.run(["probabilities", "maps"], {"pixels": pixels})
     with torch.inference_mode():
         ours = _FromPixels(model)(torch.from_numpy(pixels))

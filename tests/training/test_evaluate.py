@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -24,6 +28,7 @@ from training.transforms import normalize
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).resolve().parents[2]
 SHARDS = {"train-000000": 4, "test-000000": 9, "test-000001": 8}
 
 
@@ -147,6 +152,77 @@ def test_a_folder_of_images_with_a_label_file(network: str, tmp_path: Path, caps
     assert "left out, since" in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images 1 to 5 and their labels: 2 is cut short, 4 is missing, 5 is no image."""
+    folder = tmp_path_factory.mktemp("images")
+    lines = ["image_id,Red,Green,Blue"]
+    for index in range(1, 6):
+        Image.fromarray(face_of(index)).save(folder / f"{index}.png")
+        lines.append(f"{index}.png,{','.join(map(str, labels_of(index)))}")
+    content = (folder / "2.png").read_bytes()
+    (folder / "2.png").write_bytes(content[: len(content) // 2])
+    (folder / "4.png").unlink()
+    (folder / "5.png").write_bytes(b"<html>")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    for name, index in (("cut", 2), ("missing", 4)):
+        (folder / f"{name}.csv").write_text("\n".join([lines[0], lines[1], lines[index]]))
+    return folder
+
+
+def test_images_that_cannot_be_read_are_skipped_and_counted_if_asked(
+    network: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [f"--images={folder}", f"--labels={folder / 'labels.csv'}", "--batch_size=2"]
+    assert run(network, tmp_path, *arguments, "--skip_bad_samples") == 0
+    (result,) = results(tmp_path).values()
+    assert (result["samples"], result["skipped_samples"]) == (2, 3)
+    assert {name: values["known"] for name, values in result["attributes"].items()} == dict.fromkeys(ATTRIBUTES, 2)
+    assert result["mean"]["accuracy"] == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    assert line.startswith(f"perfect: skipped 3 samples: {folder / '2.png'}: found a damaged PNG file")
+    assert line.endswith("(and 2 more)")
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"), [("cut", "2.png: found a damaged PNG file"), ("missing", "4.png: no such image")]
+)
+def test_an_image_that_cannot_be_read_ends_the_evaluation_with_its_name(
+    network: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: str, what: str
+) -> None:
+    assert run(network, tmp_path / "to", f"--images={folder}", f"--labels={folder / labels}.csv") == 2
+    assert f"attparse-evaluate: {folder}/{what}" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_folder_without_a_readable_image_is_refused(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "labels.csv").write_text("image_id,Red\na.png,1\n")
+    arguments = [f"--images={tmp_path}", f"--labels={tmp_path / 'labels.csv'}", "--skip_bad_samples"]
+    assert run(network, tmp_path / "to", *arguments) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "no sample could be read; skipped 1 sample: " in error
+    assert "a.png: no such image" in error
+
+
+def test_a_damaged_sample_of_a_shard_is_skipped_and_counted_if_asked(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data" / "shards").mkdir(parents=True)
+    samples = {f"s{index}": members_of(index) for index in range(4)}
+    samples["s2"]["jpg"] = samples["s2"]["jpg"][:99]
+    write_tar(tmp_path / "data" / "shards" / "test-000000.tar", samples)
+    write_dataset_file(tmp_path / "data", {"test-000000": 4})
+    data = f"--data={tmp_path / 'data'}"
+    assert run(network, tmp_path / "to", data) == 2
+    assert "test-000000.tar: sample 's2': jpg cannot be decoded" in capsys.readouterr().err.splitlines()[-1]
+    assert run(network, tmp_path / "to", data, "--skip_bad_samples") == 0
+    (result,) = results(tmp_path / "to").values()
+    assert (result["samples"], result["skipped_samples"]) == (3, 1)
+    assert "perfect: skipped 1 sample: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [
@@ -211,6 +287,46 @@ def test_unreadable_images_and_clashing_names_are_refused(
         assert what in capsys.readouterr().err
 
 
+def test_images_beside_one_that_cannot_be_read_are_predicted(
+    network: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(folder / f"{index}.png") for index in (1, 2, 3, 4)]
+    assert predict.main([*paths, f"--checkpoint={network}", f"--output={tmp_path}", "--device=cpu"]) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"attparse-predict: 2 of 4 images cannot be read: {paths[1]}: found a damaged PNG file")
+    assert f"; {paths[3]}: No such file" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.localization.png", "3.localization.png"]
+    assert [line for line in printed.out.splitlines() if line in paths] == [paths[0], paths[2]]
+
+
+def test_onnxruntime_leaves_no_identifier_of_the_machine(tmp_path: Path) -> None:
+    """Its telemetry begins at the import, with one in the home folder."""
+    code = "import sys; from training.onnx_export import open_session; open_session(open(sys.argv[1], 'rb').read())"
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    same = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [value], [same])
+    model = onnx.helper.make_model(graph, ir_version=9, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    onnx.save(model, str(tmp_path / "relu.onnx"))
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    command = [sys.executable, "-c", code, str(tmp_path / "relu.onnx")]
+    subprocess.run(command, check=True, env={**environment, "HOME": str(home)}, cwd=ROOT)
+    assert not list(home.rglob("*onnxruntime*"))
+
+
+def test_sessions_of_onnxruntime_are_opened_in_one_place() -> None:
+    paths = [
+        path
+        for folder in ("pipeline", "training", "tests", "tools", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert len(paths) > 100
+    found = [path.name for path in paths if re.search(r"^ *(import|from) onnxruntime", path.read_text(), re.MULTILINE)]
+    assert found == ["onnx_export.py"]
+
+
 def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     path = tmp_path / "best.pt"
@@ -218,7 +334,7 @@ def test_onnx_computes_the_same_from_pixels_for_any_batch(tmp_path: Path, capsys
     target = tmp_path / "to" / "net.onnx"
     assert export.main([f"--checkpoint={path}", f"--output={target}"]) == 0
     assert "onnxruntime differs from torch by at most" in capsys.readouterr().out
-    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    session = onnx_export.open_session(target.read_bytes())
     assert json.loads(session.get_modelmeta().custom_metadata_map["attributes"]) == list(ATTRIBUTES)
     pixels = np.stack([face_of(index) for index in range(5)])
     probabilities, maps = session.run(None, {"pixels": pixels})
