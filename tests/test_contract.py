@@ -16,10 +16,10 @@ from PIL.Image import Exif
 
 from pipeline import cli, images
 from pipeline.config import RunConfig
-from pipeline.errors import ImageError, InputError
+from pipeline.errors import ImageError, InputError, ShardError
 from pipeline.formats.dataset_json import read_dataset_file
 from pipeline.formats.run_folder import RunFolder
-from pipeline.formats.samples import decode_packed_masks, read_samples
+from pipeline.formats.samples import decode_packed_masks, parse_description, read_samples
 from pipeline.inputs import dataset as pipeline_labels
 from pipeline.vocabulary import SPLITS
 from regions.label_file import UNKNOWN
@@ -31,6 +31,7 @@ from training import dataset_json, evaluate, face_images, train
 from training import label_file as training_labels
 from training.cli_common import DataError
 from training.loader import Loader, LoaderSettings
+from training.shard_reader import decode, read_shard
 from training.transforms import prepare
 
 pytest.importorskip("skimage")
@@ -268,6 +269,8 @@ WRONG = [
     (["shards", 1, "bytes"], 0.5),
     (["shards", 1, "split"], "dev"),
     (["shards", 1, "sha256"], "0" * 63),
+    (["crop"], "eyes"),
+    (["shards", 1, "name"], "train-000000"),
     *(
         (["shards", 1, "name"], name)
         for name in ("../../x", "/etc/passwd", "gs://bucket/x", "a/b", "train-000000\n", "")
@@ -298,6 +301,20 @@ def test_both_readers_of_dataset_json_name_the_same_wrong_field(
         assert message.startswith(f"{path}: ")
         assert name in message.removeprefix(f"{path}: ")
         assert "\n" not in message
+
+
+@pytest.mark.parametrize("label", ["true", "false", "1.0", "2", '"1"'])
+def test_both_packages_take_no_other_labels(run: Path, label: str) -> None:
+    dataset = dataset_json.read_dataset(str(run))
+    sample = next(read_shard(dataset.shards["train"][0]))
+    description = json.loads(sample["json"])
+    description["labels"][dataset.attributes[1]] = "LABEL"
+    text = json.dumps(description).replace('"LABEL"', label).encode()
+    no_masks = np.empty((0, 96, 76), np.uint8)
+    with pytest.raises(ShardError, match="labels"):
+        parse_description("s.tar", "a", text)
+    with pytest.raises(DataError, match=r"labels are not 0, 1 or null"):
+        decode({**sample, "json": text}, dataset.attributes, np.empty((218, 178, 3), np.uint8), no_masks)
 
 
 def test_unknown_labels_arrive_as_unknown(run: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from regions.messages import shown
 from training.cli_common import DataError
 from training.storage import is_remote, join, open_read, read_bytes
 
@@ -18,6 +19,12 @@ FORMAT_VERSION = 2
 IMAGE_SIZE, MASK_SIZE = (218, 178), (96, 76)
 """Height and width of AttParseNet's input and output."""
 SPLITS = ("train", "val", "test")
+CROPS = ("face", "none")
+SHARD_NAME = re.compile(f"({'|'.join(SPLITS)})-[0-9]{{6,}}")
+MAX_JSON_BYTES = 1 << 28
+"""Bytes of a dataset.json, which has 250 for each shard."""
+MAX_COUNT = 1 << 53
+"""Samples or bytes of a shard: larger numbers are not exact in every reader of JSON."""
 CHUNK = 1 << 20
 EXCERPT = 60
 """Number of characters of a wrong value that a message shows."""
@@ -95,11 +102,14 @@ def read_dataset(folder: str) -> Dataset:
         If there is none, or its format version or sizes are not those that AttParseNet expects.
     """
     path = join(folder, "dataset.json")
-    if not is_remote(folder) and not os.path.exists(path):
-        raise DataError(f"{folder}: no dataset.json, expected the folder of a finished run of attparse")
+    if not is_remote(folder):
+        if not os.path.exists(path):
+            raise DataError(f"{folder}: no dataset.json, expected the folder of a finished run of attparse")
+        if os.path.getsize(path) > MAX_JSON_BYTES:
+            raise DataError(f"{path}: found {os.path.getsize(path)} bytes, expected at most {MAX_JSON_BYTES}")
     try:
-        document = json.loads(read_bytes(path))
-    except ValueError as error:
+        document = json.loads(read_bytes(path), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise DataError(f"{path}: not a JSON object: {_excerpt(document)}")
@@ -118,8 +128,20 @@ MISSING = object()
 """Marks an absent field."""
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON whose names are each there once: of two, other readers may take the other one."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        repeated = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
+        raise ValueError(f"{shown(repeated)} is there twice in one object, expected each name once")
+    return fields
+
+
 def _excerpt(value: object) -> str:
-    text = "nothing" if value is MISSING else json.dumps(value)
+    try:
+        text = "nothing" if value is MISSING else json.dumps(value)
+    except RecursionError:
+        text = "deeply nested JSON"
     return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
 
 
@@ -141,17 +163,23 @@ class _Reader:
         if not texts or len(texts) < len(attributes) or len(set(texts)) < len(texts):
             raise self._wrong("'attributes'", attributes, "different names, at least one")
         crop = self._field(document, "crop", str, "'face' or 'none'")
+        if crop not in CROPS:
+            raise self._wrong("'crop'", crop, "'face' or 'none'")
         shards: dict[str, list[Shard]] = {}
+        urls: set[str] = set()
         for index, entry in enumerate(self._field(document, "shards", list, "a list of shards")):
             if not isinstance(entry, dict):
                 raise self._wrong(f"'shards', entry {index + 1}", entry, "an object")
             split, shard = self._shard(folder, entry, f"shard {index + 1}")
+            if shard.url in urls:
+                raise self._wrong(f"'name' of shard {index + 1}", entry["name"], "each shard once")
+            urls.add(shard.url)
             shards.setdefault(split, []).append(shard)
         return Dataset(folder, tuple(texts), crop, {split: tuple(own) for split, own in shards.items()})
 
     def _shard(self, folder: str, entry: dict[str, Any], owner: str) -> tuple[str, Shard]:
         name = self._field(entry, "name", str, "a name such as 'train-000000'", owner)
-        if not name.replace("-", "").isalnum():
+        if not SHARD_NAME.fullmatch(name):
             raise self._wrong(f"'name' of {owner}", name, "a name such as 'train-000000'")
         owner = f"shard {name!r}"
         split = self._field(entry, "split", str, "'train', 'val' or 'test'", owner)
@@ -166,7 +194,7 @@ class _Reader:
 
     def _count(self, entry: dict[str, Any], name: str, owner: str) -> int:
         count = self._field(entry, name, int, "a whole number of at least 0", owner)
-        if count < 0 or isinstance(count, bool):
+        if not 0 <= count <= MAX_COUNT or isinstance(count, bool):
             raise self._wrong(f"{name!r} of {owner}", count, "a whole number of at least 0")
         return count
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from types import NoneType
 from typing import Any
 
 import cv2
@@ -41,7 +42,7 @@ def read_shard(shard: Shard) -> Iterator[StoredSample]:
         try:
             for sample in group_by_key(read_members(stream)):
                 count, last = count + 1, f"sample {sample['__key__']!r}"
-                yield {"__url__": shard.url, **sample}
+                yield {**sample, "__url__": shard.url}
         except Exception as error:  # besides ValueError, those of an object store's client
             what = str(error.args[0]) if error.args else type(error).__name__
             raise DataError(f"{shard.url}: cannot be read past {last}: {what}") from None
@@ -56,14 +57,18 @@ def group_by_key(members: Iterable[tuple[str, bytes]]) -> Iterator[StoredSample]
     Raises
     ------
     ValueError
-        If a sample has a member twice.
+        If a sample has a member twice, or another sample has the same key.
     """
     sample: StoredSample = {}
+    keys: set[str] = set()
     for name, content in members:
         key, _, ending = name.partition(".")
         if sample.get("__key__") != key:
             if sample:
                 yield sample
+            if key in keys:
+                raise ValueError(f"sample {key!r} appears twice")
+            keys.add(key)
             sample = {"__key__": key}
         if ending in sample:
             raise ValueError(f"{name!r} appears twice")
@@ -101,25 +106,26 @@ def decode(sample: StoredSample, attributes: tuple[str, ...], image: Pixels, pac
         labels = _read_labels(sample["json"], attributes)
     except KeyError as error:
         raise DataError(f"{sample['__url__']}: sample {sample['__key__']!r}: no {error.args[0]}") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise DataError(f"{sample['__url__']}: sample {sample['__key__']!r}: {error}") from None
     return labels
 
 
 def _read_labels(content: bytes, attributes: tuple[str, ...]) -> list[int]:
     try:
-        labels = orjson.loads(content)["labels"]
+        description = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"json cannot be parsed: {error}") from None
+    labels = description.get("labels") if isinstance(description, dict) else None
+    if not isinstance(labels, dict):
+        raise ValueError("json has no labels by name")
     if tuple(labels) != attributes:
         raise ValueError("labels are not those of dataset.json")
     values = list(labels.values())
-    kinds = set(values)
-    if not kinds <= {0, 1}:
-        if not kinds <= {0, 1, None}:
-            raise ValueError("labels are not 0, 1 or null")
-        return [UNKNOWN if value is None else value for value in values]
-    return values
+    kinds = set(map(type, values))
+    if not (kinds <= {int, NoneType} and set(values) <= {0, 1, None}):  # True == 1, but is no label
+        raise ValueError("labels are not 0, 1 or null")
+    return [UNKNOWN if value is None else value for value in values] if NoneType in kinds else values
 
 
 def _decode_jpeg(content: bytes, image: Pixels) -> None:

@@ -227,7 +227,7 @@ BAD_SAMPLES = [
     (lambda s: s["s0009"].update({"masks.png": s["s0009"]["jpg"]}), "masks.png of shape .* expected .96, 76. uint8"),
     (lambda s: s["s0009"].pop("masks.png"), "no masks.png"),
     (lambda s: s["s0009"].update(json=b"{"), "json cannot be parsed: "),
-    (lambda s: s["s0009"].update(json=b"[]"), "list indices must be"),
+    (lambda s: s["s0009"].update(json=b"[]"), "json has no labels by name"),
     (lambda s: s["s0009"].update(json=b'{"labels": {"Red": 1}}'), "labels are not those of dataset.json"),
     (lambda s: s["s0009"].update(json=b'{"labels": {"Red": 1, "Green": 2, "Blue": 0}}'), "labels are not 0, 1 or null"),
     (
