@@ -38,6 +38,23 @@ LIMITATIONS = [
     "Landmarks of the source five_points are a mean face fitted to five points.",
     "A mask is empty where the label is 0 or unknown, whatever the image shows.",
 ]
+READ_WITH_DATASETS = """\
+import json
+from pathlib import Path
+
+import numpy as np
+from datasets import load_dataset
+
+release = json.loads(Path("THIS_FOLDER/release.json").read_text())
+attributes = release["dataset"]["attributes"]  # in the order of the masks
+for sample in load_dataset("THIS_FOLDER", split="train"):
+    packed = np.asarray(sample["masks.png"])
+    bit_planes = packed.reshape(-(-len(attributes) // 8), -1, packed.shape[1])
+    masks = np.unpackbits(bit_planes, axis=0)[: len(attributes)]
+    values = sample["json"]["labels"]
+    labels = [values[name] for name in attributes]
+"""
+"""How to read a release with Hugging Face's datasets, for its card."""
 USES = ["Training and evaluating face-attribute models that also localize the attributes."]
 SENSITIVE = ["Gender", "Age", "Facial appearance of identifiable persons: landmarks are biometric measurements"]
 
@@ -177,7 +194,8 @@ def _masks_paragraph(resolution: str, without_labels: bool) -> str:
         " of packed masks: eight attributes per bit plane, the first attribute in the highest bit, the bit planes"
         " stacked vertically. `KEY.json` has image id, split, labels, landmarks, crop and landmark_source. The order of"
         " the attributes is that of `attributes` in `release.json`. A mask is empty where the label is 0 or unknown"
-        " (null), so the masks reveal the labels."
+        " (null), so the masks reveal the labels. Take the labels by name: datasets returns them sorted, not in the"
+        f" order of the masks.\n\n```python\n{READ_WITH_DATASETS}```"
     )
 
 
