@@ -74,7 +74,8 @@ def evaluate(config: EvaluateConfig) -> None:
         trained = load_model(path, device)
         results[name], faces, shown = _evaluate_one(trained, _source(config, index), device, config.masks, name)
         draw_localization(faces, shown, chart_path(config.output, f"localization_{name}", ".png"))
-        print(f"{name}: {counted(results[name]['samples'], 'sample')}; mean {format_means(results[name]['mean'])}")
+        means = format_means(results[name]["mean"])
+        print(f"{one_line(name)}: {counted(results[name]['samples'], 'sample')}; mean {means}")
     write_text(os.path.join(config.output, "metrics.json"), json.dumps(results, indent=1) + "\n")
     write_text(os.path.join(config.output, "metrics.csv"), _as_csv(results))
     for measure in ("accuracy", "balanced_accuracy"):
@@ -158,13 +159,13 @@ def _evaluate_one(
         raise DataError(f"{source.name}: has none of the checkpoint's attributes")
     left_out = [attribute for attribute in trained.attributes if attribute not in places]
     if left_out:
-        print(f"{name}: left out, since {source.name} lacks them: {one_line(', '.join(left_out))}")
+        print(one_line(f"{name}: left out, since {source.name} lacks them: {', '.join(left_out)}"))
     own = [trained.attributes.index(attribute) for attribute in places]
     theirs = list(places.values())
     confusion, overlaps = ConfusionCounts(len(own), device), MapCounts(len(own), device)
     scores, truths = [], []
     faces: list[LabeledFace] = []
-    with torch.inference_mode(), tqdm(total=source.samples, unit=" images", desc=name) as bar:
+    with torch.inference_mode(), tqdm(total=source.samples, unit=" images", desc=one_line(name)) as bar:
         for batch in source.batches:
             prepared = prepare(batch, device)
             logits, maps = trained.model(prepared.images)
@@ -180,7 +181,7 @@ def _evaluate_one(
     if not scores:
         raise DataError(f"{source.name}: no sample could be read; {_skipped_text(source.skipped)}")
     if source.skipped:
-        print(f"{name}: {_skipped_text(source.skipped)}", file=sys.stderr)
+        print(f"{one_line(name)}: {_skipped_text(source.skipped)}", file=sys.stderr)
     truth = np.concatenate(truths)
     precision = average_precision(np.concatenate(scores), truth)
     result = {

@@ -306,3 +306,13 @@ def test_a_rare_group_is_found_wherever_it_is(tmp_path: Path) -> None:
     )
     assert [image.image_id for image in found["five_points"]] == ["rare.jpg"]
     assert len(found["whole_image"]) == 2
+
+
+@pytest.mark.parametrize(("name", "text"), [("a\nb.jpg", "a\\nb.jpg"), ("\x1b[31m.jpg", "\\x1b[31m.jpg")], ids=ascii)
+def test_a_caption_is_one_line_of_text(name: str, text: str) -> None:
+    pixels = np.zeros((218, 178, 3), np.uint8)
+    drawn, expected = (
+        np.asarray(contact_sheet.contact_sheet([contact_sheet.Tile(pixels, caption, "a")], "title", {}))
+        for caption in (name, text)
+    )
+    np.testing.assert_array_equal(drawn, expected)
