@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from regions.messages import shown
-from training.checkpoint_reader import CHECKPOINT_VERSION, MAX_COUNT, CheckpointReader, Missing, Weights, describe
+from training.checkpoint_reader import CHECKPOINT_VERSION, MAX_NUMBER, CheckpointReader, Missing, Weights, describe
 from training.cli_common import DataError
 from training.config import MAX_PADDING
 from training.model import AttParseNet
@@ -256,9 +256,9 @@ def _checked(
 ) -> LastCheckpoint:
     """Check the values that `CheckpointReader.read` has not checked."""
     position = reader.dictionary(state.get("position", Missing()), "'position'", list(asdict(Position())))
-    for name, least, most in (("stage", 1, 3), ("epoch_of_stage", 0, MAX_COUNT), ("epoch", 0, MAX_COUNT)):
+    for name, least, most in (("stage", 1, 3), ("epoch_of_stage", 0, MAX_NUMBER), ("epoch", 0, MAX_NUMBER)):
         reader.whole_number(position, name, least, most, f"'position', {name!r}")
-    reader.whole_number(position, "step", 0, MAX_COUNT, "'position', 'step'")
+    reader.whole_number(position, "step", 0, MAX_NUMBER, "'position', 'step'")
     history = reader.value(state, "history", list)
     if len(history) != position["epoch"]:
         reader.fail("'history'", describe(len(history)), f"one entry for each of {position['epoch']} epochs")
@@ -288,7 +288,7 @@ def _record(reader: CheckpointReader, record: object, index: int, names: set[str
     values = reader.dictionary(record, field)
     for name in sorted(names | values.keys()):
         found = values.get(name, Missing())
-        if type(found) not in (int, float) or (type(found) is int and abs(found) > MAX_COUNT):
+        if type(found) not in (int, float) or (type(found) is int and abs(found) > MAX_NUMBER):
             reader.fail(f"{field}, {name!r}", describe(found), "a number")
     for name, least, most in (("epoch", index, index), ("stage", 1, 2)):
         reader.whole_number({name: values.get(name, Missing())}, name, least, most, f"{field}, {name!r}")

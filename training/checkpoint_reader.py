@@ -24,7 +24,7 @@ MAX_BYTES = 16 << 30
 """Largest checkpoint. The paper's network with its optimizer and its best weights takes 260 MB."""
 MAX_PICKLE_BYTES = 8 << 20
 """Largest description of the values apart from tensors: the metrics of 20,000 epochs."""
-MAX_COUNT = 2**53
+MAX_NUMBER = 2**53
 """Largest number of a checkpoint: above it, a float is not exact."""
 
 Weights = dict[str, torch.Tensor]
@@ -176,7 +176,7 @@ def describe(value: object) -> str:
         return "nothing"
     if isinstance(value, torch.Tensor):
         return f"{_text(value.dtype)} {list(value.shape) if not value.is_nested else 'of different shapes'}"
-    if type(value) is int and abs(value) > MAX_COUNT:
+    if type(value) is int and abs(value) > MAX_NUMBER:
         return f"a number of {value.bit_length():,} bits"
     if value is None or type(value) in (bool, int, float, str):
         return shown(value)

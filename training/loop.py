@@ -19,7 +19,7 @@ from regions.messages import counted
 from training.batches import Batch
 from training.checkpoint import Position, Progress, RunCheckpoints, copy_of_weights
 from training.checkpoint_reader import Weights
-from training.cli_common import FAILED, DataError, TrainingError
+from training.cli_common import FAILED, TERMINATION, DataError, TrainingError
 from training.config import TrainConfig
 from training.dataset_json import Dataset, check_shards, read_dataset
 from training.devices import available_cores, choose_device, choose_padding, choose_precision
@@ -62,7 +62,7 @@ def train(config: TrainConfig) -> None:
         if dataset.shards.get(split) or split == "train":
             check_shards(dataset.shards_of(split), checksums=config.verify_checksums and world.rank == 0)
     _set_up_torch(config)
-    with process_group(world, device), _stop_on_signal() as stop:
+    with process_group(world, device), _stop_on_signal() as stop, _memory_errors():
         Training(config, dataset, world, device, stop).run()
 
 
@@ -84,18 +84,30 @@ class StopRequest:
 
 @contextlib.contextmanager
 def _stop_on_signal() -> Iterator[StopRequest]:
-    """Record SIGTERM and SIGINT while the block runs, so that a checkpoint can be saved before the process ends."""
+    """Record signals to stop while the block runs, so that a checkpoint can be saved before the process ends."""
     stop = StopRequest()
 
     def note(*_: Any) -> None:
         stop.received = True
 
-    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [number for number in (*TERMINATION, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, note) for number in numbers}
     try:
         yield stop
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn torch's errors of memory that is not to be had, on a GPU or for the CPU, into MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            raise MemoryError from error
+        raise
 
 
 class Training:

@@ -531,8 +531,9 @@ def test_two_processes_train_together_and_resume_to_the_bit(data: str, tmp_path:
 
     with paused_training(tmp_path, data, 2, "step", "--batch_size=2", launch=launch) as process:
         process.terminate()
-        process.communicate()
+        error = process.communicate()[1]  # which ends only when no process of the job is left
         assert process.returncode != 0
+        assert error.count("attparse-train: failed: interrupted in epoch 2, step 3; run the same command") == 1
     assert [record["stage"] for record in history(parts)] == [1, 1]
     done = subprocess.run([*command, f"--output={parts}"], check=True, capture_output=True, text=True)
     assert "resumed from" in done.stdout
