@@ -112,11 +112,12 @@ class CheckpointReader:
         batch_norm = self.value(state, "batch_norm", bool)
         with torch.device("meta"):
             expected = AttParseNet(len(names), tuple(channels), batch_norm).state_dict()
+        weights = self.dictionary(state.get("model", Missing()), "'model'", expected)
         least = sum(tensor.numel() * tensor.element_size() for tensor in expected.values())
         if least > size:
             network = f"{counted(len(names), 'attribute')} and channels {channels}"
             self.fail("file", f"{size:,} bytes", f"at least {least:,} bytes for a network of {network}")
-        return {**state, "model": self.weights(state.get("model", Missing()), expected, "'model'")}
+        return {**state, "model": self.weights(weights, expected, "'model'")}
 
     def weights(self, found: object, expected: Mapping[str, torch.Tensor], field: str) -> Weights:
         """Check tensors by name: shape and type are those of the expected ones, all values are finite."""

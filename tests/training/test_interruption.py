@@ -17,6 +17,8 @@ from training import checkpoint, loop, storage, train
 from training.distributed import World
 from training.run_log import best_epoch, last_is_best
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ("--device=cpu", "--channels=2,2,2,2,2", "--workers=0", "--batch_size=2", "--deterministic")
 SHORT = (*OPTIONS, "--stage1_epochs=0", "--stage2_epochs=3", "--checkpoint_steps=1")
 BEST = 2
@@ -100,7 +102,6 @@ def killing_replace(number: int) -> Callable[[str, str], None]:
     return kill
 
 
-@pytest.mark.slow
 def test_a_kill_at_each_write_changes_no_result(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
 ) -> None:
