@@ -95,12 +95,18 @@ def read_bytes(path: str, limit: int | None = None) -> bytes:
     """
     with open_read(path) as stream:
         try:
-            content = stream.read() if limit is None else stream.read(limit + 1)
+            if limit is None:
+                return stream.read()
+            if is_remote(path) or os.fstat(stream.fileno()).st_size <= limit:
+                pieces, left = [], limit
+                while left >= 0 and (piece := stream.read(BUFFER)):  # read(limit) would take all memory at once
+                    pieces.append(piece)
+                    left -= len(piece)
+                if left >= 0:
+                    return b"".join(pieces)
         except Exception as error:  # as above
             raise DataError(f"{path}: {_one_line(error)}") from None
-    if limit is not None and len(content) > limit:
-        raise DataError(f"{path}: found more than {limit:,} bytes, expected a smaller file")
-    return content
+    raise DataError(f"{path}: found more than {limit:,} bytes, expected a smaller file")
 
 
 @contextlib.contextmanager
@@ -171,11 +177,19 @@ def locked(folder: str) -> Iterator[None]:
                 file=sys.stderr,
             )
         delete_temporaries(folder)
-        with tempfile.TemporaryFile(dir=folder):  # training for hours and failing to save helps nobody
-            pass
+        _check_writable(folder)
         yield
     finally:
         os.close(descriptor)
+
+
+def _check_writable(folder: str) -> None:
+    """Raise the error of a folder that no file can be made in, before hours of work that cannot be saved."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, folder) from None
 
 
 def delete_temporaries(folder: str) -> None:
