@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.training_data import write_dataset
-from training import checkpoint, loop, storage, train
+from training import checkpoint, loop, run_log, storage, train
 from training.distributed import World
 from training.run_log import best_epoch, last_is_best
 
@@ -34,9 +34,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_dataset(tmp_path_factory.mktemp("data") / "data", {"train-000000": 4, "val-000000": 2})
 
 
+def set_up(patch: pytest.MonkeyPatch) -> None:
+    """Decide which epochs are the best so far, and write the curves at once: matplotlib takes most of the time."""
+    patch.setattr(loop, "last_is_best", lambda history: len(history) in (BEST - 1, BEST))
+    patch.setattr(run_log, "draw_curves", lambda history, path: storage.write_text(path, str(len(history))))
+
+
 @pytest.fixture(autouse=True)
-def _best_by_number(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(loop, "last_is_best", lambda history: len(history) in (BEST - 1, BEST))
+def _set_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    set_up(monkeypatch)
     yield
     torch.use_deterministic_algorithms(False)
 
@@ -84,7 +90,7 @@ def whole(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training without a break, whose best epoch is not the last one."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "last_is_best", lambda history: len(history) in (BEST - 1, BEST))
+        set_up(patch)
         assert run(data, folder) == 0
     return folder
 
@@ -138,7 +144,6 @@ def test_a_kill_between_last_and_best_is_repaired_at_once(
             run(data, tmp_path / "run")
     first_best = checkpoint.load(str(tmp_path / "run" / "best.pt"))["model"]
     assert_same(first_best, dict(checkpoint.load(str(tmp_path / "run" / "last.pt"))["model"]))
-    monkeypatch.setattr(loop, "last_is_best", lambda history: len(history) in (BEST - 1, BEST))
     assert run(data, tmp_path / "run") == 0
     assert_same_results(tmp_path / "run", whole)
 
