@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
 
+from regions.messages import shown
+from training.checkpoint_reader import CHECKPOINT_VERSION, MAX_NUMBER, CheckpointReader, Missing, Weights, describe
 from training.cli_common import DataError
+from training.config import MAX_PADDING
 from training.model import AttParseNet
-from training.storage import create, read_bytes
+from training.storage import create
 
-CHECKPOINT_VERSION = 1
 LAST, BEST = "last.pt", "best.pt"
+METRICS = ("loss", "mse", "bce", "accuracy")
+"""Of each split, in the record of an epoch."""
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+"""Values of a network that the optimizer does not change."""
 
 
 class TrainedModel(NamedTuple):
@@ -52,7 +56,7 @@ def save(path: str, state: dict[str, Any]) -> None:
 
 
 def load(path: str) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint onto the CPU; what describes the network is checked.
 
     Raises
     ------
@@ -61,15 +65,7 @@ def load(path: str) -> dict[str, Any]:
     """
     if os.path.isdir(path):
         raise DataError(f"{path}: found a folder, expected a checkpoint such as {os.path.join(path, 'best.pt')}")
-    content = read_bytes(path)
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
-        raise DataError(f"{path}: not a checkpoint of attparse-train") from None
-    version = state.get("version") if isinstance(state, dict) else None
-    if version != CHECKPOINT_VERSION:
-        raise DataError(f"{path}: found version {version!r} of the checkpoint format, expected {CHECKPOINT_VERSION}")
-    return dict(state)
+    return CheckpointReader(path).read()
 
 
 def load_model(path: str, device: torch.device) -> TrainedModel:
@@ -86,6 +82,11 @@ def load_model(path: str, device: torch.device) -> TrainedModel:
     model.load_state_dict(state["model"])
     model.eval().requires_grad_(False)
     return TrainedModel(model.to(device), attributes)
+
+
+def copy_of_weights(model: AttParseNet) -> Weights:
+    """Return the weights as they are now, on the CPU."""
+    return {name: values.detach().to("cpu", copy=True) for name, values in model.state_dict().items()}
 
 
 @dataclass
@@ -122,16 +123,62 @@ class Progress(NamedTuple):
         `EpochSums.losses` of the current epoch, over all ranks.
     confusion : Tensor (4, attributes) int64
         Counts of the current epoch, over all ranks.
+    best : dict of str to Tensor, or None
+        Weights of the best epoch so far, on the CPU.
+    machine : str
+        Device, number format and version of torch: another one may round differently.
+    padding : int
+        Multiple to which the network's channels are rounded up.
     """
 
     position: Position
     history: list[dict[str, Any]]
     loss_sums: torch.Tensor
     confusion: torch.Tensor
+    best: Weights | None
+    machine: str
+    padding: int
+
+
+class LastCheckpoint(NamedTuple):
+    """What ``last.pt`` holds, checked.
+
+    Attributes
+    ----------
+    path : str
+        Of the file, for messages.
+    progress : Progress
+    weights : dict of str to Tensor
+    optimizer : dict of int to dict
+        State of the optimizer by number of the parameter.
+    """
+
+    path: str
+    progress: Progress
+    weights: Weights
+    optimizer: dict[int, dict[str, torch.Tensor]]
+
+    def restore(self, model: AttParseNet, optimizer: torch.optim.Optimizer) -> None:
+        """Load weights and optimizer, whose options stay those that it was made with.
+
+        Raises
+        ------
+        DataError
+            If the weights are of another network.
+        """
+        expected, found = ({name: v.shape for name, v in w.items()} for w in (model.state_dict(), self.weights))
+        if found != expected:
+            raise DataError(f"{self.path}: found the weights of another network than its 'config' and 'padding' make")
+        model.load_state_dict(self.weights)
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": self.optimizer, "param_groups": groups})
 
 
 class RunCheckpoints:
     """The checkpoints in the folder of a training: ``last.pt`` to resume from, ``best.pt`` to predict with.
+
+    ``last.pt`` holds the best weights, too: ``best.pt`` is written from it when a training resumes, so that a
+    process that was killed between the two files leaves no ``best.pt`` of another epoch.
 
     Parameters
     ----------
@@ -151,33 +198,117 @@ class RunCheckpoints:
             **describe_model(model, self._attributes),
             **progress._asdict(),
             "position": asdict(progress.position),
-            "optimizer": optimizer.state_dict(),
+            "optimizer": optimizer.state_dict()["state"],
             "config": self._decisive,
         }
         save(self.last, state)
 
-    def save_best(self, model: AttParseNet) -> None:
-        """Save a network for prediction."""
-        save(self.best, describe_model(model, self._attributes))
+    def save_best(self, model: AttParseNet, weights: Weights) -> None:
+        """Save a network for prediction: the architecture of a model with other weights."""
+        save(self.best, {**describe_model(model, self._attributes), "model": weights})
 
-    def resume(self, model: AttParseNet, optimizer: torch.optim.Optimizer) -> Progress | None:
-        """Load network and optimizer from the last checkpoint, and return the progress; None if there is none.
+    def read_last(self, *, validated: bool) -> LastCheckpoint | None:
+        """Return what the last checkpoint holds; None if there is none.
+
+        Parameters
+        ----------
+        validated : bool
+            Whether the metrics include those of the validation split.
 
         Raises
         ------
         DataError
-            If the checkpoint was saved with other options or other data.
+            If it is not a whole checkpoint, or was saved with other options or other data.
         """
-        if not os.path.exists(self.last):
+        if not os.path.lexists(self.last):
+            if os.path.lexists(self.best):
+                raise DataError(
+                    f"{self.best}: found without {LAST}, which resuming needs; move it away, or use another --output"
+                )
             return None
-        state = load(self.last)
-        for name, value in self._decisive.items():
-            if state["config"].get(name) != value:
-                what = "" if "(" in name else f": {state['config'].get(name)!r} then, {value!r} now"
+        reader = CheckpointReader(self.last)
+        state = reader.read()
+        self._compare(reader, state)
+        return _checked(reader, state, self._attributes, validated)
+
+    def _compare(self, reader: CheckpointReader, state: dict[str, Any]) -> None:
+        """Compare options and data with those that the training began with."""
+        config = reader.dictionary(state.get("config", Missing()), "'config'")
+        then = {**config, "attributes": state["attributes"]}
+        for name, value in {**self._decisive, "attributes": list(self._attributes)}.items():
+            found = then.get(name, Missing())
+            if not _equal_plain(found, value):
+                what = "" if "(" in name else f": {describe(found)} then, {shown(value)} now"
                 raise DataError(
                     f"{self.last}: begun with another {name}{what}; use another --output, or the same options"
                 )
-        model.load_state_dict(state["model"])
-        # In stage 1, the optimizer holds no state for the classifier.
-        optimizer.load_state_dict(state["optimizer"])
-        return Progress(Position(**state["position"]), state["history"], state["loss_sums"], state["confusion"])
+
+
+def _equal_plain(found: object, expected: object) -> bool:
+    """Compare with a plain value, whose type decides, too: a value of others may be a tensor, which == compares."""
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_equal_plain, found, expected))
+    return type(found) is type(expected) and not isinstance(found, list) and found == expected
+
+
+def _checked(
+    reader: CheckpointReader, state: dict[str, Any], attributes: Sequence[str], validated: bool
+) -> LastCheckpoint:
+    """Check the values that `CheckpointReader.read` has not checked."""
+    position = reader.dictionary(state.get("position", Missing()), "'position'", list(asdict(Position())))
+    for name, least, most in (("stage", 1, 3), ("epoch_of_stage", 0, MAX_NUMBER), ("epoch", 0, MAX_NUMBER)):
+        reader.whole_number(position, name, least, most, f"'position', {name!r}")
+    reader.whole_number(position, "step", 0, MAX_NUMBER, "'position', 'step'")
+    history = reader.value(state, "history", list)
+    if len(history) != position["epoch"]:
+        reader.fail("'history'", describe(len(history)), f"one entry for each of {position['epoch']} epochs")
+    names = {f"{split}_{name}" for split in ("train", "val")[: 1 + validated] for name in METRICS}
+    records = [_record(reader, record, index, names) for index, record in enumerate(history)]
+    if len({frozenset(record) for record in records}) > 1:
+        reader.fail("'history'", "epochs with different metrics", "the same ones in each")
+    weights: Weights = state["model"]
+    best = state.get("best", Missing())
+    if best is not None or any(record["stage"] == 2 for record in records):
+        best = reader.weights(best, weights, "'best'")
+    progress = Progress(
+        Position(**position),
+        records,
+        reader.tensor(state.get("loss_sums"), (4,), torch.float64, "'loss_sums'"),
+        reader.tensor(state.get("confusion"), (4, len(attributes)), torch.int64, "'confusion'"),
+        best,
+        reader.value(state, "machine", str),
+        reader.whole_number({"padding": state.get("padding", Missing())}, "padding", 1, MAX_PADDING, "'padding'"),
+    )
+    optimizer = _optimizer_state(reader, state.get("optimizer", Missing()), weights)
+    return LastCheckpoint(reader.path, progress, weights, optimizer)
+
+
+def _record(reader: CheckpointReader, record: object, index: int, names: set[str]) -> dict[str, Any]:
+    field = f"'history', epoch {index}"
+    values = reader.dictionary(record, field)
+    for name in sorted(names | values.keys()):
+        found = values.get(name, Missing())
+        if type(found) not in (int, float) or (type(found) is int and abs(found) > MAX_NUMBER):
+            reader.fail(f"{field}, {name!r}", describe(found), "a number")
+    for name, least, most in (("epoch", index, index), ("stage", 1, 2)):
+        reader.whole_number({name: values.get(name, Missing())}, name, least, most, f"{field}, {name!r}")
+    return values
+
+
+def _optimizer_state(reader: CheckpointReader, found: object, weights: Weights) -> dict[int, dict[str, torch.Tensor]]:
+    """Check the state of Adam. In stage 1, it holds none for the classifier, whose parameters are the last two."""
+    field = "'optimizer'"
+    parameters = [values for name, values in weights.items() if not name.endswith(BUFFERS)]
+    counts = (len(parameters) - 2, len(parameters))
+    numbers = [key if type(key) is int else None for key in found] if type(found) is dict else [None]
+    if numbers not in [list(range(count)) for count in counts]:
+        reader.fail(field, describe(found), f"the state of {counts[0]} or {counts[1]} parameters")
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for number, entry in enumerate(found.values()):  # type: ignore[attr-defined]
+        name = f"{field}, parameter {number}"
+        values = reader.dictionary(entry, name, ("step", "exp_avg", "exp_avg_sq"))
+        reader.tensor(values["step"], (), torch.float32, f"{name}, 'step'")
+        for mean in ("exp_avg", "exp_avg_sq"):
+            reader.tensor(values[mean], tuple(parameters[number].shape), torch.float32, f"{name}, {mean!r}")
+        state[number] = values
+    return state

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import io
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, NoReturn
 
 from regions.file_names import PATH_ERRORS
-from regions.messages import one_line
+from regions.messages import one_line, shown
 from regions.system_libraries import library_problem
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 
 OUR_PACKAGES = ("training", "regions")
 INSTALL = "pip install -c constraints.txt -e '.[training]'"
+MAX_COUNT = 2**31 - 1
+"""Largest number of epochs, steps, threads or samples."""
+MAX_BATCH_SIZE = 2**16
+"""Largest batch: 10 GB of images and masks."""
+MAX_DIGITS = 20
+TERMINATION = (signal.SIGTERM, signal.SIGHUP)
+
 EPILOG = "exit codes: 0 done; 1 failed or interrupted; 2 bad arguments or unusable input"
 
 
@@ -34,12 +44,16 @@ def run_command(name: str, work: Callable[[], None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # paths that are not UTF-8
     try:
-        work()
+        with _termination_as_interrupt():
+            work()
     except DataError as error:
         print(f"{name}: {one_line(str(error))}", file=sys.stderr)
         return UNUSABLE
     except (TrainingError, OSError, ImportError) as error:
         return _print_failure(name, error)
+    except MemoryError:
+        print(f"{name}: failed: out of memory; try a smaller --batch_size or smaller --channels", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return FAILED
@@ -61,9 +75,36 @@ def _print_failure(name: str, error: TrainingError | OSError | ImportError) -> i
     return FAILED
 
 
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt as SIGINT does, unless this process was started to ignore them."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [number for number in TERMINATION if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage of all options."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(UNUSABLE, f"{self.prog}: error: {one_line(message)}\n")
+
+
 def make_command_parser(name: str, description: str) -> argparse.ArgumentParser:
     """Return a parser with ``--version`` and the epilog of all commands."""
-    parser = argparse.ArgumentParser(prog=name, description=description, epilog=EPILOG, allow_abbrev=False)
+    parser = _Parser(prog=name, description=description, epilog=EPILOG, allow_abbrev=False)
     version = f"%(prog)s {importlib.metadata.version('attparse')}"
     parser.add_argument("--version", action="version", version=version, help="print the version of attparse and exit")
     return parser
@@ -83,22 +124,37 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """Parse a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}, expected at least 1")
-    return value
+    return whole_number(text, 1)
 
 
 def not_negative(text: str) -> int:
     """Parse a whole number of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text}, expected at least 0")
+    return whole_number(text, 0)
+
+
+def batch_size(text: str) -> int:
+    """Parse a number of images per batch."""
+    return whole_number(text, 1, MAX_BATCH_SIZE)
+
+
+def whole_number(text: str, least: int, most: int = MAX_COUNT) -> int:
+    """Parse a whole number in a range."""
+    digits = text.strip()
+    value = int(digits) if len(digits) < MAX_DIGITS and digits.removeprefix("-").isdecimal() else None
+    if value is None or not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"found {shown(text)}, expected a whole number of {least} to {most}")
     return value
+
+
+def path(text: str) -> str:
+    """Parse the name of a file or folder, or a URL."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"found {shown(text)}, expected a path")
+    return text
 
 
 def local_path(text: str) -> str:
     """Parse the name of a file or folder to write, which cannot be a URL."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text}, expected a path on this machine")
+    if "://" in text or not text.strip():
+        raise argparse.ArgumentTypeError(f"found {shown(text)}, expected a path on this machine")
     return text

@@ -7,7 +7,23 @@ from dataclasses import dataclass, fields
 CHANNELS = (75, 200, 300, 512, 512)
 """Filters of the first five convolutions in the paper."""
 
-MAY_DIFFER_ON_RESUME = {"data", "output", "device", "checkpoint_steps", "skip_bad_samples", "verify_checksums"}
+MAX_CHANNELS = 4096
+"""Largest number of filters of a convolution, rounded up: five of these take 2.4 GB of weights."""
+MAX_PADDING = 256
+"""Largest multiple to which channels are rounded up."""
+MAX_SEED = 2**63 - 1
+"""Largest random seed that torch accepts."""
+
+MAY_DIFFER_ON_RESUME = {
+    "data",
+    "output",
+    "device",
+    "workers",
+    "checkpoint_steps",
+    "skip_bad_samples",
+    "verify_checksums",
+}
+"""Options that decide where and how a training runs, not what it computes."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
         name = f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise DataError(f"--device {name}: {str(error).splitlines()[0]}") from None
     return device

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.distributed
+
+from training.cli_common import FAILED
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,18 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
         torch.distributed.destroy_process_group()
 
 
+def on_first_rank(world: World, work: Callable[[], None]) -> None:
+    """Work on the first rank while the others wait; if it fails there, the others end, too, without a message."""
+    error: Exception | None = None
+    if world.rank == 0:
+        try:
+            work()
+        except Exception as raised:  # raised again below
+            error = raised
+    if any_rank(error is not None):
+        raise error or SystemExit(FAILED)
+
+
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """Return the sum of a tensor over all ranks, on each of them."""
     total = values.clone()
@@ -66,6 +80,14 @@ def share_buffers(model: torch.nn.Module) -> None:
     if torch.distributed.is_initialized():
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, 0)
+
+
+def ranks_differ(numbers: Sequence[int]) -> bool:
+    """Return whether numbers, as many on each rank, are not the same on all ranks."""
+    if not torch.distributed.is_initialized():
+        return False
+    own = torch.tensor(numbers)
+    return any_rank(not torch.equal(sum_over_ranks(own), own * torch.distributed.get_world_size()))
 
 
 def any_rank(flag: bool) -> bool:

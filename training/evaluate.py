@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from training.cli_common import (
     add_device,
+    batch_size,
     local_path,
     make_command_parser,
     not_negative,
-    positive,
+    path,
     run_command,
     set_config_defaults,
 )
@@ -38,28 +39,37 @@ def make_parser() -> argparse.ArgumentParser:
         " Several checkpoints are compared side by side.",
     )
     add = parser.add_argument
-    add("--checkpoint", required=True, action="append", metavar="F", help="best.pt of a training (can be repeated)")
+    add(
+        "--checkpoint",
+        required=True,
+        type=path,
+        action="append",
+        metavar="F",
+        help="best.pt of a training (can be repeated)",
+    )
     add("--output", required=True, type=local_path, metavar="DIR", help="folder for metrics and charts")
     add(
         "--data",
+        type=path,
         action="append",
         metavar="OUT",
         help="folder of a run; repeat it once per checkpoint, in the same order, or give one for all",
     )
     add("--split", choices=("train", "val", "test"), help="split of --data to evaluate (default: %(default)s)")
-    add("--images", metavar="DIR", help="folder of face images to evaluate instead of --data")
+    add("--images", type=path, metavar="DIR", help="folder of face images to evaluate instead of --data")
     add(
         "--labels",
+        type=path,
         metavar="FILE",
         help="label file of --images, in CelebA's layout or CSV; an empty cell, or 0 in a file with -1, is unknown",
     )
     add("--masks", action="store_true", help="also read the masks and compute the maps' IoU with them")
-    add("--batch_size", type=positive, metavar="N", help="number of images per batch (default: %(default)s)")
+    add("--batch_size", type=batch_size, metavar="N", help="number of images per batch (default: %(default)s)")
     add(
         "--workers",
         type=not_negative,
         metavar="N",
-        help="threads that read and decode --data (default: one per core, at most one per shard)",
+        help="threads that read and decode --data (default: one per core, at most 16 and one per shard)",
     )
     add("--skip_bad_samples", action="store_true", help="count samples that cannot be read, and continue")
     add("--verify_checksums", action="store_true", help="compare the shards with the checksums in dataset.json first")

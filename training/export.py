@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from training.cli_common import local_path, make_command_parser, run_command
+from training.cli_common import local_path, make_command_parser, path, run_command
 from training.config import ExportConfig
 
 
@@ -29,7 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
         "Write a network as ONNX. Input: pixels (batch, 218, 178, 3) uint8, RGB. Outputs: probabilities"
         " (batch, attributes) and maps (batch, attributes, 96, 76). The metadata holds the attribute names.",
     )
-    parser.add_argument("--checkpoint", required=True, metavar="F", help="best.pt of a training")
+    parser.add_argument("--checkpoint", required=True, type=path, metavar="F", help="best.pt of a training")
     parser.add_argument("--output", required=True, type=local_path, metavar="F.onnx", help="ONNX file to write")
     return parser
 

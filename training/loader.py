@@ -1,4 +1,4 @@
-"""Load batches from shards: samples are split among ranks and workers, and shuffled by seed and epoch."""
+"""Load batches from shards: samples are split among ranks and streams, and shuffled by seed and epoch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from training.cli_common import DataError
 from training.dataset_json import Dataset, Shard
 from training.distributed import SINGLE_PROCESS, World
 from training.shard_reader import StoredSample, read_shard
-from training.threads import in_threads, whole_batches_before
+from training.threads import take_turns, whole_batches_before
 
-AHEAD = 2
-"""Number of batches that a worker prepares in advance."""
+STREAMS = 16
+"""Largest number of streams of samples per rank, each with its own shards and shuffle buffer; a batch of each is
+prepared in advance. A constant, so that the order of samples does not depend on the machine's cores."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,15 @@ class LoaderSettings:
     batch_size : int
         Batch size per rank.
     workers : int
-        Threads that read and decode; 0 reads in the calling thread.
+        Threads that read and decode; 0 reads in the calling thread. The samples and their order do not depend on it.
     training : bool
-        Shuffle, and yield equally many whole batches on each rank; otherwise yield each sample once, in shard order.
+        Shuffle, and yield equally many whole batches on each rank; otherwise yield each sample once, unshuffled.
     masks : bool
         Whether masks are read.
     seed : int
         Random seed for shuffling.
     buffer : int
-        Number of samples among which a worker shuffles, about 15 kB each.
+        Number of samples among which a stream is shuffled, about 15 kB each.
     skip_bad_samples : bool
         Count samples that cannot be read instead of stopping.
     pin_memory : bool
@@ -72,7 +73,7 @@ class LoaderSettings:
 
 
 class Loader:
-    """Reads one split of a dataset, epoch by epoch. Shards are split among ranks, and then among their workers.
+    """Reads one split of a dataset, epoch by epoch. Shards are split among ranks, and then among their streams.
 
     Parameters
     ----------
@@ -156,24 +157,24 @@ class Loader:
             raise DataError(f"no batch of {size} readable samples; the last one skipped: {self.skipped[-1].reason}")
 
     def _read(self, epoch: int, start: int) -> Iterator[Batch]:
-        """Yield the batches of all workers; the last one of each worker may be partial.
+        """Yield the batches of all streams in turn; the last one of each stream may be partial.
 
-        Of the first `start` batches, those that are whole batches of a worker are undecoded.
+        Of the first `start` batches, those that are whole batches of a stream are undecoded.
         """
         order = self._order(epoch)
         own = order[self._world.rank :: self._world.size]
-        workers = max(1, min(self.settings.workers, len(own)))
+        count = max(1, min(STREAMS, len(own)))
         seed = f"{self.settings.seed} {epoch} {self._world.rank}"
-        parts = [own[worker::workers] for worker in range(workers)]
-        undecoded = [0] * workers
+        parts = [own[number::count] for number in range(count)]
+        undecoded = [0] * count
         if not self.settings.skip_bad_samples:
             counts = [sum(shard.samples for shard in part) for part in parts]
             undecoded = whole_batches_before(start, counts, self.settings.batch_size)
         streams = [
-            read_batches(part, self._new_builder(), self.settings, f"{seed} {worker}", undecoded[worker])
-            for worker, part in enumerate(parts)
+            read_batches(part, self._new_builder(), self.settings, f"{seed} {number}", undecoded[number])
+            for number, part in enumerate(parts)
         ]
-        for item in in_threads(streams, AHEAD) if self.settings.workers else itertools.chain.from_iterable(streams):
+        for item in take_turns(streams, min(self.settings.workers, count)):
             if isinstance(item, UnreadableSamples):
                 self.skipped.append(item)
             else:
@@ -196,16 +197,16 @@ class Loader:
 def read_batches(
     shards: Sequence[Shard], builder: BatchBuilder, settings: LoaderSettings, seed: str, undecoded: int = 0
 ) -> Iterator[Batch | UnreadableSamples]:
-    """Read, shuffle and decode shards: the work of one worker.
+    """Read, shuffle and decode shards: one stream.
 
     Parameters
     ----------
     shards : sequence of Shard
-        Shards of this worker, in order.
+        Shards of this stream, in order.
     builder : BatchBuilder
     settings : LoaderSettings
     seed : str
-        Random seed for shuffling; differs by epoch, rank and worker.
+        Random seed for shuffling; differs by epoch, rank and stream.
     undecoded : int
         Number of batches at the start that are not decoded: their keys are defined, their images are not.
 

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from regions.messages import counted
 from training.batches import Batch
-from training.checkpoint import Position, Progress, RunCheckpoints
-from training.cli_common import DataError, TrainingError
+from training.checkpoint import Position, Progress, RunCheckpoints, copy_of_weights
+from training.checkpoint_reader import Weights
+from training.cli_common import FAILED, TERMINATION, DataError, TrainingError
 from training.config import TrainConfig
 from training.dataset_json import Dataset, check_shards, read_dataset
 from training.devices import available_cores, choose_device, choose_padding, choose_precision
-from training.distributed import World, any_rank, process_group, share_buffers, sum_over_ranks, world_of_torchrun
+from training.distributed import (
+    World,
+    any_rank,
+    on_first_rank,
+    process_group,
+    ranks_differ,
+    share_buffers,
+    sum_over_ranks,
+    world_of_torchrun,
+)
 from training.loader import Loader, LoaderSettings
 from training.losses import losses
 from training.metrics import EpochSums
 from training.model import AttParseNet, with_padded_channels
 from training.run_log import RunLog, best_epoch, last_is_best, losses_diverge
+from training.storage import locked
 from training.transforms import Augmentation, augment, generator_of, prepare
 
 STEPS_PER_CHECK = 20
@@ -50,7 +62,7 @@ def train(config: TrainConfig) -> None:
         if dataset.shards.get(split) or split == "train":
             check_shards(dataset.shards_of(split), checksums=config.verify_checksums and world.rank == 0)
     _set_up_torch(config)
-    with process_group(world, device), _stop_on_signal() as stop:
+    with process_group(world, device), _stop_on_signal() as stop, _memory_errors():
         Training(config, dataset, world, device, stop).run()
 
 
@@ -72,18 +84,30 @@ class StopRequest:
 
 @contextlib.contextmanager
 def _stop_on_signal() -> Iterator[StopRequest]:
-    """Record SIGTERM and SIGINT while the block runs, so that a checkpoint can be saved before the process ends."""
+    """Record signals to stop while the block runs, so that a checkpoint can be saved before the process ends."""
     stop = StopRequest()
 
     def note(*_: Any) -> None:
         stop.received = True
 
-    former = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [number for number in (*TERMINATION, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, note) for number in numbers}
     try:
         yield stop
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn torch's errors of memory that is not to be had, on a GPU or for the CPU, into MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            raise MemoryError from error
+        raise
 
 
 class Training:
@@ -106,10 +130,7 @@ class Training:
     ) -> None:
         self.config, self.dataset, self.world, self.device, self.stop = config, dataset, world, device, stop
         self.dtype = choose_precision(config.precision, device)
-        self.padding = choose_padding(config.pad_channels, device, self.dtype)
-        model = AttParseNet(len(dataset.attributes), config.channels, config.batch_norm)
-        self.model = with_padded_channels(model, self.padding).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
+        self._build_network(choose_padding(config.pad_channels, device, self.dtype))
         self.loader = Loader(dataset, self._loader_settings("train"), world)
         has_val = any(shard.samples for shard in dataset.shards.get("val", ()))
         if config.early_stop and not has_val:
@@ -119,6 +140,14 @@ class Training:
         self.log = RunLog(config.output, first_rank=world.rank == 0)
         self.position = Position()
         self.sums = EpochSums(len(dataset.attributes), device)
+        self.best: Weights | None = None
+        """Weights of the best epoch so far, on the CPU."""
+
+    def _build_network(self, padding: int) -> None:
+        config = self.config
+        model = AttParseNet(len(self.dataset.attributes), config.channels, config.batch_norm)
+        self.padding, self.model = padding, with_padded_channels(model, padding).to(self.device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
 
     def _loader_settings(self, split: str) -> LoaderSettings:
         config = self.config
@@ -138,40 +167,74 @@ class Training:
     def _decisive(self) -> dict[str, object]:
         """Return the options and data that must be the same when the training resumes."""
         shards = [shard.sha256 for split in ("train", "val") for shard in self.dataset.shards.get(split, ())]
-        chosen = {"workers": self.loader.settings.workers, "pad_channels": self.padding, "ranks": self.world.size}
-        return {**self.config.decisive_options(), **chosen, "data (its shards)": shards}
+        data = hashlib.sha256(" ".join(shards).encode()).hexdigest()
+        chosen = {"number of processes": self.world.size, "data (its shards)": data}
+        return {**self.config.decisive_options(), **chosen}
+
+    def _machine(self) -> str:
+        """Return what rounding depends on, apart from the options."""
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        else:
+            threads = counted(torch.get_num_threads(), "thread")
+            name = f"CPU with {torch.backends.cpu.get_cpu_capability()} and {threads}"
+        return f"{name}, {'bf16' if self.dtype == torch.bfloat16 else 'fp32'}, torch {torch.__version__}"
 
     def run(self) -> None:
         """Train to the end.
 
         Raises
         ------
+        DataError
+            If another training writes to the same folder, or the last checkpoint cannot be used.
         TrainingError
             See `train`.
         """
-        self._resume()
-        self._print_start()
-        for stage in (1, 2):
-            if self.position.stage == stage:
-                self._run_stage(stage)
-                self.position = Position(stage + 1, 0, self.position.epoch, 0)
-        self._save()
-        self.log.write_curves()
-        path = self.checkpoints.best if self.log.history[-1]["stage"] == 2 else self.checkpoints.last
+        with contextlib.ExitStack() as stack:
+
+            def begin() -> None:
+                stack.enter_context(locked(self.config.output))
+                self._resume()
+
+            on_first_rank(self.world, begin)
+            if self.world.rank:
+                self._resume()
+            if ranks_differ(list(vars(self.position).values())):
+                raise DataError(f"{self.config.output}: found different checkpoints, expected a folder of all machines")
+            self._print_start()
+            for stage in (1, 2):
+                if self.position.stage == stage:
+                    self._run_stage(stage)
+                    self.position = Position(stage + 1, 0, self.position.epoch, 0)
+            self._save()
+            self.log.write_curves()
+        path = self.checkpoints.last if self.best is None else self.checkpoints.best
         self.log.print(f"{counted(self.position.epoch, 'epoch')} done; {path}, curves.png")
 
     def _resume(self) -> None:
-        progress = self.checkpoints.resume(self.model, self.optimizer)
-        if progress is None:
+        last = self.checkpoints.read_last(validated=self.val_loader is not None)
+        if last is None:
             return
-        self.position, self.log.history = progress.position, progress.history
+        progress = last.progress
+        self.position, self.log.history, self.best = progress.position, progress.history, progress.best
+        if self.position.step > self.loader.steps(self.position.epoch):
+            raise DataError(f"{self.checkpoints.last}: found step {self.position.step}, expected fewer in its epoch")
+        if self.padding != progress.padding:  # begun on another device
+            self._build_network(progress.padding)
+        last.restore(self.model, self.optimizer)
         if self.world.rank == 0:  # the sums are over all ranks
             self.sums.losses.copy_(progress.loss_sums)
             self.sums.confusion.counts.copy_(progress.confusion)
+            self._write_results()
         self.log.print(
             f"resumed from {self.checkpoints.last}: {counted(self.position.epoch, 'epoch')} and"
             f" {counted(self.position.step, 'step')} are done"
         )
+        if progress.machine != self._machine():
+            self.log.print(
+                f"note: the weights will not be bit-identical to those of an uninterrupted training: begun with"
+                f" {progress.machine}, continued with {self._machine()}"
+            )
 
     def _print_start(self) -> None:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
@@ -203,9 +266,10 @@ class Training:
             self.log.history.append(record)
             self.position = Position(stage, self.position.epoch_of_stage + 1, self.position.epoch + 1, 0)
             self.sums = EpochSums(len(self.dataset.attributes), self.device)
-            self._save()
-            if self.world.rank == 0 and stage == 2 and last_is_best(self.log.history):
-                self.checkpoints.save_best(self.model)
+            improved = stage == 2 and last_is_best(self.log.history)
+            if improved:
+                self.best = copy_of_weights(self.model)
+            self._save(improved=improved)
 
     def wrapped_model(self) -> Any:
         """Return the network, distributed and compiled as required; each stage trains other parameters."""
@@ -226,16 +290,20 @@ class Training:
                 loss = self.take_step(network, batch, stage, step)
                 self.loader.release(batch)
                 self.position.step = step + 1
-                if step % STEPS_PER_CHECK == 0 or step + 1 == steps:
+                stop = any_rank(self.stop.received)
+                saving = stop or ((step + 1) % self.config.checkpoint_steps == 0 and step + 1 < steps)
+                if saving or step % STEPS_PER_CHECK == 0 or step + 1 == steps:
                     bar.set_postfix(loss=f"{_finite(loss, epoch, step):.4f}", refresh=False)
                 bar.update(size)
-                if any_rank(self.stop.received):
+                if saving:
                     self._save()
-                    raise TrainingError(
-                        f"interrupted in epoch {epoch}, step {step + 1}; run the same command to continue"
-                    )
-                if (step + 1) % self.config.checkpoint_steps == 0 and step + 1 < steps:
-                    self._save()
+                if stop:
+                    self._end_interrupted(f"step {step + 1}")
+
+    def _end_interrupted(self, where: str) -> NoReturn:
+        if self.world.rank:  # the first rank prints for all
+            raise SystemExit(FAILED)
+        raise TrainingError(f"interrupted in epoch {self.position.epoch}, {where}; run the same command to continue")
 
     def take_step(self, network: Any, batch: Batch, stage: int, step: int) -> torch.Tensor:
         """Train on one batch and return its loss, on the device.
@@ -273,11 +341,16 @@ class Training:
         sums = EpochSums(len(self.dataset.attributes), self.device)
         weights = {"mse_weight": self.config.mse_weight, "bce_weight": float(stage == 2)}
         for batch in loader.batches(0):
+            if self.stop.received:  # ranks have different numbers of batches, and meet below
+                break
             images, masks, labels, known = prepare(batch, self.device)
             with self._autocast():
                 logits, maps = self.model(images)
             sums.add(torch.stack(losses(logits, maps, labels, masks, known, **weights)), logits, labels, known)
             loader.release(batch)
+        if any_rank(self.stop.received):
+            self._save()
+            self._end_interrupted("validation")
         return sums.results("val")
 
     def _ends_early(self, stage: int) -> bool:
@@ -297,13 +370,21 @@ class Training:
             loader.skipped.clear()
         return int(sum_over_ranks(torch.tensor(sum(entry.samples for entry in unreadable), device=self.device)))
 
-    def _save(self) -> None:
-        """Save everything that resuming needs, and the metrics so far."""
+    def _save(self, *, improved: bool = False) -> None:
+        """Save everything that resuming needs, and the results so far; the best network only if it is a new one."""
         loss_sums, confusion = self.sums.of_all_ranks()
         if self.world.rank == 0:
-            progress = Progress(self.position, self.log.history, loss_sums, confusion)
+            progress = Progress(
+                self.position, self.log.history, loss_sums, confusion, self.best, self._machine(), self.padding
+            )
             self.checkpoints.save_last(self.model, self.optimizer, progress)
-            self.log.write_metrics()
+            self._write_results(improved=improved)
+
+    def _write_results(self, *, improved: bool = True) -> None:
+        """Write what a reader of the folder wants, all of which ``last.pt`` holds: after it, and after a resume."""
+        self.log.write_metrics()
+        if improved and self.best is not None:
+            self.checkpoints.save_best(self.model, self.best)
 
 
 def _finite(loss: torch.Tensor, epoch: int, step: int) -> float:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from training.cli_common import add_device, local_path, make_command_parser, run_command, set_config_defaults
+from training.cli_common import add_device, local_path, make_command_parser, path, run_command, set_config_defaults
 from training.config import PredictConfig
 
 
@@ -31,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="image of a face")
-    add("--checkpoint", required=True, metavar="F", help="best.pt of a training")
+    add("--checkpoint", required=True, type=path, metavar="F", help="best.pt of a training")
     add(
         "--output",
         type=local_path,

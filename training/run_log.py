@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -68,11 +69,17 @@ def losses_diverge(history: Sequence[EpochRecord], stage: int, patience: int) ->
 
 
 def best_epoch(records: Sequence[EpochRecord], measure: str) -> int:
-    """Return the index of the first epoch in which a measure is lowest."""
-    return min(range(len(records)), key=lambda index: records[index][measure])
+    """Return the index of the first epoch in which a measure is lowest; NaN is never lower than a number."""
+    return min(range(len(records)), key=lambda index: _comparable(records[index][measure]))
 
 
 def last_is_best(history: Sequence[EpochRecord]) -> bool:
     """Return whether the last epoch of stage 2 has the lowest validation BCE; always true without validation."""
     own = [record for record in history if record["stage"] == 2]
-    return "val_bce" not in own[-1] or not own[-1]["val_bce"] > min(record["val_bce"] for record in own)
+    if "val_bce" not in own[-1]:
+        return True
+    return _comparable(own[-1]["val_bce"]) <= min(_comparable(record["val_bce"]) for record in own)
+
+
+def _comparable(value: float) -> float:
+    return math.inf if math.isnan(value) else value

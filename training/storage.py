@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import os
 import stat
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import IO
@@ -77,19 +79,34 @@ def _check_regular(path: str, mode: int) -> None:
         raise OSError(errno.EINVAL, "not a regular file", path)
 
 
-def read_bytes(path: str) -> bytes:
+def read_bytes(path: str, limit: int | None = None) -> bytes:
     """Read a whole file.
+
+    Parameters
+    ----------
+    path : str
+    limit : int, optional
+        Largest number of bytes that are read into memory.
 
     Raises
     ------
     DataError
-        If it cannot be read.
+        If it cannot be read, or has more than `limit` bytes.
     """
     with open_read(path) as stream:
         try:
-            return stream.read()
+            if limit is None:
+                return stream.read()
+            if is_remote(path) or os.fstat(stream.fileno()).st_size <= limit:
+                pieces, left = [], limit
+                while left >= 0 and (piece := stream.read(BUFFER)):  # read(limit) would take all memory at once
+                    pieces.append(piece)
+                    left -= len(piece)
+                if left >= 0:
+                    return b"".join(pieces)
         except Exception as error:  # as above
             raise DataError(f"{path}: {_one_line(error)}") from None
+    raise DataError(f"{path}: found more than {limit:,} bytes, expected a smaller file")
 
 
 @contextlib.contextmanager
@@ -132,6 +149,55 @@ def make_folder(path: str) -> None:
     os.makedirs(path, exist_ok=True)
     for made in new:
         _sync_folder(os.path.dirname(made))
+
+
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Keep a local folder to this process, and delete what a killed one left of `create`; it is made if need be.
+
+    Where the file system knows no locks, a warning takes their place.
+
+    Raises
+    ------
+    DataError
+        If another process holds it.
+    OSError
+        If it cannot be made or written to.
+    """
+    make_folder(folder)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{folder}: another training is writing here; use another --output") from None
+        except OSError as error:
+            print(
+                f"{folder}: can't be locked ({error.strerror}): make sure that no other training writes here",
+                file=sys.stderr,
+            )
+        delete_temporaries(folder)
+        _check_writable(folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_writable(folder: str) -> None:
+    """Raise the error of a folder that no file can be made in, before hours of work that cannot be saved."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, folder) from None
+
+
+def delete_temporaries(folder: str) -> None:
+    """Delete what a killed process left of `create` in a local folder."""
+    for name in os.listdir(folder):
+        if name.startswith(".") and name.endswith(TEMPORARY_SUFFIX):
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(os.path.join(folder, name))
 
 
 def _sync_folder(path: str) -> None:

@@ -11,31 +11,44 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def in_threads(streams: Sequence[Iterator[T]], ahead: int) -> Iterator[T]:
-    """Yield the items of all streams in turn; a thread per stream reads `ahead` items in advance.
+def take_turns(streams: Sequence[Iterator[T]], threads: int) -> Iterator[T]:
+    """Yield the items of all streams in turn, in the same order whatever the number of threads.
 
     Decoding releases Python's global lock, so threads use all cores. Unlike processes, they do not copy batches.
+
+    Parameters
+    ----------
+    streams : sequence of iterator
+    threads : int
+        Threads that read one item of each stream in advance; 0 reads in the calling thread.
     """
     end = object()
-    with contextlib.ExitStack() as stack:
-        waiting: deque[tuple[ThreadPoolExecutor, Iterator[T], deque[Future[Any]]]] = deque()
-        for stream in streams:
-            thread = ThreadPoolExecutor(1)
-            stack.callback(thread.shutdown, cancel_futures=True)
-            waiting.append((thread, stream, deque(thread.submit(next, stream, end) for _ in range(ahead))))
-        while waiting:
-            thread, stream, items = waiting.popleft()
-            item = items.popleft().result()
+    if not threads:
+        turns = deque(streams)
+        while turns:
+            stream = turns.popleft()
+            item: Any = next(stream, end)
             if item is not end:
-                items.append(thread.submit(next, stream, end))
-                waiting.append((thread, stream, items))
+                turns.append(stream)
+                yield item
+        return
+    with contextlib.ExitStack() as stack:
+        pool = ThreadPoolExecutor(threads)
+        stack.callback(pool.shutdown, cancel_futures=True)
+        waiting: deque[tuple[Iterator[T], Future[Any]]]
+        waiting = deque((stream, pool.submit(next, stream, end)) for stream in streams)
+        while waiting:
+            stream, future = waiting.popleft()
+            item = future.result()
+            if item is not end:
+                waiting.append((stream, pool.submit(next, stream, end)))
                 yield item
 
 
 def whole_batches_before(start: int, counts: Sequence[int], size: int) -> list[int]:
     """Return how many of the first `start` batches are whole batches of each stream.
 
-    The order is that of `in_threads` and `merge_partial_batches`: streams take turns, and the partial batches at
+    The order is that of `take_turns` and `merge_partial_batches`: streams take turns, and the partial batches at
     their ends are merged.
 
     Parameters

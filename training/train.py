@@ -6,16 +6,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from regions.messages import shown
 from training.cli_common import (
     add_device,
+    batch_size,
     local_path,
     make_command_parser,
     not_negative,
+    path,
     positive,
     run_command,
     set_config_defaults,
+    whole_number,
 )
-from training.config import CHANNELS, TrainConfig
+from training.config import CHANNELS, MAX_CHANNELS, MAX_PADDING, MAX_SEED, TrainConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
         " --nproc_per_node=N -m training.train ...",
     )
     add = parser.add_argument
-    add("--data", required=True, metavar="OUT", help="folder of a run: local, http(s)://, gs:// or s3://")
+    add("--data", required=True, type=path, metavar="OUT", help="folder of a run: local, http(s)://, gs:// or s3://")
     add("--output", required=True, type=local_path, metavar="RUN", help="folder for checkpoints, metrics and curves")
     _add_schedule(parser)
     _add_augmentation(parser)
@@ -76,7 +80,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of epochs of stage 2, which minimizes MSE and BCE (default: %(default)s)",
     )
-    add("--batch_size", type=positive, metavar="N", help="batch size per process (default: %(default)s)")
+    add("--batch_size", type=batch_size, metavar="N", help="batch size per process (default: %(default)s)")
     add("--lr", type=_above_zero, metavar="RATE", help="learning rate of Adam (default: %(default)s)")
     add("--mse_weight", type=_above_zero, metavar="W", help="factor of MSE in the loss (default: %(default)s)")
     add(
@@ -88,7 +92,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--seed",
-        type=not_negative,
+        type=_seed,
         metavar="N",
         help="random seed for weights, order and augmentation (default: %(default)s)",
     )
@@ -130,7 +134,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--pad_channels",
-        type=positive,
+        type=_padding,
         metavar="N",
         help="round channels up to a multiple of N with filters that stay zero: the same function, in sizes that"
         " tensor cores need (default: 8 with bf16 on a GPU, else 1)",
@@ -145,37 +149,53 @@ def _add_loading(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=not_negative,
         metavar="N",
-        help="threads per process that read and decode (default: one per core, at most one per shard)",
+        help="threads per process that read and decode (default: one per core, at most 16 and one per shard)",
     )
     add(
         "--shuffle_buffer",
         type=positive,
         metavar="N",
-        help="number of samples among which each worker shuffles (default: %(default)s)",
+        help="number of samples among which each of up to 16 streams of a process is shuffled (default: %(default)s)",
     )
     add("--skip_bad_samples", action="store_true", help="count samples that cannot be read, and continue")
     add("--verify_checksums", action="store_true", help="compare the shards with the checksums in dataset.json first")
 
 
 def _above_zero(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}, expected more than 0")
+        raise argparse.ArgumentTypeError(f"found {shown(text)}, expected a number of more than 0")
     return value
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}, expected more than 0, at most 1")
+        raise argparse.ArgumentTypeError(f"found {shown(text)}, expected a number of more than 0, at most 1")
     return value
 
 
+def _number(text: str) -> float:
+    """Parse a number; NaN, which is in no range, if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _seed(text: str) -> int:
+    return whole_number(text, 0, MAX_SEED)
+
+
+def _padding(text: str) -> int:
+    return whole_number(text, 1, MAX_PADDING)
+
+
 def _channels(text: str) -> tuple[int, ...]:
-    channels = tuple(positive(part) for part in text.split(","))
-    if len(channels) != len(CHANNELS):
-        raise argparse.ArgumentTypeError(f"{text}, expected {len(CHANNELS)} numbers")
-    return channels
+    parts = text.split(",")
+    if len(parts) != len(CHANNELS):
+        raise argparse.ArgumentTypeError(f"found {shown(text)}, expected {len(CHANNELS)} numbers")
+    return tuple(whole_number(part, 1, MAX_CHANNELS) for part in parts)
 
 
 if __name__ == "__main__":

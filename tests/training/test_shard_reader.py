@@ -14,7 +14,7 @@ import pytest
 from regions.tar_files import read_members
 from tests.training_data import members_of
 from training.shard_reader import group_by_key
-from training.threads import in_threads
+from training.threads import take_turns
 
 
 def tar_of(members: Iterable[tuple[str, bytes]], kind: int = tarfile.USTAR_FORMAT) -> bytes:
@@ -73,7 +73,7 @@ def test_links_and_long_names_are_refused() -> None:
             list(read_members(io.BytesIO(content)))
 
 
-def test_streams_are_read_in_turn_some_items_ahead() -> None:
+def test_streams_are_read_in_turn_an_item_of_each_ahead() -> None:
     asked = []
 
     def stream(name: str, count: int) -> Iterator[str]:
@@ -81,12 +81,12 @@ def test_streams_are_read_in_turn_some_items_ahead() -> None:
             asked.append((name, index))
             yield f"{name}{index}"
 
-    items = in_threads([stream("a", 3), stream("b", 1), stream("c", 2)], 2)
+    items = take_turns([stream("a", 3), stream("b", 1), stream("c", 2)], 2)
     assert next(items) == "a0"
     deadline = time.monotonic() + 10
-    while len(asked) < 6 and time.monotonic() < deadline:
+    while len(asked) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert sorted(asked) == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("c", 0), ("c", 1)]
+    assert sorted(asked) == [("a", 0), ("a", 1), ("b", 0), ("c", 0)]
     assert list(items) == ["b0", "c0", "a1", "c1", "a2"]
 
 
@@ -101,8 +101,8 @@ def test_an_error_in_a_thread_reaches_the_reader_and_the_threads_end() -> None:
 
     before = threading.active_count()
     with pytest.raises(ValueError, match="broken"):
-        list(in_threads([endless(), broken()], 2))
-    items = in_threads([endless(), endless()], 2)
+        list(take_turns([endless(), broken()], 2))
+    items = take_turns([endless(), endless()], 2)
     assert next(items) == 0
     assert isinstance(items, Generator)
     items.close()

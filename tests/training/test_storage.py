@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import NoReturn
 
@@ -94,3 +95,26 @@ def test_what_cannot_be_encoded_is_escaped(tmp_path: Path, monkeypatch: pytest.M
     assert run_command("attparse-predict", lambda: print(name)) == DONE
     printed.seek(0)
     assert printed.read() == "b\\udce7\n"
+
+
+def test_a_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    path.write_bytes(b"x" * 3_000_000)
+    assert storage.read_bytes(str(path), 3_000_000) == path.read_bytes()
+    with pytest.raises(DataError, match=f"^{path}: found more than 2,999,999 bytes, expected a smaller file$"):
+        storage.read_bytes(str(path), 2_999_999)
+
+
+def test_a_folder_without_the_right_to_write_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{tmp_path}/x1")
+
+    def work() -> None:
+        with storage.locked(str(tmp_path)):
+            raise AssertionError("not reached")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert run_command("attparse-train", work) == UNUSABLE
+    assert capsys.readouterr().err == f"attparse-train: {tmp_path}: Permission denied\n"

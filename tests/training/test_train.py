@@ -153,7 +153,7 @@ def augmented(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("whole", ["uninterrupted", "augmented"])
-@pytest.mark.parametrize("step", [2, 4, 11, 16])
+@pytest.mark.parametrize("step", [2, 4, 5, 11, 16])
 def test_an_interrupted_training_resumes_to_the_bit(
     data: str,
     tmp_path: Path,
@@ -280,7 +280,7 @@ def test_a_finished_training_is_left_as_it_is(
         ("--lr=0.1", "begun with another lr: 0.001 then, 0.1 now"),
         ("--seed=3", "begun with another seed: 0 then, 3 now"),
         ("--channels=4,4,4,4,5", "begun with another channels"),
-        ("--workers=1", "begun with another workers: 0 then, 1 now"),
+        ("--pad_channels=2", "begun with another pad_channels: None then, 2 now"),
     ],
 )
 def test_other_options_are_refused_on_resume(
@@ -531,8 +531,9 @@ def test_two_processes_train_together_and_resume_to_the_bit(data: str, tmp_path:
 
     with paused_training(tmp_path, data, 2, "step", "--batch_size=2", launch=launch) as process:
         process.terminate()
-        process.communicate()
+        error = process.communicate()[1]  # which ends only when no process of the job is left
         assert process.returncode != 0
+        assert error.count("attparse-train: failed: interrupted in epoch 2, step 3; run the same command") == 1
     assert [record["stage"] for record in history(parts)] == [1, 1]
     done = subprocess.run([*command, f"--output={parts}"], check=True, capture_output=True, text=True)
     assert "resumed from" in done.stdout
