@@ -51,7 +51,7 @@ class TrainConfig:
     compile: bool = False
     device: str | None = None
     workers: int | None = None
-    shuffle_buffer: int = 2000
+    shuffle_buffer: int = 1000
     checkpoint_steps: int = 1000
     skip_bad_samples: bool = False
     verify_checksums: bool = False

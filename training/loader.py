@@ -67,7 +67,7 @@ class LoaderSettings:
     training: bool = False
     masks: bool = True
     seed: int = 0
-    buffer: int = 2000
+    buffer: int = 1000
     skip_bad_samples: bool = False
     pin_memory: bool = False
 
