@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.config import SOURCES, JoinConfig, PreviewConfig, ReleaseConfig, RunConfig, SourceDataset
-from pipeline.errors import InputError, ReadError, RunError, ShardError, WorkerLostError
+from pipeline.errors import ImageError, InputError, ReadError, RunError, ShardError, WorkerLostError
 from pipeline.parser import SOURCE_PARTS, make_parser
 from regions.file_names import PATH_ERRORS
 from regions.messages import counted, one_line
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _termination_as_interrupt():
             code: int = COMMANDS[options.command](options, others)
-    except (InputError, ShardError) as error:
+    except (InputError, ShardError, ImageError) as error:
         print(f"attparse: {one_line(str(error))}", file=sys.stderr)
         return UNUSABLE
     except WorkerLostError as error:

@@ -42,6 +42,10 @@ class FileVersion(NamedTuple):
     modified: int
 
 
+ABSENT = FileVersion(-1, -1)
+"""Of a file that is not there, or is no regular one."""
+
+
 class NotRegularFileError(OSError):
     """A pipe, a device or a socket: reading it could wait, or go on, for ever."""
 
@@ -72,11 +76,12 @@ def _check_regular(path: str, mode: int) -> None:
         raise NotRegularFileError(errno.EINVAL, "not a regular file", path)
 
 
-def list_versions(folder: str, kept: Collection[str]) -> dict[str, FileVersion]:
-    """Return the files below a folder, foreign ones only if in `kept`: see `storage.list_versions`."""
+def list_versions(folder: str, named: Collection[str]) -> dict[str, FileVersion]:
+    """Return the files below a folder, foreign and irregular ones only if in `named`: see `storage.list_versions`."""
     if not os.path.isdir(folder):
         raise FileNotFoundError(errno.ENOENT, "no such folder", folder)
-    kept = {*kept, *(name[:end] for name in kept for end, character in enumerate(name) if character == "/")}
+    kept = {name for name in named if is_foreign(name)}
+    kept |= {name[:end] for name in kept for end, character in enumerate(name) if character == "/"}
     versions: dict[str, FileVersion] = {}
     pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(folder),))]
     while pending:
@@ -92,6 +97,8 @@ def list_versions(folder: str, kept: Collection[str]) -> dict[str, FileVersion]:
                     target = os.path.realpath(target) if entry.is_symlink() else target
                     if target not in parents:
                         pending.append((name, (*parents, target)))
+                elif status is not None and name in named:
+                    versions[name] = ABSENT
     return versions
 
 

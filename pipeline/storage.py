@@ -24,9 +24,6 @@ UNCOMPRESSED = "uncompressed"
 FileVersions: TypeAlias = Mapping[str, FileVersion]
 """The files of a folder by relative path."""
 
-ABSENT = FileVersion(-1, -1)
-"""Of a file that is not there."""
-
 
 def _filesystems() -> Any:
     """Return Beam's file systems, which are imported only for remote paths: Beam takes seconds to load."""
@@ -150,30 +147,30 @@ def list_files(folder: str, named: Collection[str] = ()) -> dict[str, int]:
 def list_versions(folder: str, named: Collection[str] = ()) -> dict[str, FileVersion]:
     """Return the files below a folder, as relative paths with forward slashes, each with its size and time.
 
-    Left out are files that are not of a data set (`regions.file_names.is_foreign`), what is no regular
-    file, links to nothing, and folders that contain themselves by a link.
+    Left out are files that are not of a data set (`regions.file_names.is_foreign`), pipes, devices and
+    sockets, links to nothing, and folders that contain themselves by a link.
 
     Parameters
     ----------
     folder : str
     named : collection of str
-        Relative paths that a user named, for example in a label file: listed even where they look foreign.
+        Relative paths that a user named, for example in a label file: listed even where they look foreign;
+        a pipe, a device or a socket among them as `pipeline.local_files.ABSENT`, so that whoever reads it finds out.
 
     Raises
     ------
     InputError
         If the folder does not exist or can't be read.
     """
-    kept = {name for name in named if is_foreign(name)}
     if is_remote(folder):
-        return _list_remote(folder, kept)
+        return _list_remote(folder, set(named))
     try:
-        return local_files.list_versions(folder, kept)
+        return local_files.list_versions(folder, set(named))
     except OSError as error:
         raise InputError(f"{error.filename or folder}: {error.strerror}") from None
 
 
-def _list_remote(folder: str, kept: Collection[str]) -> dict[str, FileVersion]:
+def _list_remote(folder: str, named: Collection[str]) -> dict[str, FileVersion]:
     prefix = folder.rstrip("/") + "/"
     try:
         found = _filesystems().match([prefix + "**"])[0].metadata_list
@@ -183,7 +180,7 @@ def _list_remote(folder: str, kept: Collection[str]) -> dict[str, FileVersion]:
         file.path[len(prefix) :]: FileVersion(int(file.size_in_bytes), int(file.last_updated_in_seconds * 1e9))
         for file in found
     }
-    return {name: version for name, version in versions.items() if not is_foreign(name) or name in kept}
+    return {name: version for name, version in versions.items() if not is_foreign(name) or name in named}
 
 
 def make_folder(path: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from pipeline import storage
@@ -80,6 +81,38 @@ def read_with_retries(path: str, read: Callable[[], T], *, sleep: Callable[[floa
             sleep(pause)
     with read_errors(path):
         return read()
+
+
+def iterate_with_retries(
+    path: str, read: Callable[[], Iterable[T]], *, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[T]:
+    """Yield what `read` yields; where it fails for a reason that may pass, it is called again, and goes on there.
+
+    Parameters
+    ----------
+    path : str
+        Of the file that `read` reads, the same at each call.
+    read : callable
+    sleep : callable
+        Waits for a number of seconds.
+
+    Raises
+    ------
+    ReadError
+        If every try fails; the message names the file.
+    """
+    given = 0
+    for pause in (*PAUSES, None):
+        try:
+            with read_errors(path):
+                for item in itertools.islice(read(), given, None):
+                    given += 1
+                    yield item
+                return
+        except ReadError:
+            if pause is None:
+                raise
+            sleep(pause)
 
 
 @contextlib.contextmanager

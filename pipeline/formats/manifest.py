@@ -38,6 +38,7 @@ from regions.boxes import Box
 from regions.label_file import UNKNOWN
 from regions.landmarks import NUM_LANDMARKS
 from regions.messages import counted
+from regions.text_tables import MAX_NUMBER
 
 SUMMARY_KEY = b"attparse.shard"
 MAX_MANIFEST_BYTES = 1 << 30
@@ -330,8 +331,8 @@ def _row_faults(table: pa.Table) -> Iterator[str]:
                 yield f"column {name!r} that disagrees with status"
     if "landmarks" in table.schema.names:
         written = np.asarray(pc.equal(table["status"], WRITTEN))
-        if not np.isfinite(landmark_rows(table)[written]).all():
-            yield "landmarks of a written image that are not numbers"
+        if not (np.abs(landmark_rows(table)[written]) <= MAX_NUMBER).all():
+            yield f"a landmark of a written image that is nan or above {MAX_NUMBER:.0e}"
 
 
 def landmark_rows(table: pa.Table) -> FloatRows:

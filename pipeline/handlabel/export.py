@@ -28,6 +28,7 @@ from pipeline.inputs.image_ids import IMAGE_SUFFIXES, is_unsafe
 from pipeline.local_files import TEMPORARY_SUFFIX
 from pipeline.vocabulary import HAND_LABEL_REASONS, RejectReason
 from regions.file_names import is_foreign
+from regions.image_files import MAX_FILE_BYTES
 from regions.landmarks import NUM_LANDMARKS, FloatArray
 from regions.messages import counted
 
@@ -191,7 +192,7 @@ def _read_image(reject: ExportedReject, source: str) -> bytes:
         raise InputError(f"image {reject.image_id!r}: expected a plain path below the image folder")
     path = storage.join(source, reject.image_id)
     try:
-        content = storage.read_bytes(path)
+        content = storage.read_bytes(path, MAX_FILE_BYTES)
     except OSError as error:
         raise InputError(
             f"{path}: {error.strerror or error}, expected the image that the run read"

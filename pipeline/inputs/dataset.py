@@ -19,6 +19,7 @@ from pipeline.inputs.hints import read_bboxes, read_points
 from pipeline.inputs.image_ids import IMAGE_SUFFIXES, is_image_name, is_unsafe, sample_keys
 from pipeline.inputs.image_names import KnownNames, known_spellings
 from pipeline.inputs.landmark_files import read_landmarks
+from pipeline.local_files import ABSENT
 from pipeline.records import Dataset, ImageTable
 from pipeline.vocabulary import MISSING, SPLITS, UNLABELLED, UNSAFE_ID, RejectReason
 from regions.file_names import as_text
@@ -60,7 +61,7 @@ def read_dataset(config: RunConfig) -> Dataset:
         rows, unlabelled = rows[: config.limit], []
     labelled = [labels.image_ids[row] for row in rows]
     image_ids = [*labelled, *unlabelled]
-    versions = [files.get(image_id, storage.ABSENT) for image_id in image_ids]
+    versions = [files.get(image_id, ABSENT) for image_id in image_ids]
     names = KnownNames({image_id: row for row, image_id in enumerate(labels.image_ids)}, files)
     bboxes = read_bboxes(config.bboxes, image_ids, names)
     points = read_points(config.points, image_ids, names)

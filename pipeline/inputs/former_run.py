@@ -6,7 +6,6 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import numpy as np
 from tqdm import tqdm
 
 from pipeline import storage
@@ -14,7 +13,6 @@ from pipeline.errors import InputError, ShardError
 from pipeline.formats.manifest import landmark_rows, read_manifest_file
 from pipeline.formats.run_folder import MANIFEST, MANIFEST_SUFFIX
 from pipeline.inputs.landmark_reader import LandmarkPath, ListedImages, of_listed_images
-from pipeline.inputs.text_tables import MAX_NUMBER
 from pipeline.records import FloatRows
 from pipeline.vocabulary import WEAK_SOURCES, WRITTEN
 from regions.landmarks import FloatArray
@@ -70,9 +68,4 @@ def read_former_landmarks(folder: str, names: Sequence[str]) -> Iterator[tuple[s
         columns = (table[name].to_pylist() for name in ("image_id", "status", "landmark_source"))
         for image_id, status, landmark_source, found in zip(*columns, landmark_rows(table), strict=True):
             if status == WRITTEN and landmark_source not in WEAK_SOURCES:
-                if not (np.abs(found) <= MAX_NUMBER).all():
-                    raise InputError(
-                        f"{path}: image {image_id!r} has a landmark that is nan or too large,"
-                        f" expected numbers of at most {MAX_NUMBER:.0e}"
-                    )
                 yield image_id, found

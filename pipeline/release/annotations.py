@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import images, storage
-from pipeline.building.reading import read_errors, read_image_bytes, read_with_retries
+from pipeline.building.reading import iterate_with_retries, read_image_bytes, read_with_retries
 from pipeline.building.sample_maker import SampleMaker
 from pipeline.building.settings import Annotate, BuildSettings, Stage
 from pipeline.building.stopwatch import Stopwatch
@@ -136,9 +137,10 @@ class ReleaseAnnotations:
         shard = next(shard for shard in self.release.dataset.shards if shard.name == name)
         rows = self.read_rows(shard)
         columns = (rows[column].to_pylist() for column in ("image_id", "landmark_source", "sha256"))
-        samples = self._labels_and_masks(name, rows) if self.has_labels and len(rows) else None
-        for image_id, source, sha256, landmarks in zip(*columns, manifest.landmark_rows(rows), strict=True):
-            labels, png = (None, None) if samples is None else next(samples)
+        has_samples = self.has_labels and len(rows)
+        samples = self._labels_and_masks(name, rows) if has_samples else itertools.repeat((None, None), len(rows))
+        columns = zip(*columns, manifest.landmark_rows(rows), samples, strict=True)
+        for image_id, source, sha256, landmarks, (labels, png) in columns:
             yield ReleasedImage(image_id, source, landmarks, sha256, labels, png)
 
     def _labels_and_masks(self, name: str, rows: pa.Table) -> Iterator[tuple[npt.NDArray[np.int8], bytes | None]]:
@@ -147,9 +149,9 @@ class ReleaseAnnotations:
         path = storage.join(self.folder, file)
         read_with_retries(path, lambda: check_file(self.folder, self.release, file))
         try:
-            with read_errors(path):
-                for description, png in read_samples(path, self.release, rows, self.has_masks):
-                    yield description.label_values(), png if self.has_masks else None
+            samples = iterate_with_retries(path, lambda: read_samples(path, self.release, rows, self.has_masks))
+            for description, png in samples:
+                yield description.label_values(), png if self.has_masks else None
         except ShardError as error:
             raise InputError(str(error)) from None
 
@@ -183,9 +185,10 @@ class ReleaseAnnotator:
 
     def _annotate(self, released: Iterator[ReleasedImage], row: ImageRow) -> WrittenSample | RejectedImage:
         """Make the sample of the next image from the reader's copy, or return why there is none."""
-        annotation = next(released)
-        if annotation.image_id != row.image_id:
-            raise InputError(f"{self._annotations.folder}: image {annotation.image_id!r}, expected {row.image_id!r}")
+        annotation = next(released, None)
+        if annotation is None or annotation.image_id != row.image_id:
+            found = "no further image" if annotation is None else f"image {annotation.image_id!r}"
+            raise InputError(f"{self._annotations.folder}: {found}, expected {row.image_id!r}")
         if annotation.labels is not None:
             row = replace(row, labels=annotation.labels)
         image = self._read(row, annotation.sha256)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from pipeline import storage
 from pipeline.building.output_folder import check_apart
@@ -27,6 +26,7 @@ from pipeline.errors import InputError
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import DatasetFile, ShardEntry
 from pipeline.inputs.dataset import check_match, read_labels
+from pipeline.local_files import ABSENT
 from pipeline.records import ImageTable, ShardPlan
 from pipeline.release.annotations import ReleaseAnnotations, check_file
 from pipeline.release.release_json import (
@@ -46,6 +46,18 @@ log = logging.getLogger("attparse")
 
 LabelsById = Mapping[str, npt.NDArray[np.int8]]
 """Labels ``(attributes,)`` by image id."""
+
+
+class ShardIds(NamedTuple):
+    """The images of a shard in a release, in order.
+
+    Attributes
+    ----------
+    image_ids, keys : list of str
+    """
+
+    image_ids: list[str]
+    keys: list[str]
 
 
 class JoinedRun(NamedTuple):
@@ -98,8 +110,9 @@ def join(config: JoinConfig) -> JoinedRun | None:
         source=release.dataset.source,
         refine=release.dataset.refine,
     )
-    files = storage.list_versions(config.images)
-    plans = list(plan_join(settings, annotations, labels, files))
+    ids = [_read_ids(annotations, shard) for shard in release.dataset.shards]
+    files = storage.list_versions(config.images, [image_id for shard in ids for image_id in shard.image_ids])
+    plans = list(plan_join(settings, annotations, ids, labels, files))
     _check_images(config, release, plans, labels, files)
     dataset = build_planned(runner, settings, plans)
     if dataset is None:
@@ -166,8 +179,17 @@ def _log_other_versions(published: Mapping[str, str | int], own: Mapping[str, st
         log.warning("made with other versions, so shards may differ in their bytes: %s", "; ".join(other))
 
 
+def _read_ids(annotations: ReleaseAnnotations, shard: ShardEntry) -> ShardIds:
+    rows = annotations.read_rows(shard)
+    return ShardIds(rows["image_id"].to_pylist(), rows["key"].to_pylist())
+
+
 def plan_join(
-    settings: BuildSettings, annotations: ReleaseAnnotations, labels: LabelsById | None, files: storage.FileVersions
+    settings: BuildSettings,
+    annotations: ReleaseAnnotations,
+    ids: Sequence[ShardIds],
+    labels: LabelsById | None,
+    files: storage.FileVersions,
 ) -> Iterator[ShardPlan]:
     """Plan the shards of a release as they are.
 
@@ -175,31 +197,31 @@ def plan_join(
     ----------
     settings : BuildSettings
     annotations : ReleaseAnnotations
+    ids : sequence of ShardIds
+        Of each shard.
     labels : mapping of str to ndarray, or None
         The reader's own; None where the workers take those of the release.
     files : mapping of str to FileVersion
         The files in the reader's image folder.
     """
-    for shard in annotations.release.dataset.shards:
-        rows = annotations.read_rows(shard)
-        table = _image_table(shard, rows, len(settings.table.attributes), labels, files)
+    for shard, shard_ids in zip(annotations.release.dataset.shards, ids, strict=True):
+        table = _image_table(shard, shard_ids, len(settings.table.attributes), labels, files)
         yield ShardPlan(shard.name, shard.split, table, _fingerprint(settings, annotations, shard, table))
 
 
 def _image_table(
-    shard: ShardEntry, rows: pa.Table, num_attributes: int, labels: LabelsById | None, files: storage.FileVersions
+    shard: ShardEntry, ids: ShardIds, num_attributes: int, labels: LabelsById | None, files: storage.FileVersions
 ) -> ImageTable:
-    image_ids: list[str] = rows["image_id"].to_pylist()
-    keys: list[str] = rows["key"].to_pylist()
+    image_ids = ids.image_ids
     count = len(image_ids)
-    versions = [files.get(image_id, storage.ABSENT) for image_id in image_ids]
+    versions = [files.get(image_id, ABSENT) for image_id in image_ids]
     values = np.full((count, num_attributes), UNKNOWN, dtype=np.int8)
     for index, image_id in enumerate(image_ids):
         if labels is not None and image_id in labels:
             values[index] = labels[image_id]
     return ImageTable(
         image_ids=image_ids,
-        keys=keys,
+        keys=ids.keys,
         reasons=[_reason(image_id, labels, files) for image_id in image_ids],
         splits=np.full(count, SPLITS.index(shard.split), dtype=np.uint8),
         labels=values,

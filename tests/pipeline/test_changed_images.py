@@ -22,6 +22,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import ImageError, ReadError
 from pipeline.formats import manifest
 from pipeline.formats.run_folder import RunFolder
+from pipeline.local_files import ABSENT
 from pipeline.records import ImageTable, RejectedImage, ShardPlan, ShardSummary
 from tests.synthetic import image_row, image_table
 
@@ -47,7 +48,7 @@ class Former:
             for image_id in SHARDS[name]
         ]
         files = storage.list_versions(str(self.images))
-        versions = np.array([files.get(row.image_id, storage.ABSENT) for row in rows], dtype=np.int64)
+        versions = np.array([files.get(row.image_id, ABSENT) for row in rows], dtype=np.int64)
         return dataclasses.replace(image_table(rows), sizes=versions[:, 0], modified=versions[:, 1])
 
     def _write_manifest(self, name: str) -> ShardSummary:
@@ -89,8 +90,9 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     real = reading.read_image_bytes
 
     def read_image(path: str) -> bytes:
-        read.append(os.path.basename(path))
-        if read[-1] == "locked.jpg":
+        name = os.path.basename(path)
+        read.append(name)
+        if name == "locked.jpg":
             raise ImageError("unreadable", "no permission")
         return real(path)
 

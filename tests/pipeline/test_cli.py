@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import cli, errors
 from pipeline.building.output_folder import check_apart
 from pipeline.building.runner import beam_options
-from pipeline.cli import COMMANDS as COMMANDS_OF_CLI
 from pipeline.cli import main
-from pipeline.errors import InputError, ReadError, ShardError
+from pipeline.errors import InputError
 from pipeline.parser import make_parser
 
 HEAVY = ("apache_beam", "cv2", "mediapipe", "numpy", "PIL", "pyarrow", "scipy", "shapely")
@@ -216,23 +218,37 @@ def test_a_wrong_value_of_a_beam_option_is_one_line(option: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_shard_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A shard error that reaches the command line is unusable input."""
+ENDS = {
+    errors.InputError("l.csv:3: 'x', expected 0 or 1"): (2, "l.csv:3: 'x', expected 0 or 1"),
+    errors.FileTooLargeError(errno.EFBIG, "more than 9 bytes", "l.csv"): (2, "l.csv: more than 9 bytes"),
+    errors.ShardError("out/shards/train-000000.tar: damaged"): (2, "out/shards/train-000000.tar: damaged"),
+    errors.ShardReadError("t.tar", "Input/output error"): (2, "t.tar: Input/output error"),
+    errors.ImageError("empty", "file of 0 bytes"): (2, "empty: file of 0 bytes"),
+    errors.RunError("the pipeline\nended"): (1, "failed: the pipeline\\nended"),
+    errors.WorkerLostError("a worker process died"): (1, "failed: a worker process died"),
+    errors.ReadError("landmarks.parquet: Too many open files"): (1, "failed: landmarks.parquet: Too many open files"),
+}
+"""An error of each kind, and the exit code and the line with which a command ends."""
+
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+def test_every_error_of_ours_ends_a_command_in_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None is a traceback, whichever part of a command it escapes from."""
 
     def refuse(*_: object) -> int:
-        raise ShardError("out/shards/train-000000.tar: damaged")
+        raise error
 
-    monkeypatch.setitem(COMMANDS_OF_CLI, "report", refuse)
-    assert main(["report", "out"]) == 2
-    assert capsys.readouterr().err == "attparse: out/shards/train-000000.tar: damaged\n"
+    monkeypatch.setitem(cli.COMMANDS, "report", refuse)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    try:
+        code = main(["report", "out"])
+    except SystemExit as end:
+        code = int(str(end.code))
+    assert (code, capsys.readouterr().err) == (ENDS[error][0], f"attparse: {ENDS[error][1]}\n")
 
 
-def test_an_error_of_reading_before_the_first_shard_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object) -> int:
-        raise ReadError("rel/landmarks.parquet: Too many open files")
-
-    monkeypatch.setitem(COMMANDS_OF_CLI, "report", fail)
-    assert main(["report", "out"]) == 1
-    assert capsys.readouterr().err == "attparse: failed: rel/landmarks.parquet: Too many open files\n"
+def test_no_error_of_ours_is_left_out() -> None:
+    ours = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
+    assert set(map(type, ENDS)) == ours

@@ -14,8 +14,9 @@ import pytest
 from pipeline import cli
 from pipeline.building.complete import describe_run
 from pipeline.building.output_folder import check_former_shards
+from pipeline.building.reading import read_image_bytes
 from pipeline.config import ReleaseConfig, RunConfig
-from pipeline.errors import InputError
+from pipeline.errors import ImageError, InputError
 from pipeline.formats.dataset_json import build_dataset_file, read_dataset_file, write_dataset_file
 from pipeline.handlabel.export import export_rejects
 from pipeline.inputs.dataset import read_dataset
@@ -103,6 +104,25 @@ def test_a_hidden_image_that_the_label_file_names_is_an_image(tmp_path: Path) ->
     images = read_dataset(config).images
     found = dict(zip(images.image_ids, images.reasons, strict=True))
     assert found == {"a.jpg": None, ".b.jpg": None, ".d/e.jpg": None, ".absent.jpg": "missing"}
+
+
+def test_a_pipe_that_the_label_file_names_is_unreadable(tmp_path: Path) -> None:
+    """A pipe that no row names is no image, and a folder or a link to nothing is missing."""
+    add(tmp_path / "images", ["a.jpg", "folder.jpg/x"])
+    for name in ("pipe.jpg", "other.jpg", ".pipe.jpg"):
+        os.mkfifo(tmp_path / "images" / name)
+    (tmp_path / "images" / "device.jpg").symlink_to(os.devnull)
+    (tmp_path / "images" / "link.jpg").symlink_to("nothing")
+    rows = ["a.jpg", "pipe.jpg", ".pipe.jpg", "device.jpg", "folder.jpg", "link.jpg"]
+    (tmp_path / "labels.csv").write_text("image_id,Smiling\n" + "".join(f"{row},1\n" for row in rows))
+    config = RunConfig(images=str(tmp_path / "images"), labels=str(tmp_path / "labels.csv"), output="unused")
+    images = read_dataset(config).images
+    unread = dict.fromkeys(["a.jpg", "pipe.jpg", ".pipe.jpg", "device.jpg"])
+    expected = unread | dict.fromkeys(["folder.jpg", "link.jpg"], "missing")
+    assert dict(zip(images.image_ids, images.reasons, strict=True)) == expected
+    for name in ("pipe.jpg", ".pipe.jpg", "device.jpg"):
+        with pytest.raises(ImageError, match="unreadable: not a regular file"):
+            read_image_bytes(str(tmp_path / "images" / name))
 
 
 def test_foreign_files_in_a_folder_of_landmarks_are_not_read(tmp_path: Path) -> None:

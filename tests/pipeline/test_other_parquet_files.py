@@ -53,9 +53,16 @@ def other_parquet_file(path: Path, kind: str) -> None:
 def test_another_parquet_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     path, labels, output = (tmp_path / name for name in ("other.parquet", "labels.csv", "out"))
     other_parquet_file(path, kind)
-    (tmp_path / "a.jpg").touch()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").touch()
     labels.write_text("image_id,Smiling\na.jpg,1\nb.jpg,-1\n")
-    command = ["run", f"--images={tmp_path}", f"--labels={labels}", f"--landmarks={path}", f"--output={output}"]
+    command = [
+        "run",
+        f"--images={tmp_path / 'images'}",
+        f"--labels={labels}",
+        f"--landmarks={path}",
+        f"--output={output}",
+    ]
     assert main(command) == 2
     errors = capsys.readouterr().err
     assert errors.startswith(f"attparse: {path}: ") and errors.endswith("expected a manifest of attparse\n")
@@ -96,5 +103,5 @@ def test_landmarks_that_no_image_has_are_refused(tmp_path: Path, value: float) -
     with pytest.raises(InputError) as caught:
         list(read_former_landmarks(str(tmp_path / "out"), [f"manifest/{path.name}"]))
     assert str(caught.value) == (
-        f"{path}: image 'b.jpg' has a landmark that is nan or too large, expected numbers of at most 1e+09"
+        f"{path}: a landmark of a written image that is nan or above 1e+09, expected a manifest of attparse"
     )

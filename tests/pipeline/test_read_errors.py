@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -15,7 +16,7 @@ import pytest
 
 from pipeline import storage
 from pipeline.building import reading
-from pipeline.building.reading import PAUSES, read_image_bytes
+from pipeline.building.reading import PAUSES, iterate_with_retries, read_image_bytes
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import ImageError, ReadError
@@ -355,7 +356,14 @@ MASK_SHARD = "rel/masks/train-000000.tar"
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("ending", "times"), [(MASK_SHARD, range(1)), ("rel/landmarks.parquet", range(5, 7))])
+@pytest.mark.parametrize(
+    ("ending", "after", "times"),
+    [
+        (MASK_SHARD, 0, range(1)),  # the first of two passes: its hash
+        (MASK_SHARD, 2000, range(1, 3)),  # the second pass: its samples
+        ("rel/landmarks.parquet", 0, range(5, 7)),
+    ],
+)
 def test_a_join_outlives_an_error_of_the_release_that_passes(
     sample: RunConfig,
     finished: Path,
@@ -363,9 +371,10 @@ def test_a_join_outlives_an_error_of_the_release_that_passes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     ending: str,
+    after: int,
     times: range,
 ) -> None:
-    faulty = FaultyFiles(ending, times=times)
+    faulty = FaultyFiles(ending, after=after, times=times)
     monkeypatch.setattr(storage, "open_read", faulty)
     output = tmp_path / "joined"
     assert main(["join", str(released), f"--images={sample.images}", f"--output={output}"]) == 0
@@ -395,6 +404,48 @@ def test_a_join_with_an_error_of_a_mask_shard_builds_all_others(
     expected = {file.name for file in (finished / "shards").iterdir()} - {"train-000000.tar"}
     assert {file.name for file in (output / "shards").iterdir()} == expected
     assert main(command) == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_join_whose_plan_meets_an_error_that_stays_is_one_line(
+    sample: RunConfig,
+    released: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The launching process reads the rows of the release, after the check of their hash."""
+    monkeypatch.setattr(storage, "open_read", FaultyFiles("rel/landmarks.parquet", times=range(1, 100)))
+    assert main(["join", str(released), f"--images={sample.images}", f"--output={tmp_path / 'joined'}"]) == 1
+    assert capsys.readouterr().err == f"attparse: failed: {released}/landmarks.parquet: Input/output error\n"
+
+
+def test_items_go_on_where_an_error_interrupted_them() -> None:
+    faults = iter([2, 0, 3, None])
+
+    def read() -> Iterator[int]:
+        fault = next(faults)
+        for item in range(4):
+            if item == fault:
+                raise OSError(errno.EMFILE, "Too many open files")
+            yield item
+
+    slept: list[float] = []
+    assert list(iterate_with_retries("a.tar", read, sleep=slept.append)) == [0, 1, 2, 3]
+    assert slept == list(PAUSES)
+
+
+def test_items_whose_error_stays_are_a_read_error() -> None:
+    def read() -> Iterator[int]:
+        yield 0
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    slept: list[float] = []
+    items = iterate_with_retries("a.tar", read, sleep=slept.append)
+    assert next(items) == 0
+    with pytest.raises(ReadError, match=r"^a\.tar: Stale file handle$"):
+        next(items)
+    assert slept == list(PAUSES)
 
 
 @pytest.mark.usefixtures("quick")

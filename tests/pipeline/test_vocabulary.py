@@ -127,17 +127,17 @@ def bindings(name: str, function: Function) -> Iterator[tuple[ast.AST | None, in
     for node in ast.walk(function):
         match node:
             case ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=value):
-                pass
-            case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
-                pass
+                values = [value]
+            case ast.For(target=target, iter=items) | ast.comprehension(target=target, iter=items):
+                values = items.elts if isinstance(items, ast.Tuple | ast.List) else [items]
             case _:
                 continue
         if isinstance(target, ast.Name) and target.id == name:
-            yield value, None, function
+            yield from ((value, None, function) for value in values)
         if isinstance(target, ast.Tuple):
             for index, element in enumerate(target.elts):
                 if isinstance(element, ast.Name) and element.id == name:
-                    yield value, index, function
+                    yield from ((value, index, function) for value in values)
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +186,7 @@ def test_every_word_has_a_meaning_of_one_line(meanings: Mapping[str, str], words
             "def g(self):\n yield 'a', 1\n yield from self.h()\ndef h(self):\n yield 'b', 'no'",
             {"a", "b"},
         ),
+        ("def f(row):\n for r, x in (('a', 'no'), (late, 'b')):\n  RejectedImage(row, r)", {"a"}),
         ("def f(n):\n return f(n - 1)\nRejectedImage(row, f(3))", set()),
     ],
 )
