@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -49,10 +49,14 @@ IDS = ("a.jpg", "bb.jpg", "ccc.jpg", "dddd.jpg")
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the images of a run, the run, and its release ``rel``."""
-    folder = tmp_path_factory.mktemp("published")
+    return publish(tmp_path_factory.mktemp("published"), IDS)
+
+
+def publish(folder: Path, image_ids: Sequence[str]) -> Path:
+    """Write images, a run over them, and its release."""
     (folder / "images").mkdir()
     samples = []
-    for number, image_id in enumerate(IDS):
+    for number, image_id in enumerate(image_ids):
         content = jpeg_file(seed=number)
         (folder / "images" / image_id).write_bytes(content)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -454,6 +458,18 @@ def test_files_that_are_links_pass_as_in_the_cache_of_a_hub(published: Path, tmp
         (release / name).symlink_to(blobs / name)
     assert join(config_of(published, release)) is not None
     assert list(verify_release(str(release))) == []
+
+
+@pytest.mark.usefixtures("without_beam")
+def test_images_of_a_release_are_found_though_their_names_are_hidden(tmp_path: Path) -> None:
+    """As `run` finds those that its label file names; what is no regular file is a reject."""
+    published = publish(tmp_path, [".a.jpg", "bb.jpg", "pipe.jpg", "gone.jpg"])
+    for name in ("pipe.jpg", "gone.jpg"):
+        (published / "images" / name).unlink()
+    os.mkfifo(published / "images" / "pipe.jpg")
+    joined = join(config_of(published, published / "rel"))
+    assert joined is not None
+    assert (joined.dataset.samples, joined.dataset.rejects) == (2, {"missing": 1, "unreadable": 1})
 
 
 @pytest.mark.usefixtures("without_beam")
