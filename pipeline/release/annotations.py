@@ -139,8 +139,8 @@ class ReleaseAnnotations:
         columns = (rows[column].to_pylist() for column in ("image_id", "landmark_source", "sha256"))
         has_samples = self.has_labels and len(rows)
         samples = self._labels_and_masks(name, rows) if has_samples else itertools.repeat((None, None), len(rows))
-        columns = zip(*columns, manifest.landmark_rows(rows), samples, strict=True)
-        for image_id, source, sha256, landmarks, (labels, png) in columns:
+        everything = zip(*columns, manifest.landmark_rows(rows), samples, strict=True)
+        for image_id, source, sha256, landmarks, (labels, png) in everything:
             yield ReleasedImage(image_id, source, landmarks, sha256, labels, png)
 
     def _labels_and_masks(self, name: str, rows: pa.Table) -> Iterator[tuple[npt.NDArray[np.int8], bytes | None]]:

@@ -101,9 +101,9 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def touch(path: Path) -> None:
-    """Give a file another time, and leave its content."""
+    """Give a file another time, which any file system can store, and leave its content."""
     status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 2 * 10**9))
 
 
 def replace(path: Path) -> None:

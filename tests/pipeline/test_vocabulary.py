@@ -124,12 +124,13 @@ def results(function: Function) -> Iterator[ast.AST]:
 
 def bindings(name: str, function: Function) -> Iterator[tuple[ast.AST | None, int | None, Scope]]:
     """Yield the expressions that a name is bound to in a function, or of which element of them."""
+    values: list[ast.expr | None]
     for node in ast.walk(function):
         match node:
             case ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=value):
                 values = [value]
             case ast.For(target=target, iter=items) | ast.comprehension(target=target, iter=items):
-                values = items.elts if isinstance(items, ast.Tuple | ast.List) else [items]
+                values = [*items.elts] if isinstance(items, ast.Tuple | ast.List) else [items]
             case _:
                 continue
         if isinstance(target, ast.Name) and target.id == name:
