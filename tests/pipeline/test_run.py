@@ -88,10 +88,10 @@ def test_images_in_are_samples_written_and_images_rejected(finished: Path) -> No
     assert document["samples"] + document["rejected"] == len(demo_images()) == len(rows)
     assert sum(document["landmark_sources"].values()) == document["samples"]
     assert sum(document["rejects"].values()) == document["rejected"]
-    assert {"hinted_box", "whole_image", "face_detector", "five_points"} <= set(document["landmark_sources"])
+    assert {"hinted_box", "whole_image", "face_detector"} <= set(document["landmark_sources"])
     assert rows["corrupt.jpg"]["reason"] == "corrupt"
     assert rows["no_face.jpg"]["reason"] == "no_face"
-    assert rows["noise_with_points.jpg"]["landmark_source"] == "five_points"
+    assert rows["noise_with_points.jpg"]["reason"] == "no_face"  # nothing speaks for a face at its points
 
 
 def test_shards_are_contiguous_and_hold_what_dataset_json_says(finished: Path) -> None:
