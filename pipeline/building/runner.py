@@ -37,7 +37,9 @@ THREADS, PROCESSES = "multi_threading", "multi_processing"
 MAX_THREADS = 4
 STEP = re.compile(r" \[while running [^\[\]]*\]$")
 """What Beam appends to the message of an error in a step."""
-FORESEEN_ERROR = re.compile(r"(?:[\w.]+\.)?(?P<name>InputError|RunError|ReadError): (?P<message>.*)")
+FORESEEN_ERROR = re.compile(
+    r"(?:[\w.]+\.)?(?:(?P<failed>RunError|ReadError)|(?:Input|FileTooLarge|Image|Shard|ShardRead)Error): (?P<message>.*)"
+)
 """The last line of a traceback of an error whose message is for the user."""
 SYSTEM_ERROR = re.compile(r"(?:[\w.]+: )*(?P<message>\[Errno -?\d+\] .*)")
 """That of an error of the operating system, which names the file; Beam may wrap it in a RuntimeError."""
@@ -204,7 +206,7 @@ def _worker_error(error: Exception, printed: str) -> InputError | RunError:
     line = STEP.sub("", text[-1]) if text else repr(error)
     foreseen = FORESEEN_ERROR.match(line)
     if foreseen is not None:
-        return (InputError if foreseen["name"] == "InputError" else RunError)(foreseen["message"])
+        return (RunError if foreseen["failed"] else InputError)(foreseen["message"])
     system = SYSTEM_ERROR.match(line)
     if system is not None:
         return RunError(system["message"])

@@ -17,6 +17,10 @@ STEP = " [while running 'BuildShards/BuildShard']"
     [
         (f"pipeline.errors.InputError: a.tar: damaged{STEP}", InputError, "a.tar: damaged"),
         ("InputError: a.tar: damaged", InputError, "a.tar: damaged"),
+        (f"pipeline.errors.ShardError: a.tar: damaged{STEP}", InputError, "a.tar: damaged"),
+        (f"pipeline.errors.ShardReadError: a.tar: Input/output error{STEP}", InputError, "a.tar: Input/output error"),
+        (f"pipeline.errors.FileTooLargeError: a: more than 9 bytes{STEP}", InputError, "a: more than 9 bytes"),
+        (f"pipeline.errors.ImageError: empty: file of 0 bytes{STEP}", InputError, "empty: file of 0 bytes"),
         (f"pipeline.errors.RunError: this worker has numpy 1{STEP}", RunError, "this worker has numpy 1"),
         (f"pipeline.errors.ReadError: a.jpg: time-out{STEP}", RunError, "a.jpg: time-out"),
         ("RunError: a [while running 'x'] b.jpg: gone", RunError, "a [while running 'x'] b.jpg: gone"),
