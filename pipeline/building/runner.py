@@ -38,7 +38,7 @@ MAX_THREADS = 4
 STEP = re.compile(r" \[while running [^\[\]]*\]$")
 """What Beam appends to the message of an error in a step."""
 FORESEEN_ERROR = re.compile(
-    r"(?:[\w.]+\.)?(?:(?P<failed>RunError|ReadError)|(?:Input|FileTooLarge|Image|Shard|ShardRead)Error): (?P<message>.*)"
+    r"(?:[\w.]+\.)?(?:(?P<failed>(?:Run|Read)Error)|(?:Input|FileTooLarge|Image|Shard(?:Read)?)Error): (?P<message>.*)"
 )
 """The last line of a traceback of an error whose message is for the user."""
 SYSTEM_ERROR = re.compile(r"(?:[\w.]+: )*(?P<message>\[Errno -?\d+\] .*)")
