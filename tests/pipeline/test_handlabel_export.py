@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pipeline.handlabel.export import export_rejects
 from pipeline.handlabel.labelme_file import labelme_file, start_landmarks
 from pipeline.inputs.landmark_csv import read_landmark_csv
 from pipeline.records import RejectedImage
+from regions.image_files import MAX_FILE_BYTES
 from tests.faces import face
 from tests.labeling import export_three, index_of, label, labels_of, make_run, unusable
 from tests.synthetic import HEIGHT, WIDTH, annotated, jpeg_file, rejected, write_output
@@ -173,6 +175,7 @@ def test_folders_that_can_not_be_made(tmp_path: Path, to: str, message: str) -> 
     [
         (lambda path: path.unlink(), "b.jpg: No such file"),
         (lambda path: path.write_bytes(jpeg_file(seed=9)), "b.jpg: not the image that the run read"),
+        (lambda path: os.truncate(path, 1 << 40), f"b.jpg: more than {MAX_FILE_BYTES} bytes, expected the image"),
     ],
 )
 def test_a_image_that_is_not_the_one_of_the_run_is_named(
