@@ -42,7 +42,7 @@ PLACES = [
     Place(RUN, "/plans/", retried=True),
     Place(RUN, "/manifest/", resumes=True),
     Place(JOIN, "landmarks.parquet"),
-    Place(JOIN, "masks/train-"),
+    Place(JOIN, "masks/train-", retried=True),
     Place(JOIN, "images/00001", retried=True),
     Place(RUN, "labels.csv"),
     Place(RUN, "partition.txt"),
