@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from pipeline.errors import ImageError
 from pipeline.vocabulary import CORRUPT, EMPTY, NOT_AN_IMAGE, TOO_LARGE
@@ -58,7 +58,7 @@ class DecodedImage:
     height, width : int
         Size of the source image in pixels, upright.
     orientation : int
-        EXIF orientation of the stored image, 1 to 8; 1 for TIFF, too.
+        EXIF orientation of the stored image, 1 to 8.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -126,8 +126,16 @@ def _open(content: bytes) -> Image.Image | None:
     return None if bare == content else _open(bare)
 
 
+def _transposed_by_pillow(image: Image.Image) -> int | None:
+    """Return the orientation of a TIFF before Pillow loads it upright; None for other formats, which it leaves."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return None
+    orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in EXIF_TRANSPOSES else 1
+
+
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a loaded image; 1 for TIFF, which Pillow transposes itself."""
+    """Return the EXIF orientation of a loaded image; 1 where Pillow has transposed it."""
     if not exif_is_usable(image.info.get("exif", b"")):
         return 1
     try:
@@ -143,6 +151,7 @@ def _load(image: Image.Image) -> DecodedImage:
     try:
         if is_jpeg(image.format) and reduction > 1:
             image.draft(None, (max(1, width // reduction), max(1, height // reduction)))
+        done = _transposed_by_pillow(image)
         image.load()
         orientation = _orientation(image)
         if max(image.size) * reduction > max(width, height) * 1.5:
@@ -157,7 +166,7 @@ def _load(image: Image.Image) -> DecodedImage:
         raise ImageError(CORRUPT, str(error) or type(error).__name__) from None
     if orientation >= 5:
         width, height = height, width
-    return DecodedImage(pixels, height, width, orientation)
+    return DecodedImage(pixels, height, width, orientation if done is None else done)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

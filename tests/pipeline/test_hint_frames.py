@@ -38,9 +38,10 @@ def stored(orientation: int, format: str = "JPEG") -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_points_move_with_the_pixels(orientation: int) -> None:
-    image = images.decode(stored(orientation))
+def test_points_move_with_the_pixels(orientation: int, format: str) -> None:
+    image = images.decode(stored(orientation, format))
     assert image.orientation == orientation
     rows, cols = np.nonzero(image.pixels[..., 0] > 128)
     displayed = [cols.mean() + 0.5, rows.mean() + 0.5]
