@@ -20,7 +20,7 @@ from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.run_folder import MANIFEST, RunFolder
 from pipeline.inputs.dataset import read_dataset
 from pipeline.records import Dataset, ShardPlan
-from pipeline.vocabulary import MISSING
+from pipeline.vocabulary import MISSING, UNLABELLED
 from regions.attributes import MAX_BYTES, PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
 from regions.messages import counted
 
@@ -66,7 +66,7 @@ def run(config: RunConfig) -> DatasetFile | None:
         hint_files=tuple(path for path in (config.bboxes, config.points) if path is not None),
         kept_crops=run_with_same_crops(config.landmarks, config.crop, own),
     )
-    _log_missing(config, dataset)
+    _log_unmatched(config, dataset)
     return build_planned(runner, settings, plan_shards(dataset, settings, config.samples_per_shard))
 
 
@@ -124,13 +124,20 @@ def _check_landmark_paths(config: RunConfig) -> None:
             raise InputError(f"--landmarks {path} is in --output {config.output}: choose another --output")
 
 
-def _log_missing(config: RunConfig, dataset: Dataset) -> None:
+def _log_unmatched(config: RunConfig, dataset: Dataset) -> None:
+    """Say how many label rows have no image and how many images no label row, and which option leaves them out."""
     images = dataset.images
     missing = [i for i, reason in zip(images.image_ids, images.reasons, strict=True) if reason == MISSING]
+    unlabelled = [i for i, reason in zip(images.image_ids, images.reasons, strict=True) if reason == UNLABELLED]
     if missing:
         log.warning(
             "no image in %s for %d of %s (the first: %s), rejected as missing; --skip_missing leaves them out",
-            config.images, len(missing), counted(len(images), "label row"), missing[0],
+            config.images, len(missing), counted(len(images) - len(unlabelled), "label row"), missing[0],
+        )  # fmt: skip
+    if unlabelled:
+        log.warning(
+            "no label row in %s for %s (the first: %s), rejected as unlabelled; --skip_unlabelled leaves them out",
+            config.labels, counted(len(unlabelled), "image"), unlabelled[0],
         )  # fmt: skip
     if dataset.skipped:
         log.info("no image in %s for %s, left out", config.images, counted(dataset.skipped, "label row"))

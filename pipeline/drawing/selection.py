@@ -73,6 +73,8 @@ def damage_reported(output: str) -> Iterator[None]:
         yield
     except (OSError, ShardError, ImageError, KeyError, ValueError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        if isinstance(error, OSError) and error.filename:
+            what = f"{error.filename}: {error.strerror}"
         raise InputError(f"{output}: damaged: {what} (see attparse verify for details)") from error
 
 

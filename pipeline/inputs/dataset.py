@@ -153,7 +153,12 @@ def read_labels(path: str) -> LabelTable:
         If the file can't be read or is not a label file.
     """
     with text_tables.input_errors():
-        return parse_labels(text_tables.read_lines(path), path)
+        labels = parse_labels(text_tables.read_lines(path), path)
+    unknown = int((labels.values == UNKNOWN).sum())
+    if unknown:
+        total = counted(labels.values.size, "label")
+        log.info("%s: %s of %s unknown: empty, or 0 in a file of -1 and 1", path, f"{unknown:,}", total)
+    return labels
 
 
 def _read_splits(

@@ -52,6 +52,7 @@ def read_bboxes(path: str | None, image_ids: Sequence[str], names: KnownNames) -
     if are_corners:
         bboxes[:, 2:] -= bboxes[:, :2]
     bboxes[~(bboxes[:, 2:] > 0).all(axis=1)] = np.nan
+    _log_unknown(path, "a face box", bboxes)
     return bboxes
 
 
@@ -80,12 +81,20 @@ def read_points(path: str | None, image_ids: Sequence[str], names: KnownNames) -
     found = point_columns(table)
     points = _numbers_of_images(table, found.columns, image_ids, names).reshape(-1, 5, 2)
     points[~are_annotated(points)] = np.nan
+    _log_unknown(path, "five points", points)
     _check_numbered(table, found, points)
     result = by_image_side(points)
     exchanged = int((result[:, 0] != points[:, 0]).any(axis=1).sum() - np.isnan(points[:, 0, 0]).sum())
     if exchanged:
         log.info("%s: left and right are the person's own in %s, exchanged", path, counted(exchanged, "row"))
     return result
+
+
+def _log_unknown(path: str, hint: str, rows: FloatRows) -> None:
+    """Log how many images of the run have a hint, where not all of them do."""
+    known = int((~np.isnan(rows).reshape(len(rows), -1).any(axis=1)).sum())
+    if known < len(rows):
+        log.info("%s: %s for %s of %s", path, hint, f"{known:,}", counted(len(rows), "image"))
 
 
 def are_annotated(points: FloatRows) -> npt.NDArray[np.bool_]:

@@ -95,6 +95,27 @@ def test_labels_of_both_layouts(folder: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("image_id,A,B\na.jpg,1,-1\nb.jpg,0,0\n", ["labels: 2 of 4 labels unknown: empty, or 0 in a file of -1 and 1"]),
+        ("image_id,A,B\na.jpg,1,\nb.jpg,0,0\n", ["labels: 1 of 4 labels unknown: empty, or 0 in a file of -1 and 1"]),
+        ("image_id,A,B\na.jpg,1,0\nb.jpg,0,0\n", []),
+    ],
+)
+def test_unknown_labels_are_counted(
+    folder: Path,
+    content: str,
+    expected: Sequence[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dataset.log, "propagate", True)
+    caplog.set_level("INFO", logger="attparse")
+    dataset.read_labels(write(folder, "labels", content))
+    assert [message.removeprefix(f"{folder}{os.sep}") for message in caplog.messages] == expected
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("1\nA B\na.jpg 1 2\n", f":3: attribute 'B' is '2', expected {LABEL}"),

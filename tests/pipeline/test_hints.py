@@ -112,18 +112,28 @@ def test_points_by_the_names_of_their_columns(tmp_path: Path, header: str, order
     assert np.isnan(points[1]).all()
 
 
-@pytest.mark.parametrize("degrees", [0, 90, 180, -100])
-def test_left_and_right_may_be_the_persons_own(
-    tmp_path: Path, degrees: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     monkeypatch.setattr(logging.getLogger("attparse"), "propagate", True)
     caplog.set_level(logging.INFO, logger="attparse")
+    return caplog
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, -100])
+def test_left_and_right_may_be_the_persons_own(tmp_path: Path, degrees: int, logged: pytest.LogCaptureFixture) -> None:
     angle = np.radians(degrees)
     turned = (FIVE - 200) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + 300
     own = turned[[1, 0, 2, 4, 3]]
     points = points_of(tmp_path, POINT_NAMES, turned.ravel(), own.ravel())
     np.testing.assert_allclose(points, [turned, turned], rtol=1e-6)
-    assert set(caplog.messages) == {f"{tmp_path / 'hints'}: left and right are the person's own in 1 row, exchanged"}
+    assert set(logged.messages) == {f"{tmp_path / 'hints'}: left and right are the person's own in 1 row, exchanged"}
+
+
+def test_images_without_a_usable_hint_are_counted(tmp_path: Path, logged: pytest.LogCaptureFixture) -> None:
+    points_of(tmp_path, POINT_NAMES, FIVE.ravel(), np.full(10, -1))
+    boxes_of(tmp_path, "image_id,x,y,w,h\na.jpg,1,2,-3,-4\nb.jpg,1,2,,4\n")
+    path = tmp_path / "hints"
+    assert logged.messages == [f"{path}: five points for 1 of 2 images", f"{path}: a face box for 0 of 2 images"]
 
 
 def test_points_of_which_only_eyes_or_mouth_are_exchanged_stay() -> None:

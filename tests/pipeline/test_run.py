@@ -295,7 +295,9 @@ def test_missing_images_are_rejected_or_left_out(
     assert dataset(tmp_path / "some")["skipped_missing"] == 1
 
 
-def test_labels_for_a_part_of_the_images_need_skip_unlabelled(sample: RunConfig, tmp_path: Path) -> None:
+def test_labels_for_a_part_of_the_images_need_skip_unlabelled(
+    sample: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Coverage is then that of the labelled images."""
     lines = Path(sample.labels).read_text().splitlines()
     rows = [line for line in lines[2:] if line.startswith(("portrait", "gray"))]
@@ -303,6 +305,8 @@ def test_labels_for_a_part_of_the_images_need_skip_unlabelled(sample: RunConfig,
     command = ["run", f"--images={sample.images}", f"--labels={tmp_path / 'labels.txt'}"]
     assert main([*command, f"--output={tmp_path / 'all'}"]) == 3
     assert dataset(tmp_path / "all")["rejects"] == {"unlabelled": len(demo_images()) - 2}
+    message = f"no label row in {tmp_path / 'labels.txt'} for {len(demo_images()) - 2} images"
+    assert message in capsys.readouterr().err
     assert main([*command, f"--output={tmp_path / 'some'}", "--skip_unlabelled"]) == 0
     assert set(manifest_rows(tmp_path / "some")) == {"portrait.jpg", "gray.jpg"}
     assert dataset(tmp_path / "some")["rejected"] == 0
