@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -14,8 +15,16 @@ from pipeline.inputs.landmark_reader import LandmarkPath, LandmarkReader, Listed
 from pipeline.inputs.openface import OpenFaceReader
 from pipeline.inputs.pts import PtsReader
 from pipeline.records import FloatRows
-from regions.landmarks import NUM_LANDMARKS
+from regions.landmarks import NUM_LANDMARKS, FloatArray
 from regions.messages import counted
+from regions.quality import hint_mismatch
+
+log = logging.getLogger("attparse")
+
+MAX_COMPARED = 1000
+"""Images of each path whose landmarks are compared with their hints."""
+MAX_DISAGREEING = 0.1
+"""Fraction of them above which landmarks and hints are not of the same images."""
 
 READERS: tuple[LandmarkReader, ...] = (FormerRunReader(), PtsReader(), OpenFaceReader(), CsvReader())
 """One reader for each format; the first that recognizes a path reads it."""
@@ -59,9 +68,34 @@ def read_landmarks(
     rows = {image_id: row for row, image_id in enumerate(image_ids)}
     images = ListedImages(rows, names or KnownNames(rows), bboxes, points)
     for path in map(landmark_path, paths):
-        for image_id, found in _reader_of(path).read(path, images):
+        for image_id, found in _compared_with_hints(path.path, _reader_of(path).read(path, images), images):
             landmarks[rows[image_id]] = found
     return landmarks
+
+
+def _compared_with_hints(
+    path: str, found: Iterable[tuple[str, FloatArray]], images: ListedImages
+) -> Iterator[tuple[str, FloatArray]]:
+    """Yield landmarks as they are, and warn if many of the first ones lie elsewhere than the hints of their images.
+
+    Hand labels may correct a hint, so they are used; but landmarks of another image size or data set
+    contradict most hints.
+    """
+    compared = elsewhere = 0
+    for image_id, landmarks in found:
+        yield image_id, landmarks
+        hints = images.hints(image_id) if compared < MAX_COMPARED else (None, None)
+        if any(hint is not None for hint in hints):
+            compared += 1
+            elsewhere += hint_mismatch(landmarks, *hints) is not None
+    if elsewhere > MAX_DISAGREEING * compared:
+        log.warning(
+            "%s: in %d of %s with hints, the landmarks lie elsewhere than the face box or the five points;"
+            " the landmarks are used, so make sure that they are of these images in their present size",
+            path,
+            elsewhere,
+            counted(compared, "image"),
+        )
 
 
 def _reader_of(path: LandmarkPath) -> LandmarkReader:

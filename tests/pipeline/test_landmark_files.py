@@ -450,3 +450,18 @@ def recognized_by(path: LandmarkPath, at_most: int | None = None) -> list[str]:
 def test_the_manifests_of_a_run_win_over_other_files_beside_them(tmp_path: Path) -> None:
     folder = write(tmp_path / "run", {"manifest/train-000000.parquet": b"no", "hand.csv": one_face(), "a.pts": "x"})
     assert error_of(folder).startswith(f"{folder}/manifest/train-000000.parquet: ")
+
+
+@pytest.mark.parametrize(("hint", "scale", "warned"), [("points", 0.5, True), ("box", 0.5, True), ("points", 1, False)])
+def test_landmarks_that_contradict_the_hints_are_told(
+    tmp_path: Path, messages: Callable[[], list[str]], hint: str, scale: float, warned: bool
+) -> None:
+    """Hand labels may correct a hint; landmarks of another image size contradict all of them."""
+    table = table_csv([("a.jpg", FACE * scale), ("b.jpg", FACE * scale)])
+    path = f"{write(tmp_path, {'landmarks.csv': table})}/landmarks.csv"
+    low, high = FACE.min(axis=0), FACE.max(axis=0)
+    bboxes = np.array([[*low, *(high - low)]] * 2) if hint == "box" else np.full((2, 4), np.nan)
+    points = np.array([five_points(FACE)] * 2) if hint == "points" else np.full((2, 5, 2), np.nan)
+    landmarks = read_landmarks([path], ["a.jpg", "b.jpg"], bboxes, points)
+    np.testing.assert_allclose(landmarks, [FACE * scale] * 2, atol=0.01)
+    assert [message.partition(",")[0] for message in messages()] == [f"{path}: in 2 of 2 images with hints"] * warned
