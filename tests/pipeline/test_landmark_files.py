@@ -464,4 +464,5 @@ def test_landmarks_that_contradict_the_hints_are_told(
     points = np.array([five_points(FACE)] * 2) if hint == "points" else np.full((2, 5, 2), np.nan)
     landmarks = read_landmarks([path], ["a.jpg", "b.jpg"], bboxes, points)
     np.testing.assert_allclose(landmarks, [FACE * scale] * 2, atol=0.01)
-    assert [message.partition(",")[0] for message in messages()] == [f"{path}: in 2 of 2 images with hints"] * warned
+    expected = {f"{path}: in 2 of 2 images with hints"} if warned else set()
+    assert {message.partition(",")[0] for message in messages()} == expected
