@@ -66,8 +66,15 @@ class AttributeTable:
         """All region names, the ten base regions first."""
         return (*REGION_NAMES, *self.further_regions)
 
-    def for_attributes(self, names: Sequence[str]) -> AttributeTable:
+    def for_attributes(self, names: Sequence[str], label_file: str = "the label file") -> AttributeTable:
         """Return the table with its attributes in the order of the label file.
+
+        Parameters
+        ----------
+        names : sequence of str
+            The attributes of the label file.
+        label_file : str
+            For messages.
 
         Raises
         ------
@@ -78,11 +85,11 @@ class AttributeTable:
             if name not in self.attributes:
                 raise TableError(
                     f"{self.source}: no regions for attribute {name!r}"
-                    f" of the label file{suggestion(name, self.attributes)}"
+                    f" of {label_file}{suggestion(name, self.attributes)}"
                 )
         for name in self.attributes:
             if name not in names:
-                raise TableError(f"{self.source}: attribute {name!r} is not in the label file{suggestion(name, names)}")
+                raise TableError(f"{self.source}: attribute {name!r} is not in {label_file}{suggestion(name, names)}")
         return dataclasses.replace(self, attributes={name: self.attributes[name] for name in names})
 
     def region_bits(self) -> npt.NDArray[np.uint64]:

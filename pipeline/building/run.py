@@ -55,7 +55,7 @@ def run(config: RunConfig) -> DatasetFile | None:
     settings = BuildSettings(
         images=config.images,
         output=config.output,
-        table=load_table(config.attribute_table, dataset.attribute_names),
+        table=load_table(config.attribute_table, dataset.attribute_names, config.labels),
         crop=config.crop,
         seed=config.seed,
         skipped=dataset.skipped,
@@ -97,7 +97,7 @@ def build_planned(runner: Runner, settings: BuildSettings, plans: Iterable[Shard
         return read_dataset_file(settings.output)
 
 
-def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTable:
+def load_table(name_or_path: str, attribute_names: Sequence[str], label_file: str) -> AttributeTable:
     """Load a packaged attribute table or one from a file, for the attributes of a label file.
 
     Raises
@@ -107,10 +107,10 @@ def load_table(name_or_path: str, attribute_names: Sequence[str]) -> AttributeTa
     """
     try:
         if name_or_path in PACKAGED_TABLES:
-            return load_packaged_table(name_or_path).for_attributes(attribute_names)
+            return load_packaged_table(name_or_path).for_attributes(attribute_names, label_file)
         with storage.explained(name_or_path, f"a TOML file or one of {', '.join(PACKAGED_TABLES)}"):
             text = storage.read_bytes(name_or_path, MAX_BYTES).decode("utf-8-sig")
-        return parse_table(text, name_or_path).for_attributes(attribute_names)
+        return parse_table(text, name_or_path).for_attributes(attribute_names, label_file)
     except TableError as error:
         raise InputError(str(error)) from None
     except UnicodeDecodeError:

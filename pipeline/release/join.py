@@ -163,7 +163,7 @@ def _labels_and_table(config: JoinConfig, release: ReleaseFile) -> tuple[LabelsB
         return None, table
     read = read_labels(config.labels)
     try:
-        table = table.for_attributes(read.names)
+        table = table.for_attributes(read.names, config.labels)
     except TableError as error:
         raise InputError(str(error)) from None
     return dict(zip(read.image_ids, read.values, strict=True)), table
