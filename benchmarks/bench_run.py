@@ -83,7 +83,7 @@ def repeated_sample(folder: Path, repeat: int) -> RunConfig:
 def bench_stages(config: RunConfig, output: str) -> None:
     """Print milliseconds per image of each stage, in one thread, and bytes per sample."""
     dataset = read_dataset(config)
-    table = load_table(config.attribute_table, dataset.attribute_names, config.labels)
+    table = load_table(config.attribute_table).for_attributes(dataset.attribute_names)
     detectors = detector_settings(config)
     settings = BuildSettings(config.images, output, table, config.crop, config.seed, 0, detectors, versions(detectors))
     for folder in ("plan", "shards", "manifest"):

@@ -51,11 +51,12 @@ def run(config: RunConfig) -> DatasetFile | None:
     _check_landmark_paths(config)
     detectors = detector_settings(config)
     own = versions(detectors)
+    table = load_table(config.attribute_table)
     dataset = read_dataset(config)
     settings = BuildSettings(
         images=config.images,
         output=config.output,
-        table=load_table(config.attribute_table, dataset.attribute_names, config.labels),
+        table=_of_labels(table, dataset.attribute_names, config.labels),
         crop=config.crop,
         seed=config.seed,
         skipped=dataset.skipped,
@@ -97,8 +98,8 @@ def build_planned(runner: Runner, settings: BuildSettings, plans: Iterable[Shard
         return read_dataset_file(settings.output)
 
 
-def load_table(name_or_path: str, attribute_names: Sequence[str], label_file: str) -> AttributeTable:
-    """Load a packaged attribute table or one from a file, for the attributes of a label file.
+def load_table(name_or_path: str) -> AttributeTable:
+    """Load a packaged attribute table or one from a file.
 
     Raises
     ------
@@ -107,14 +108,21 @@ def load_table(name_or_path: str, attribute_names: Sequence[str], label_file: st
     """
     try:
         if name_or_path in PACKAGED_TABLES:
-            return load_packaged_table(name_or_path).for_attributes(attribute_names, label_file)
+            return load_packaged_table(name_or_path)
         with storage.explained(name_or_path, f"a TOML file or one of {', '.join(PACKAGED_TABLES)}"):
             text = storage.read_bytes(name_or_path, MAX_BYTES).decode("utf-8-sig")
-        return parse_table(text, name_or_path).for_attributes(attribute_names, label_file)
+        return parse_table(text, name_or_path)
     except TableError as error:
         raise InputError(str(error)) from None
     except UnicodeDecodeError:
         raise InputError(f"{name_or_path}: not UTF-8 text, expected a TOML attribute table") from None
+
+
+def _of_labels(table: AttributeTable, attribute_names: Sequence[str], label_file: str) -> AttributeTable:
+    try:
+        return table.for_attributes(attribute_names, label_file)
+    except TableError as error:
+        raise InputError(str(error)) from None
 
 
 def _check_landmark_paths(config: RunConfig) -> None:

@@ -114,9 +114,9 @@ def test_a_run_with_dlib_alone(sample: RunConfig, detector: DlibLandmarks, tmp_p
     output = tmp_path / "out"
     assert run_over(sample, output, "--detectors=dlib", f"--landmarks={tmp_path / 'hand.csv'}") == 0
     document, rows = result_of(output)
-    assert document["landmark_sources"] == {"dlib": LIMIT - 2, "given": 1, "five_points": 1}
+    assert document["landmark_sources"] == {"dlib": LIMIT - 2, "given": 1}
     assert rows["portrait.jpg"]["landmark_source"] == "given"
-    assert rows["blurred.jpg"]["landmark_source"] == "five_points"
+    assert rows["blurred.jpg"]["reason"] == "no_face"  # five points alone are no evidence
     versions = document["versions"]
     assert versions["detectors"] == "dlib"
     assert len(versions["dlib_model"]) == 64 and versions["dlib"]
@@ -137,7 +137,7 @@ def test_dlib_takes_what_mediapipe_leaves(sample: RunConfig, tmp_path: Path, mon
 
     monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", lambda landmarker: Blind())
     assert run_over(sample, tmp_path / "blind", "--detectors=mediapipe,dlib") == 0
-    assert result_of(tmp_path / "blind")[0]["landmark_sources"] == {"dlib": LIMIT - 1, "five_points": 1}
+    assert result_of(tmp_path / "blind")[0]["landmark_sources"] == {"dlib": LIMIT - 1}
     monkeypatch.undo()
     assert run_over(sample, tmp_path / "both", "--detectors=mediapipe,dlib") == 0
     document, _ = result_of(tmp_path / "both")
