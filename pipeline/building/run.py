@@ -18,7 +18,7 @@ from pipeline.detection.settings import detector_settings
 from pipeline.errors import InputError
 from pipeline.formats.dataset_json import DatasetFile, read_dataset_file
 from pipeline.formats.run_folder import MANIFEST, RunFolder
-from pipeline.inputs.dataset import read_dataset
+from pipeline.inputs.dataset import held_messages, read_dataset
 from pipeline.records import Dataset, ShardPlan
 from pipeline.vocabulary import MISSING, UNLABELLED
 from regions.attributes import MAX_BYTES, PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table
@@ -52,11 +52,13 @@ def run(config: RunConfig) -> DatasetFile | None:
     detectors = detector_settings(config)
     own = versions(detectors)
     table = load_table(config.attribute_table)
-    dataset = read_dataset(config)
+    with held_messages():
+        dataset = read_dataset(config)
+        table = _of_labels(table, dataset.attribute_names, config.labels)
     settings = BuildSettings(
         images=config.images,
         output=config.output,
-        table=_of_labels(table, dataset.attribute_names, config.labels),
+        table=table,
         crop=config.crop,
         seed=config.seed,
         skipped=dataset.skipped,

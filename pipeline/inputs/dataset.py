@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,24 @@ WHOLE_NUMBER = re.compile(r"^\+?([0-9])(\.0*)?$")
 """A split as a decimal number, such as 0.0."""
 SPLIT_COLUMNS = ("partition", "split", "set", "subset")
 """Names of the column of splits in a table with several columns."""
+
+
+@contextlib.contextmanager
+def held_messages() -> Iterator[None]:
+    """Log what the block notices when it ends: where it refuses the input, the error is the only line."""
+    held: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        held.append(record)
+        return False
+
+    log.addFilter(hold)
+    try:
+        yield
+    finally:
+        log.removeFilter(hold)
+    for record in held:
+        log.handle(record)
 
 
 def read_dataset(config: RunConfig) -> Dataset:
