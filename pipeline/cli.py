@@ -11,16 +11,15 @@ import io
 import logging
 import os
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.config import SOURCES, JoinConfig, PreviewConfig, ReleaseConfig, RunConfig, SourceDataset
 from pipeline.errors import ImageError, InputError, ReadError, RunError, ShardError, WorkerLostError
 from pipeline.parser import SOURCE_PARTS, make_parser
 from regions.file_names import PATH_ERRORS
+from regions.interrupts import termination_as_interrupt
 from regions.messages import counted, one_line
 from regions.system_libraries import library_problem
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if others and options.command not in TAKES_BEAM_OPTIONS:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     try:
-        with _termination_as_interrupt():
+        with termination_as_interrupt():
             code: int = COMMANDS[options.command](options, others)
     except (InputError, ShardError, ImageError) as error:
         print(f"attparse: {one_line(str(error))}", file=sys.stderr)
@@ -63,26 +62,6 @@ def _fail_at_once(message: str) -> NoReturn:
     with contextlib.suppress(OSError):  # a terminal that was closed
         print(f"attparse: {message}", file=sys.stderr, flush=True)
     os._exit(FAILED)
-
-
-@contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt as SIGINT does, unless this process was started to ignore them."""
-
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _print_failure(error: ReadError | RunError | OSError | ImportError) -> int:

@@ -94,7 +94,7 @@ def _read_limited(stream: IO[bytes], path: str, limit: int) -> bytes:
     if 0 < count <= limit:
         return stream.read()
     pieces = []
-    while count <= limit and (piece := stream.read(CHUNK)):  # remote files and virtual ones tell no size
+    while count <= limit and (piece := stream.read(CHUNK)):  # remote and virtual files have no known size
         pieces.append(piece)
         count += len(piece)
     if count > limit:

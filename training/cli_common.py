@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.metadata
 import io
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from typing import Any, NoReturn
 
 from regions.file_names import PATH_ERRORS
+from regions.interrupts import termination_as_interrupt
 from regions.messages import one_line, shown
 from regions.system_libraries import library_problem
 
@@ -26,7 +24,6 @@ MAX_COUNT = 2**31 - 1
 MAX_BATCH_SIZE = 2**16
 """Largest batch: 10 GB of images and masks."""
 MAX_DIGITS = 20
-TERMINATION = (signal.SIGTERM, signal.SIGHUP)
 
 EPILOG = "exit codes: 0 done; 1 failed or interrupted; 2 bad arguments or unusable input"
 
@@ -44,7 +41,7 @@ def run_command(name: str, work: Callable[[], None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # paths that are not UTF-8
     try:
-        with _termination_as_interrupt():
+        with termination_as_interrupt():
             work()
     except DataError as error:
         print(f"{name}: {one_line(str(error))}", file=sys.stderr)
@@ -73,26 +70,6 @@ def _print_failure(name: str, error: TrainingError | OSError | ImportError) -> i
         raise error
     print(f"{name}: failed: {one_line(problem or str(error))}", file=sys.stderr)
     return FAILED
-
-
-@contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt as SIGINT does, unless this process was started to ignore them."""
-
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    taken = [number for number in TERMINATION if signal.getsignal(number) is signal.SIG_DFL]
-    for number in taken:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
 
 
 class _Parser(argparse.ArgumentParser):

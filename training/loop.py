@@ -15,11 +15,12 @@ from typing import Any, NoReturn
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from regions.interrupts import TERMINATION
 from regions.messages import counted
 from training.batches import Batch
 from training.checkpoint import Position, Progress, RunCheckpoints, copy_of_weights
 from training.checkpoint_reader import Weights
-from training.cli_common import FAILED, TERMINATION, DataError, TrainingError
+from training.cli_common import FAILED, DataError, TrainingError
 from training.config import TrainConfig
 from training.dataset_json import Dataset, check_shards, read_dataset
 from training.devices import available_cores, choose_device, choose_padding, choose_precision

@@ -1,4 +1,4 @@
-"""Which shards of a former run have images whose files have changed since: told by size and time, proved by sha256."""
+"""Which shards of a former run have changed image files: suspected by size and time, confirmed by sha256."""
 
 from __future__ import annotations
 

@@ -73,14 +73,8 @@ def read_with_retries(path: str, read: Callable[[], T], *, sleep: Callable[[floa
     ReadError
         If every try fails; the message names the file.
     """
-    for pause in PAUSES:
-        try:
-            with read_errors(path):
-                return read()
-        except ReadError:
-            sleep(pause)
-    with read_errors(path):
-        return read()
+    (content,) = iterate_with_retries(path, lambda: [read()], sleep=sleep)
+    return content
 
 
 def iterate_with_retries(
