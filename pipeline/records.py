@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -255,6 +256,18 @@ class RejectedImage:
     hint_agrees: bool | None = None
 
 
+HINT_SAMPLE = 64
+"""One image in so many is searched for faces without its hint."""
+
+
+def is_sampled(image_id: str) -> bool:
+    """Return whether an image is one of the sample that is searched for faces without its hint.
+
+    A face that is only looked for where a hint points is no evidence that the hints of a data set are right.
+    """
+    return zlib.crc32(image_id.encode(errors="surrogateescape")) % HINT_SAMPLE == 0
+
+
 @dataclass(frozen=True)
 class ShardSummary:
     """What became of a shard, as recorded in its manifest.
@@ -272,6 +285,8 @@ class ShardSummary:
         Samples by landmark source, rejects by reason.
     hints_agree, hints_disagree : int
         Images with a hint whose detected face agrees with it, and those whose faces all lie elsewhere.
+    sampled_hints_agree, sampled_hints_disagree : int
+        Those among them that `is_sampled` selects.
     sources : str
         Hash of the sizes and times of the image files when the shard was planned; empty where unknown.
     """
@@ -287,6 +302,8 @@ class ShardSummary:
     reasons: dict[RejectReason, int] = field(default_factory=dict)
     hints_agree: int = 0
     hints_disagree: int = 0
+    sampled_hints_agree: int = 0
+    sampled_hints_disagree: int = 0
     sources: str = ""
 
 

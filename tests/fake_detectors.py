@@ -171,22 +171,22 @@ def chain_of(
     dlib: Any = None,
     names: Sequence[str] = ("mediapipe",),
     *,
-    mesh_in_patch: Any = None,
+    landmark_model: Any = None,
 ) -> FallbackChain:
-    """Return a fallback chain of the given detectors; those left out must not be used, but for `mesh_in_patch`."""
+    """Return a fallback chain of the given detectors; those left out must not be used, but for `landmark_model`."""
     mesh, faces, dlib = (NotAsked() if detector is None else detector for detector in (mesh, faces, dlib))
-    return FallbackChain(detectors_of(mesh, faces, dlib, names, mesh_in_patch=mesh_in_patch))
+    return FallbackChain(detectors_of(mesh, faces, dlib, names, landmark_model=landmark_model))
 
 
 def detectors_of(
-    mesh: Any, faces: Any, dlib: Any, names: Sequence[str] = ("mediapipe",), *, mesh_in_patch: Any = None
+    mesh: Any, faces: Any, dlib: Any, names: Sequence[str] = ("mediapipe",), *, landmark_model: Any = None
 ) -> Detectors:
     """Return these detectors as if each had been opened at its first use."""
     return Detectors(
         tuple(names),
         open_mesh=lambda: mesh,
         open_faces=lambda: faces,
-        open_mesh_in_patch=lambda: mesh_in_patch,
+        open_landmark_model=lambda: landmark_model,
         open_dlib=lambda: dlib,
     )
 

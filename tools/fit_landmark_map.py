@@ -35,6 +35,9 @@ from mediapipe.tasks.python import BaseOptions, vision
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.detection.landmark_map import FACE_MESH, LANDMARKER, MAP_VERSION, eye_frame, mesh_to_pixels
+from pipeline.detection.mediapipe_detectors import LandmarkModel
+from pipeline.detection.patches import points_patch
+from pipeline.images import DecodedImage
 from regions.landmarks import (
     LEFT_EYE,
     MIRROR,
@@ -44,6 +47,7 @@ from regions.landmarks import (
     FloatArray,
     apply_similarity,
     fit_similarity,
+    five_points,
     mean_shape,
     outer_eye_distance,
 )
@@ -80,6 +84,7 @@ TWO_POINT_TABLE = [
 # fmt: on
 
 PART_COLUMNS = {"all": slice(0, 68)} | PARTS
+POINTS_NOISE = (0.0, 0.06)  # of the five points, in eye distances: the patch about them then varies as with hand labels
 ENLARGEMENTS = (1.4, 1.7, 2.0)  # side of the square crop, in longer sides of the face box
 CONFIDENCE = 0.1  # of the internal face detector; each box is known to contain a face
 WRONG_FACE = 15.0  # a mesh with a larger error, in % of the outer eye distance, belongs to another face
@@ -181,12 +186,16 @@ def find_mesh(find: Finder, image: ImagePixels, box: FloatArray, enlargement: fl
     return mesh
 
 
-def collect(data: Path, find: Finder) -> Samples:
-    """Find the mesh in every photograph and its mirror image, and keep those of the correct face."""
+Found = tuple[int, FloatArray, FloatArray, FloatArray]
+"""Number of a photograph, its truth, the mesh, and the mesh of the mirror image moved left by the image's width."""
+
+
+def about_boxes(data: Path, find: Finder) -> list[Found]:
+    """Find the mesh about the box of every photograph and its mirror image, and keep those of the correct face."""
+    found: list[Found] = []
     names, landmarks, boxes = read_truth(data)
-    found: list[tuple[int, FloatArray, FloatArray, FloatArray]] = []
     for number, (name, truth, box) in enumerate(zip(names, landmarks, boxes, strict=True)):
-        image = np.asarray(cv2.cvtColor(cv2.imread(str(data / "images" / name)), cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        image = read_image(data, name)
         width = image.shape[1]
         mirror_box = np.array([width - box[0] - box[2], *box[1:]])
         unit = outer_eye_distance(truth) / 100
@@ -197,8 +206,44 @@ def collect(data: Path, find: Finder) -> Samples:
                 continue
             if np.linalg.norm(mesh[LOOK_UP_TABLE] - truth, axis=1).mean() / unit <= WRONG_FACE:
                 found.append((number, truth, mesh, other - (width, 0)))
+    return found
+
+
+def at_five_points(data: Path) -> list[Found]:
+    """Find the mesh at the five points of every photograph and its mirror image with the landmark model alone."""
+    model = LandmarkModel()
+    random = np.random.default_rng(0)
+
+    def look(image: ImagePixels, points: FloatArray) -> FloatArray | None:
+        patch = points_patch(DecodedImage(image, *image.shape[:2]), points, 1)
+        return next((patch.to_source(mesh) for mesh in model.find_meshes(patch.pixels)), None)
+
+    found: list[Found] = []
+    names, landmarks, _ = read_truth(data)
+    for number, (name, truth) in enumerate(zip(names, landmarks, strict=True)):
+        image = read_image(data, name)
+        width = image.shape[1]
+        exact = five_points(truth)
+        for noise in POINTS_NOISE:
+            points = exact + random.normal(0, noise, exact.shape) * np.linalg.norm(exact[1] - exact[0])
+            mirror_points = (points * (-1, 1) + (width, 0))[[1, 0, 2, 4, 3]]
+            mesh, other = look(image, points), look(np.ascontiguousarray(image[:, ::-1]), mirror_points)
+            if mesh is not None and other is not None:
+                found.append((number, truth, mesh, other - (width, 0)))
+    model.close()
+    return found
+
+
+def read_image(data: Path, name: str) -> ImagePixels:
+    """Return the pixels of a photograph, RGB."""
+    return np.asarray(cv2.cvtColor(cv2.imread(str(data / "images" / name)), cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def samples_of(found: list[Found]) -> Samples:
+    """Return what was found, in the eye frames of the meshes, by photograph."""
+    found = sorted(found, key=lambda item: item[0])
     photographs = np.array([number for number, *_ in found])
-    print(f"photographs: {len(names)}, the correct face found in {len(set(photographs))}; samples: {len(found)}")
+    print(f"photographs with the correct face: {len(set(photographs))}; samples: {len(found)}")
     images = in_eye_frames([(mesh, truth) for _, truth, mesh, _ in found])
     mirror_images = in_eye_frames([(other, mirrored(truth, MIRROR)) for _, truth, _, other in found])
     return Samples(images, mirror_images, photographs)
@@ -365,10 +410,11 @@ def main() -> None:
     (arguments.output / "regions" / "mean_shape.csv").write_text("x,y\n" + "".join(rows))
     fit_shape_model(landmarks, arguments.output / "regions" / "shape_model.npz")
     print("FaceMesh, built in:")
-    fit_map(collect(arguments.data, find_with_face_mesh()), maps / f"{FACE_MESH}.npz")
+    views = about_boxes(arguments.data, find_with_face_mesh()) + at_five_points(arguments.data)
+    fit_map(samples_of(views), maps / f"{FACE_MESH}.npz")
     print(f"Face Landmarker, {arguments.landmarker.name}:")
-    found = collect(arguments.data, find_with_landmarker(arguments.landmarker))
-    fit_map(found, maps / f"{LANDMARKER}.npz")
+    views = about_boxes(arguments.data, find_with_landmarker(arguments.landmarker))
+    fit_map(samples_of(views), maps / f"{LANDMARKER}.npz")
 
 
 if __name__ == "__main__":

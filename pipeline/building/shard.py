@@ -17,7 +17,7 @@ from pipeline.errors import InputError, ReadError, RunError
 from pipeline.formats import manifest
 from pipeline.formats.run_folder import RunFolder
 from pipeline.formats.samples import SampleWriter
-from pipeline.records import RejectedImage, ShardPlan, ShardSummary, UnbuiltShard, WrittenSample
+from pipeline.records import RejectedImage, ShardPlan, ShardSummary, UnbuiltShard, WrittenSample, is_sampled
 
 
 def build_shard(
@@ -90,6 +90,7 @@ def _summarize(plan: ShardPlan, rows: list[manifest.ManifestRow], writer: Sample
     landmark_sources = Counter(row.landmark_source for row in rows if row.landmark_source)
     reasons = Counter(row.reason for row in rows if row.reason)
     hints = Counter(row.hint_agrees for row in rows)
+    sampled = Counter(row.hint_agrees for row in rows if is_sampled(row.image_id))
     return ShardSummary(
         name=plan.name,
         split=plan.split,
@@ -102,5 +103,7 @@ def _summarize(plan: ShardPlan, rows: list[manifest.ManifestRow], writer: Sample
         reasons=dict(sorted(reasons.items())),
         hints_agree=hints[True],
         hints_disagree=hints[False],
+        sampled_hints_agree=sampled[True],
+        sampled_hints_disagree=sampled[False],
         sources=sources_hash(plan.images),
     )

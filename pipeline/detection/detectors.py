@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,32 @@ class LandmarkDetector(Protocol):
 
     def find(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
         """Return the landmarks ``(68, 2)`` of each face, in pixels of the RGB image `pixels` ``(rows, cols, 3)``."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+class SeenFace(NamedTuple):
+    """A face that the landmark model sees in a patch.
+
+    Attributes
+    ----------
+    landmarks : ndarray (68, 2)
+    score : float
+        How sure the model is that this is a face, 0.5 to 1.
+    """
+
+    landmarks: FloatArray
+    score: float
+
+
+class FaceModel(Protocol):
+    """Reads the landmarks off a patch that shows one upright face."""
+
+    def see(self, pixels: npt.NDArray[np.uint8]) -> SeenFace | None:
+        """Return the face in the RGB image `pixels` ``(rows, cols, 3)``, in its pixels; None if there is none."""
         ...
 
     def close(self) -> None:
@@ -47,7 +73,7 @@ class Detectors:
     ----------
     names : tuple of str
         Those of `DETECTORS` to use, in the order in which they are tried.
-    open_mesh, open_faces, open_mesh_in_patch : callable
+    open_mesh, open_faces, open_landmark_model : callable
         Open MediaPipe's landmark detector, its face detector, and its landmark model without a
         search for faces. The last two return None where the installed release has none.
     open_dlib : callable
@@ -60,13 +86,13 @@ class Detectors:
         *,
         open_mesh: Callable[[], LandmarkDetector],
         open_faces: Callable[[], FaceDetector | None],
-        open_mesh_in_patch: Callable[[], LandmarkDetector | None],
+        open_landmark_model: Callable[[], FaceModel | None],
         open_dlib: Callable[[], LandmarkDetector],
     ) -> None:
         self.names = names
         self._open_mesh, self._open_faces, self._open_dlib = open_mesh, open_faces, open_dlib
-        self._open_mesh_in_patch = open_mesh_in_patch
-        self._opened: list[LandmarkDetector | FaceDetector] = []
+        self._open_landmark_model = open_landmark_model
+        self._opened: list[LandmarkDetector | FaceDetector | FaceModel] = []
 
     @functools.cached_property
     def mesh(self) -> LandmarkDetector:
@@ -84,9 +110,9 @@ class Detectors:
         return detector
 
     @functools.cached_property
-    def mesh_in_patch(self) -> LandmarkDetector | None:
+    def landmark_model(self) -> FaceModel | None:
         """The landmark model of MediaPipe alone, for patches that show one upright face; None where there is none."""
-        detector = self._open_mesh_in_patch()
+        detector = self._open_landmark_model()
         if detector is not None:
             self._opened.append(detector)
         return detector
@@ -110,7 +136,7 @@ def open_detectors(settings: DetectorSettings) -> Detectors:
         settings.names,
         open_mesh=lambda: _open_mesh(settings.landmarker),
         open_faces=_open_faces,
-        open_mesh_in_patch=lambda: _open_mesh_in_patch(settings.landmarker),
+        open_landmark_model=lambda: _open_landmark_model(settings.landmarker),
         open_dlib=lambda: _open_dlib(settings.dlib_model),
     )
 
@@ -127,10 +153,10 @@ def _open_faces() -> FaceDetector | None:
     return mediapipe_detectors.open_face_detector()
 
 
-def _open_mesh_in_patch(landmarker: str | None) -> LandmarkDetector | None:
+def _open_landmark_model(landmarker: str | None) -> FaceModel | None:
     from pipeline.detection import mediapipe_detectors  # noqa: PLC0415 - takes a second
 
-    return mediapipe_detectors.open_mesh_in_patch(landmarker)
+    return mediapipe_detectors.open_landmark_model(landmarker)
 
 
 def _open_dlib(model: str | None) -> LandmarkDetector:

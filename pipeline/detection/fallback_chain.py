@@ -10,13 +10,14 @@ import numpy as np
 from pipeline.detection.detectors import DLIB, MEDIAPIPE, Detectors
 from pipeline.detection.face_search import FaceSearch, FacesOfSource
 from pipeline.images import DecodedImage
-from pipeline.records import ImageRow
+from pipeline.records import ImageRow, is_sampled
 from pipeline.vocabulary import (
     DLIB_DETECTOR,
     FIVE_POINTS,
     GIVEN,
     HINTED_BOX,
     NO_FACE,
+    WHOLE_IMAGE,
     WRONG_FACE,
     LandmarkSource,
     RejectReason,
@@ -31,7 +32,7 @@ from regions.landmarks import (
 )
 from regions.quality import hint_distance, hint_mismatch, plausibility_problem
 
-DETECTION_VERSION = 3
+DETECTION_VERSION = 4
 """Increased whenever the fallback chain finds other landmarks, so that existing shards are rebuilt."""
 
 POINTS_BOX_SIDE = 2.2
@@ -154,8 +155,14 @@ class FallbackChain:
     def _mediapipe_sources(self, image: DecodedImage, row: ImageRow) -> Iterator[FacesOfSource]:
         bbox = hinted_bbox(row)
         if bbox is None:
-            return self._search.whole_image(image)
-        return self._search.about_bbox(image, bbox, None if row.points is None else eye_line_angle(row.points))
+            yield from self._search.whole_image(image)
+            return
+        if row.points is not None:
+            if is_sampled(row.image_id):
+                yield WHOLE_IMAGE, self._search.prominent(image)
+            else:
+                yield HINTED_BOX, self._search.surely_at_points(image, row.points.astype(np.float64))
+        yield from self._search.about_bbox(image, bbox, None if row.points is None else eye_line_angle(row.points))
 
 
 def hinted_bbox(row: ImageRow) -> FloatArray | None:

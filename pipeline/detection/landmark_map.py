@@ -20,7 +20,7 @@ from regions.landmarks import FaceFrame, FloatArray
 IndexArray = npt.NDArray[np.integer[Any]]
 
 NUM_MESH_POINTS = 478
-MAP_VERSION = 2
+MAP_VERSION = 3
 
 FACE_MESH, LANDMARKER = "face_mesh_to_68", "landmarker_to_68"
 """Names of the packaged maps: for mediapipe's built-in FaceMesh, and for the Face Landmarker's model file."""

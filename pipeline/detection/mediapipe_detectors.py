@@ -7,14 +7,22 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
-from pipeline.detection.landmark_map import FACE_MESH, LANDMARKER, load_mesh_map, mesh_to_landmarks, mesh_to_pixels
+from pipeline.detection.detectors import SeenFace
+from pipeline.detection.landmark_map import (
+    FACE_MESH,
+    LANDMARKER,
+    NUM_MESH_POINTS,
+    load_mesh_map,
+    mesh_to_landmarks,
+    mesh_to_pixels,
+)
 from pipeline.errors import RunError
 from regions.landmarks import FloatArray
 from regions.system_libraries import library_problem
@@ -29,20 +37,43 @@ _stderr_lock = threading.Lock()
 
 MAX_FACES = 5
 MIN_CONFIDENCE = 0.3
-LANDMARK_MODEL_GRAPH = """
+IN_CALLING_THREAD = 'executor { type: "ApplicationThreadExecutor" }'
+"""MediaPipe's own threads would contend with the workers', and each hand-over between threads takes time."""
+FACE_MESH_GRAPH = f"""
+{IN_CALLING_THREAD}
+input_stream: "image"
+input_side_packet: "max_faces"
+input_side_packet: "track"
+input_side_packet: "with_attention"
+output_stream: "faces"
+node {{
+  calculator: "FaceLandmarkFrontCpu"
+  input_stream: "IMAGE:image"
+  input_side_packet: "NUM_FACES:max_faces"
+  input_side_packet: "USE_PREV_LANDMARKS:track"
+  input_side_packet: "WITH_ATTENTION:with_attention"
+  output_stream: "LANDMARKS:faces"
+}}
+"""
+LANDMARK_MODEL_GRAPH = f"""
+{IN_CALLING_THREAD}
 input_stream: "image"
 input_stream: "region"
 input_side_packet: "with_attention"
 output_stream: "landmarks"
-node {
+node {{
   calculator: "FaceLandmarkCpu"
   input_stream: "IMAGE:image"
   input_stream: "ROI:region"
   input_side_packet: "WITH_ATTENTION:with_attention"
   output_stream: "LANDMARKS:landmarks"
-}
+}}
 """
 """The part of FaceMesh's graph that follows its search for faces."""
+SCORE = "facelandmarkcpu__face_presence_score"
+"""The stream inside ``FaceLandmarkCpu`` with the model's score of a face in the region, 0 to 1."""
+WIRE_POINT = np.dtype([("tags", "V3"), ("x", "<f4"), ("y_tag", "V1"), ("y", "<f4"), ("z", "V5")])
+"""One mesh point in a serialized ``NormalizedLandmarkList``: x, y and z, all set, each after the tag of its field."""
 
 
 def open_mesh_detector(landmarker: str | None) -> MeshDetector:
@@ -55,9 +86,57 @@ def open_face_detector() -> FullRangeFaceDetector | None:
     return FullRangeFaceDetector() if hasattr(mediapipe, "solutions") else None
 
 
-def open_mesh_in_patch(landmarker: str | None) -> FaceMeshInPatch | None:
+def open_landmark_model(landmarker: str | None) -> LandmarkModel | None:
     """Open FaceMesh's landmark model; return None for a Face Landmarker, which always searches for faces first."""
-    return FaceMeshInPatch() if landmarker is None else None
+    return LandmarkModel() if landmarker is None else None
+
+
+class Graph:
+    """A MediaPipe graph that looks at one image at a time.
+
+    Parameters
+    ----------
+    config : CalculatorGraphConfig
+        With an input stream ``image``.
+    side_packets : mapping of str to Packet
+    outputs : sequence of str
+        Streams to observe, also those inside of subgraphs.
+    """
+
+    def __init__(self, config: Any, side_packets: Mapping[str, Any], outputs: Sequence[str]) -> None:
+        mediapipe.resource_util.set_resource_dir(os.path.dirname(os.path.dirname(mediapipe.__file__)))
+        self._graph = mediapipe.CalculatorGraph(graph_config=config)
+        self._found: dict[str, Any] = {}
+        self._time = 0
+        for stream in outputs:
+            self._graph.observe_output_stream(stream, self._found.__setitem__)
+        self._graph.start_run(side_packets)
+
+    def run(self, pixels: npt.NDArray[np.uint8], **packets: Any) -> Mapping[str, Any]:
+        """Return the packets that a contiguous RGB image ``(rows, cols, 3)`` gives, by stream."""
+        self._found.clear()
+        self._time += 1
+        image = mediapipe.packet_creator.create_image_frame(image_format=mediapipe.ImageFormat.SRGB, data=pixels)
+        for stream, packet in (*packets.items(), ("image", image)):
+            self._graph.add_packet_to_input_stream(stream, packet.at(self._time))
+        self._graph.wait_until_idle()
+        return self._found
+
+    def close(self) -> None:
+        """Free the graph."""
+        self._graph.close()
+
+
+def mesh_of(landmarks: Any) -> npt.NDArray[np.float64]:
+    """Return x and y of the points of a ``NormalizedLandmarkList``: ``(478, 2)``.
+
+    They are read from the serialized message at once: a look-up per point takes 20 times as long.
+    """
+    serialized = landmarks.SerializeToString()
+    if len(serialized) != NUM_MESH_POINTS * WIRE_POINT.itemsize:
+        raise RunError(f"mesh of {len(serialized)} bytes, expected {NUM_MESH_POINTS} points with x, y and z")
+    points = np.frombuffer(serialized, dtype=WIRE_POINT)
+    return np.stack([points["x"], points["y"]], axis=1).astype(np.float64)
 
 
 class MeshDetector(abc.ABC):
@@ -89,27 +168,29 @@ class MeshDetector(abc.ABC):
         list of ndarray (68, 2)
             Landmarks of each face, in pixels of `pixels`.
         """
-        rows, cols = pixels.shape[:2]
-        faces = self._run_quietly(np.ascontiguousarray(pixels))
-        meshes = [np.array([(point.x, point.y) for point in face], dtype=np.float64) for face in faces]
-        return [mesh_to_landmarks(mesh_to_pixels(mesh, cols, rows), self._map) for mesh in meshes]
+        return [mesh_to_landmarks(mesh, self._map) for mesh in self.find_meshes(pixels)]
 
-    def _run_quietly(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
+    def find_meshes(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
+        """Return the mesh ``(478, 2)`` of each face of an RGB image, in pixels of `pixels`."""
+        rows, cols = pixels.shape[:2]
+        return [mesh_to_pixels(mesh, cols, rows) for mesh in self._run_quietly(np.ascontiguousarray(pixels))]
+
+    def _run_quietly(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
         """Run the model; each of its parts prints a message when it first runs, the last one at the first face."""
         if self._has_found_a_face:
             return self._run(pixels)
         with _no_startup_messages():
-            faces = self._run(pixels)
-        self._has_found_a_face = bool(faces)
-        return faces
+            meshes = self._run(pixels)
+        self._has_found_a_face = bool(meshes)
+        return meshes
 
     @abc.abstractmethod
     def _open(self) -> None:
         """Open the model."""
 
     @abc.abstractmethod
-    def _run(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
-        """Return the mesh of each face: 478 points whose x and y are fractions of the image's width and height."""
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
+        """Return the mesh ``(478, 2)`` of each face, x and y as fractions of the image's width and height."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -123,23 +204,40 @@ class FaceMesh(MeshDetector):
         super().__init__(FACE_MESH)
 
     def _open(self) -> None:
-        self._mesh = mediapipe.solutions.face_mesh.FaceMesh(
-            static_image_mode=True,
-            max_num_faces=MAX_FACES,
-            refine_landmarks=True,
-            min_detection_confidence=MIN_CONFIDENCE,
-        )
+        create = mediapipe.packet_creator
+        side_packets = {
+            "max_faces": create.create_int(MAX_FACES),
+            "track": create.create_bool(False),
+            "with_attention": create.create_bool(True),
+        }
+        self._graph = Graph(_face_mesh_config(), side_packets, ["faces"])
 
-    def _run(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
-        faces = self._mesh.process(pixels).multi_face_landmarks or []
-        return [face.landmark for face in faces]
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
+        faces = self._graph.run(pixels).get("faces")
+        return [] if faces is None else [mesh_of(face) for face in mediapipe.packet_getter.get_proto_list(faces)]
 
     def close(self) -> None:
         """Free the model."""
-        self._mesh.close()
+        self._graph.close()
 
 
-class FaceMeshInPatch(MeshDetector):
+def _face_mesh_config() -> Any:
+    """Return FaceMesh's graph with the least score that counts as a face set to `MIN_CONFIDENCE`."""
+    from google.protobuf import text_format  # noqa: PLC0415 - like all below, only for the mediapipe with FaceMesh
+    from mediapipe.calculators.tensor import tensors_to_detections_calculator_pb2 as detections_pb2  # noqa: PLC0415
+    from mediapipe.framework import calculator_pb2  # noqa: PLC0415
+
+    expanded = mediapipe.ValidatedGraphConfig()
+    expanded.initialize(graph_config=text_format.Parse(FACE_MESH_GRAPH, calculator_pb2.CalculatorGraphConfig()))
+    config = calculator_pb2.CalculatorGraphConfig.FromString(expanded.binary_config)
+    (options,) = [node.node_options[0] for node in config.node if node.calculator == "TensorsToDetectionsCalculator"]
+    detection = detections_pb2.TensorsToDetectionsCalculatorOptions.FromString(options.value)
+    detection.min_score_thresh = MIN_CONFIDENCE
+    options.value = detection.SerializeToString()
+    return config
+
+
+class LandmarkModel(MeshDetector):
     """FaceMesh's landmark model on the whole of a patch that shows one upright face, without a search for faces.
 
     The model finds nothing where its own score says that the patch shows no face.
@@ -148,26 +246,40 @@ class FaceMeshInPatch(MeshDetector):
     def __init__(self) -> None:
         super().__init__(FACE_MESH)
 
+    def see(self, pixels: npt.NDArray[np.uint8]) -> SeenFace | None:
+        """Return the face in a patch, None if the model sees none.
+
+        Parameters
+        ----------
+        pixels : ndarray (rows, cols, 3) uint8
+            RGB.
+        """
+        return next((SeenFace(landmarks, self._score) for landmarks in self.find(pixels)), None)
+
     def _open(self) -> None:
         from google.protobuf import text_format  # noqa: PLC0415 - like all below, only for the mediapipe with FaceMesh
         from mediapipe.framework import calculator_pb2  # noqa: PLC0415
         from mediapipe.framework.formats import rect_pb2  # noqa: PLC0415
-        from mediapipe.python.solution_base import SolutionBase  # noqa: PLC0415
 
-        self._whole = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1, height=1)
-        self._model = SolutionBase(
-            graph_config=text_format.Parse(LANDMARK_MODEL_GRAPH, calculator_pb2.CalculatorGraphConfig()),
-            side_inputs={"with_attention": True},
-            outputs=["landmarks"],
+        create = mediapipe.packet_creator
+        self._whole = create.create_proto(rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1, height=1))
+        self._score = 0.0
+        self._graph = Graph(
+            text_format.Parse(LANDMARK_MODEL_GRAPH, calculator_pb2.CalculatorGraphConfig()),
+            {"with_attention": create.create_bool(True)},
+            ["landmarks", SCORE],
         )
 
-    def _run(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
-        face = self._model.process({"image": pixels, "region": self._whole}).landmarks
-        return [] if face is None else [face.landmark]
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
+        found = self._graph.run(pixels, region=self._whole)
+        if "landmarks" not in found:
+            return []
+        self._score = mediapipe.packet_getter.get_float(found[SCORE])
+        return [mesh_of(mediapipe.packet_getter.get_proto(found["landmarks"]))]
 
     def close(self) -> None:
         """Free the model."""
-        self._model.close()
+        self._graph.close()
 
 
 class FaceLandmarker(MeshDetector):
@@ -193,10 +305,10 @@ class FaceLandmarker(MeshDetector):
         )
         self._landmarker = vision.FaceLandmarker.create_from_options(options)
 
-    def _run(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
+    def _run(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
         image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pixels)
-        faces: list[Any] = self._landmarker.detect(image).face_landmarks
-        return faces
+        faces = self._landmarker.detect(image).face_landmarks
+        return [np.array([(point.x, point.y) for point in face], dtype=np.float64) for face in faces]
 
     def close(self) -> None:
         """Free the model."""

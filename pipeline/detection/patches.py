@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.images import DecodedImage
-from regions.landmarks import FloatArray, eye_line_angle
+from regions.landmarks import FloatArray
 
-MIN_PATCH = 192
-"""Patches are enlarged to this many pixels on their longer side: the input size of FaceMesh's model."""
+MODEL_SIDE = 192
+"""Side of the input of FaceMesh's landmark model, in pixels."""
+MIN_PATCH = MODEL_SIDE
+"""Patches are enlarged to this many pixels on their longer side."""
 MAX_ROTATED_PATCH = 1024
 """Largest side of a rotated patch, in pixels."""
 POINTS_SIDE = 3.6
@@ -109,14 +111,7 @@ def rotated_patch(image: DecodedImage, bbox: FloatArray, margin: float, angle: f
     center = bbox[:2] + bbox[2:] / 2
     side = max(float(bbox[2:].max()) * (1 + 2 * margin), 2.0)
     size = round(min(max(side * float(image.scale.max()), MIN_PATCH), MAX_ROTATED_PATCH))
-    cos, sin = math.cos(math.radians(angle)) * side / size, math.sin(math.radians(angle)) * side / size
-    rotation = np.array([[cos, -sin], [sin, cos]])
-    matrix = np.column_stack([rotation, center - rotation @ (size / 2, size / 2)])
-    # OpenCV counts pixels from the center of the first one.
-    decoded = np.diag(image.scale) @ matrix
-    decoded[:, 2] += decoded[:, :2] @ (0.5, 0.5) - 0.5
-    pixels = cv2.warpAffine(image.pixels, decoded, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return Patch(np.asarray(pixels, dtype=np.uint8), matrix)
+    return _upright_square(image, (float(center[0]), float(center[1])), side, math.radians(angle), size)
 
 
 def points_patch(image: DecodedImage, points: FloatArray, size: float) -> Patch:
@@ -130,10 +125,13 @@ def points_patch(image: DecodedImage, points: FloatArray, size: float) -> Patch:
     size : float
         In sizes of the region that FaceMesh looks at.
     """
-    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
-    side = size * POINTS_SIDE * max(np.linalg.norm(points[1] - points[0]), np.linalg.norm(mouth - eyes))
-    center = eyes + POINTS_CENTER * (mouth - eyes)
-    return rotated_patch(image, np.array([*(center - side / 2), side, side]), 0, eye_line_angle(points))
+    (left_x, left_y), (right_x, right_y), _, (corner_x, corner_y), (other_x, other_y) = points.tolist()
+    eyes_x, eyes_y = (left_x + right_x) / 2, (left_y + right_y) / 2
+    down_x, down_y = (corner_x + other_x) / 2 - eyes_x, (corner_y + other_y) / 2 - eyes_y
+    longer = max(math.hypot(right_x - left_x, right_y - left_y), math.hypot(down_x, down_y))
+    center = (eyes_x + POINTS_CENTER * down_x, eyes_y + POINTS_CENTER * down_y)
+    angle = math.atan2(right_y - left_y, right_x - left_x)
+    return _upright_square(image, center, size * POINTS_SIDE * longer, angle, MODEL_SIDE)
 
 
 def tiles(image: DecodedImage, per_side: int) -> Iterator[Patch]:
@@ -152,6 +150,22 @@ def tiles(image: DecodedImage, per_side: int) -> Iterator[Patch]:
             patch = _slice(image, x, y, min(x + side, cols), min(y + side, rows))
             enlargement = MIN_PATCH / side
             yield _resized(patch, enlargement) if enlargement > 1 else patch
+
+
+def _upright_square(image: DecodedImage, center: tuple[float, float], side: float, angle: float, size: int) -> Patch:
+    """Return a square, tilted by `angle` in radians clockwise, as an upright patch of size x size pixels."""
+    cos, sin = math.cos(angle) * side / size, math.sin(angle) * side / size
+    x0, y0 = center[0] - (cos - sin) * size / 2, center[1] - (sin + cos) * size / 2
+    x_scale, y_scale = image.scale.tolist()
+    # OpenCV counts pixels from the center of the first one.
+    decoded = np.array(
+        [
+            [x_scale * cos, -x_scale * sin, x_scale * (x0 + (cos - sin) / 2) - 0.5],
+            [y_scale * sin, y_scale * cos, y_scale * (y0 + (sin + cos) / 2) - 0.5],
+        ]
+    )
+    pixels = cv2.warpAffine(image.pixels, decoded, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return Patch(np.asarray(pixels, dtype=np.uint8), np.array([[cos, -sin, x0], [sin, cos, y0]]))
 
 
 def _offsets(length: int, side: int) -> list[int]:

@@ -85,11 +85,15 @@ class HintEntry(msgspec.Struct, frozen=True, kw_only=True):
         Samples with a hint whose face was detected where the hint points.
     disagree : int
         Rejected images whose plausible faces all lie elsewhere.
+    sampled_agree, sampled_disagree : int
+        Those among them that were searched for faces without their hint.
     """
 
     files: tuple[PathText, ...] = ()
     agree: Count = 0
     disagree: Count = 0
+    sampled_agree: Count = 0
+    sampled_disagree: Count = 0
 
 
 class TableEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,6 +268,8 @@ def build_dataset_file(run: RunDescription, summaries: Sequence[ShardSummary]) -
             files=run.hint_files,
             agree=sum(summary.hints_agree for summary in summaries),
             disagree=sum(summary.hints_disagree for summary in summaries),
+            sampled_agree=sum(summary.sampled_hints_agree for summary in summaries),
+            sampled_disagree=sum(summary.sampled_hints_disagree for summary in summaries),
         ),
         versions=dict(run.versions),
         shards=tuple(

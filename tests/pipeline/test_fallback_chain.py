@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.detection.face_search import BOX_MARGINS, ROTATIONS, FaceSearch
+from pipeline.detection.detectors import SeenFace
+from pipeline.detection.face_search import BOX_MARGINS, ROTATIONS, SURE, FaceSearch
 from pipeline.detection.fallback_chain import (
     DetectedFace,
     DetectionFailure,
@@ -15,7 +18,7 @@ from pipeline.detection.fallback_chain import (
     prominence,
 )
 from pipeline.images import DecodedImage
-from pipeline.records import ImageRow
+from pipeline.records import HINT_SAMPLE, ImageRow, is_sampled
 from pipeline.vocabulary import LANDMARK_SOURCES, WEAK_SOURCES, LandmarkSource
 from regions.boxes import BBox
 from regions.landmarks import FloatArray, face_size, five_points, landmarks_from_five_points, landmarks_in_bbox
@@ -94,11 +97,11 @@ def test_sources_without_hints() -> None:
         ({"box": box_about(FACE)}, ["hinted_box"] * 2 + ["rotated"] * 4 + ["whole_image", "face_detector"]),
         (
             {"five": five_points(FACE)},
-            ["hinted_box"] * 2 + ["rotated"] * 4 + ["whole_image", "face_detector"],
+            ["hinted_box"] * 3 + ["rotated"] * 4 + ["whole_image", "face_detector"],
         ),
         (
             {"five": five_points(face(x=120, y=110, angle=26))},
-            ["rotated"] * 5 + ["whole_image", "face_detector"],
+            ["hinted_box"] + ["rotated"] * 5 + ["whole_image", "face_detector"],
         ),
     ],
     ids=["box", "five points", "tilted"],
@@ -267,41 +270,100 @@ class PatchModel:
         A chart.
     *seen : ndarray (68, 2) or None
         In source pixels; the last one is repeated.
+    score : float
+        How sure it is of each; less than `SURE` unless given, as of faces that no detector finds.
     """
 
-    def __init__(self, image: DecodedImage, *seen: FloatArray | None) -> None:
-        self._image, self._seen = image, list(seen)
+    def __init__(self, image: DecodedImage, *seen: FloatArray | None, score: float = 0.9) -> None:
+        self._image, self._seen, self._score = image, list(seen), score
         self.places: list[FloatArray] = []
 
-    def find(self, pixels: NDArray[np.uint8]) -> list[FloatArray]:
+    def see(self, pixels: NDArray[np.uint8]) -> SeenFace | None:
         matrix = place_of(pixels, self._image)
         self.places.append(matrix)
         face = self._seen[min(len(self.places), len(self._seen)) - 1]
-        return [] if face is None else [in_patch(face, matrix)]
+        return None if face is None else SeenFace(in_patch(face, matrix), self._score)
 
     def close(self) -> None:
         pass
 
 
+def sampled_row(*, sampled: bool, five: FloatArray) -> ImageRow:
+    """Return a row whose image is searched without its hint, or one whose image is not."""
+    name = next(name for name in map("{}.jpg".format, range(1000)) if is_sampled(name) is sampled)
+    return dataclasses.replace(hinted_row(five=five), image_id=name)
+
+
+def test_a_face_that_the_landmark_model_is_sure_of_needs_no_search_for_faces() -> None:
+    model = PatchModel(IMAGE, FACE, score=SURE)
+    found = chain_of(landmark_model=model).find(IMAGE, sampled_row(sampled=False, five=five_points(FACE) + (3, 2)))
+    assert_found(found, "hinted_box", FACE)
+    assert len(model.places) == 1
+
+
+IMPLAUSIBLE = FACE.copy()
+IMPLAUSIBLE[0] += 40
+
+
+@pytest.mark.parametrize(
+    ("seen", "score"),
+    [(None, 0.0), (FACE, SURE - 1e-6), (FACE + (20, 0), 1.0), (FACE * 2 - (120, 115), 1.0), (IMPLAUSIBLE, 1.0)],
+    ids=["no face", "not sure", "beside the points", "larger than the points", "implausible"],
+)
+def test_what_the_landmark_model_sees_but_is_not_believed_is_searched_for(
+    seen: FloatArray | None, score: float
+) -> None:
+    mesh = FakeMesh(IMAGE, [FACE])
+    chain = chain_of(mesh, landmark_model=PatchModel(IMAGE, seen, score=score))
+    assert_found(chain.find(IMAGE, sampled_row(sampled=False, five=five_points(FACE))), "hinted_box", FACE)
+    assert len(mesh.places) == 1
+
+
+def test_sampled_images_are_searched_without_their_hint_first() -> None:
+    five = five_points(FACE)
+    large = FakeMesh(IMAGE, [FACE], shares=(0.1, 0.2))  # sees the face in the whole image only
+    unused = PatchModel(IMAGE, FACE, score=1.0)
+    assert_found(
+        chain_of(large, landmark_model=unused).find(IMAGE, sampled_row(sampled=True, five=five)), "whole_image", FACE
+    )
+    assert unused.places == []
+
+
+def test_a_sampled_image_whose_faces_lie_elsewhere_contradicts_the_hint() -> None:
+    other = face(x=60, y=60, eye_distance=40)
+    chain = chain_of(
+        FakeMesh(IMAGE, [other]), FakeFaces(IMAGE, [other]), landmark_model=PatchModel(IMAGE, FACE + (20, 0), score=1.0)
+    )
+    for sampled in (False, True):
+        found = chain.find(IMAGE, sampled_row(sampled=sampled, five=five_points(FACE)))
+        assert isinstance(found, DetectionFailure)
+        assert found.contradicts_hint
+
+
+def test_about_one_image_in_64_is_sampled_by_its_name() -> None:
+    names = [f"{number:06}.jpg" for number in range(1, 20001)]
+    assert sum(map(is_sampled, names)) == pytest.approx(20000 / HINT_SAMPLE, rel=0.1)
+
+
 def test_the_landmark_model_at_the_five_points_comes_after_all_detectors() -> None:
     model, dlib = PatchModel(IMAGE, FACE), FakeDlib()
-    chain = chain_of(*BLIND, dlib, ("mediapipe", "dlib"), mesh_in_patch=model)
+    chain = chain_of(*BLIND, dlib, ("mediapipe", "dlib"), landmark_model=model)
     found = chain.find(IMAGE, hinted_row(five=five_points(FACE) + (2, 1)))
     assert_found(found, "hinted_box", FACE)
     assert dlib.asked == 1
     widths = [np.linalg.norm(place[:, 0]) for place in model.places]
-    assert np.array(widths) / widths[0] == pytest.approx([1, 0.8, 1.2, 1, 1], rel=0.05)
+    assert np.array(widths) / widths[0] == pytest.approx([1, 1, 0.8, 1.2, 1, 1], rel=0.05)
     assert_found(chain_of(FakeMesh(IMAGE, [FACE])).find(IMAGE, hinted_row(five=five_points(FACE))), "hinted_box", FACE)
 
 
 def test_the_mean_face_is_the_last_resort() -> None:
     five = five_points(FACE) + np.array([[0, 0], [0, 0], [3, 1], [0, 0], [0, 0]])
-    model = PatchModel(IMAGE, FACE, FACE, FACE, FACE, FACE + (0, 10))  # a second pass gives other landmarks
-    found = chain_of(*BLIND, mesh_in_patch=model).find(IMAGE, hinted_row(five=five))
+    model = PatchModel(IMAGE, *[FACE] * 5, FACE + (0, 10))  # a second pass gives other landmarks
+    found = chain_of(*BLIND, landmark_model=model).find(IMAGE, hinted_row(five=five))
     assert_found(found, "five_points", landmarks_from_five_points(five), 1e-4)
     implausible = FACE.copy()
     implausible[0] += 40
-    found = chain_of(*BLIND, mesh_in_patch=PatchModel(IMAGE, implausible)).find(IMAGE, hinted_row(five=five))
+    found = chain_of(*BLIND, landmark_model=PatchModel(IMAGE, implausible)).find(IMAGE, hinted_row(five=five))
     assert_found(found, "five_points", landmarks_from_five_points(five), 1e-4)
 
 
@@ -313,7 +375,7 @@ def test_the_mean_face_is_the_last_resort() -> None:
 def test_five_points_where_the_landmark_model_sees_no_such_face_are_not_believed(
     seen: tuple[FloatArray | None, ...],
 ) -> None:
-    chain = chain_of(*BLIND, mesh_in_patch=PatchModel(IMAGE, *seen))
+    chain = chain_of(*BLIND, landmark_model=PatchModel(IMAGE, *seen))
     found = chain.find(IMAGE, hinted_row(five=five_points(FACE)))
     assert found[:2] == ("no_face", "no detector found a face")
 
@@ -329,7 +391,7 @@ def test_a_detected_face_that_covers_the_five_points_contradicts_them(x: int, fo
     hinted = face(x=80, y=110, eye_distance=40)
     detected = face(x=x, y=110, eye_distance=40)
     mesh = FakeMesh(IMAGE, [detected], shares=(0.05, 1))
-    chain = chain_of(mesh, FakeFaces(IMAGE, [detected]), mesh_in_patch=PatchModel(IMAGE, hinted))
+    chain = chain_of(mesh, FakeFaces(IMAGE, [detected]), landmark_model=PatchModel(IMAGE, hinted))
     answer = chain.find(IMAGE, hinted_row(five=five_points(hinted)))
     assert isinstance(answer, DetectedFace) is found
     if isinstance(answer, DetectionFailure):
@@ -340,7 +402,7 @@ def test_a_detected_face_that_covers_the_five_points_contradicts_them(x: int, fo
 @pytest.mark.parametrize("factor", [0.5, 0.7, 2])
 def test_hints_of_another_image_size_are_contradicted(factor: float) -> None:
     for hints in ({"five": factor * five_points(FACE)}, {"box": factor * box_about(FACE)}):
-        chain = chain_of(FakeMesh(IMAGE, [FACE]), FakeFaces(IMAGE, [FACE]), mesh_in_patch=PatchModel(IMAGE, FACE))
+        chain = chain_of(FakeMesh(IMAGE, [FACE]), FakeFaces(IMAGE, [FACE]), landmark_model=PatchModel(IMAGE, FACE))
         found = chain.find(IMAGE, hinted_row(**hints))
         assert isinstance(found, DetectionFailure)
         assert (found.reason, found.contradicts_hint) == ("wrong_face", True)

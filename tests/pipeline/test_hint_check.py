@@ -91,3 +91,16 @@ def test_hints_are_in_doubt_where_many_disagree(agree: int, disagree: int, in_do
     problem = hint_problem(changed)
     assert (problem is not None) is in_doubt
     assert problem is None or problem.startswith(f"a.txt and b.txt: in {disagree:,} of {agree + disagree:,} images")
+
+
+@pytest.mark.parametrize(
+    ("agree", "disagree", "in_doubt"), [(0, 1, False), (2, 2, False), (2, 3, True), (0, 2, True), (3000, 30, False)]
+)
+def test_hints_are_in_doubt_where_most_images_searched_without_them_disagree(
+    agree: int, disagree: int, in_doubt: bool, finished_demo: Path
+) -> None:
+    hints = HintEntry(files=("a.txt",), agree=10_000, disagree=disagree, sampled_agree=agree, sampled_disagree=disagree)
+    problem = hint_problem(replace(read_dataset_file(str(finished_demo)), hints=hints))
+    assert (problem is not None) is in_doubt
+    expected = f"a.txt: in {disagree} of {agree + disagree} images that were searched without these hints, the faces"
+    assert problem is None or problem.startswith(expected)

@@ -36,7 +36,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, ...]]:
 
     monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", opens("mesh", FakeMesh(IMAGE, [FACE])))
     monkeypatch.setattr(mediapipe_detectors, "open_face_detector", opens("faces", FakeFaces(IMAGE, [])))
-    monkeypatch.setattr(mediapipe_detectors, "open_mesh_in_patch", opens("mesh in patch", None))
+    monkeypatch.setattr(mediapipe_detectors, "open_landmark_model", opens("landmark model", None))
     dlib_detector = SimpleNamespace(DlibLandmarks=opens("dlib", FakeDlib()))
     monkeypatch.setattr(detection, "dlib_detector", dlib_detector, raising=False)
     return calls
