@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.detection.landmark_map import SeenFace
 from pipeline.records import DetectorSettings
 from regions.landmarks import FloatArray
 
@@ -26,20 +27,6 @@ class LandmarkDetector(Protocol):
     def close(self) -> None:
         """Free the model."""
         ...
-
-
-class SeenFace(NamedTuple):
-    """A face that the landmark model sees in a patch.
-
-    Attributes
-    ----------
-    landmarks : ndarray (68, 2)
-    score : float
-        How sure the model is that this is a face, 0.5 to 1.
-    """
-
-    landmarks: FloatArray
-    score: float
 
 
 class FaceModel(Protocol):

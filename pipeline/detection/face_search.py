@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from pipeline.detection.detectors import Detectors, SeenFace
+from pipeline.detection.detectors import Detectors
+from pipeline.detection.landmark_map import SeenFace
 from pipeline.detection.patches import Patch, bbox_patch, points_patch, rotated_patch, tiles, whole_patch
 from pipeline.images import DecodedImage
 from pipeline.vocabulary import FACE_DETECTOR, HINTED_BOX, ROTATED, TILES, WHOLE_IMAGE, LandmarkSource

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,20 @@ class MeshMap:
     license: str
 
 
+class SeenFace(NamedTuple):
+    """A face that the landmark model sees in a patch.
+
+    Attributes
+    ----------
+    landmarks : ndarray (68, 2)
+    score : float
+        How sure the model is that this is a face, 0.5 to 1.
+    """
+
+    landmarks: FloatArray
+    score: float
+
+
 def eye_frame(points: FloatArray, left_eye: IndexArray, right_eye: IndexArray) -> FaceFrame:
     """Return the eye frame of a mesh or of a set of landmarks.
 
@@ -75,7 +89,7 @@ def eye_frame(points: FloatArray, left_eye: IndexArray, right_eye: IndexArray) -
     ValueError
         If both eye centers are the same point.
     """
-    left, right = points[left_eye].mean(axis=0), points[right_eye].mean(axis=0)
+    left, right = (points.take(eye, axis=0).sum(axis=0) / len(eye) for eye in (left_eye, right_eye))
     step = right - left
     if not step.any():
         raise ValueError(f"both eye centers are at {left.tolist()}, expected two different points")

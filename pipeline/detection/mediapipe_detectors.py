@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import storage
-from pipeline.detection.detectors import SeenFace
 from pipeline.detection.landmark_map import (
     FACE_MESH,
     LANDMARKER,
     NUM_MESH_POINTS,
+    SeenFace,
     load_mesh_map,
     mesh_to_landmarks,
     mesh_to_pixels,

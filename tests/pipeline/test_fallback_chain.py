@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.detection.detectors import SeenFace
 from pipeline.detection.face_search import BOX_MARGINS, ROTATIONS, SURE, FaceSearch
 from pipeline.detection.fallback_chain import (
     DetectedFace,
@@ -17,6 +16,7 @@ from pipeline.detection.fallback_chain import (
     hinted_bbox,
     prominence,
 )
+from pipeline.detection.landmark_map import SeenFace
 from pipeline.images import DecodedImage
 from pipeline.records import HINT_SAMPLE, ImageRow, is_sampled
 from pipeline.vocabulary import LANDMARK_SOURCES, WEAK_SOURCES, LandmarkSource
