@@ -119,10 +119,10 @@ def bench_stages(config: RunConfig, output: str) -> None:
 def bench_refine(crops: Sequence[bytes]) -> None:
     """Print what cutting the background out of the masks costs."""
     refiner = Refiner()
-    region_map = np.zeros((MASK_HEIGHT, MASK_WIDTH), dtype=np.uint64)
+    outline_map = np.zeros((2, MASK_HEIGHT, MASK_WIDTH), dtype=np.uint8)
     start = time.perf_counter()
     for jpeg in crops:
-        refiner.refine(region_map, jpeg)
+        refiner.refine(outline_map, jpeg)
     taken = time.perf_counter() - start
     refiner.close()
     print(f"with --refine segmentation: {taken / len(crops) * 1e3:.2f} ms more per image")

@@ -194,6 +194,29 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """One image whose landmarks are known and whose crop is made: all but its masks.
+
+    Attributes
+    ----------
+    row : ImageRow
+    landmark_source : str
+        How the landmarks were found.
+    landmarks : ndarray (68, 2) float32
+        Pixels of the source image, rounded to 1/64.
+    crop : Crop
+    png : bytes or None
+        The encoded masks where they need not be drawn.
+    """
+
+    row: ImageRow
+    landmark_source: LandmarkSource
+    landmarks: FloatRows
+    crop: Crop
+    png: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WrittenSample:
     """One image with all that goes into the shard.
 

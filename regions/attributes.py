@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regions.landmarks import NUM_LANDMARKS
-from regions.polygons import REGION_NAMES, Vertex
+from regions.outlines import REGION_NAMES, Vertex
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,7 +51,7 @@ class AttributeTable:
     attributes : mapping of str to tuple of str
         Region names per attribute.
     further_regions : mapping of str to tuple of tuple
-        Regions beyond the ten: outlines of vertices (`regions.polygons.Vertex`).
+        Regions beyond the ten: outlines of vertices (`regions.outlines.Vertex`).
     source : str
         File that the table was read from, for messages.
     """

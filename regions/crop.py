@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from regions.boxes import Box
-from regions.landmarks import FloatArray, eye_centers, face_size
+from regions.landmarks import FloatArray, eyes_and_size
 
-CROP_VERSION = 1
+CROP_VERSION = 2
 """Raised whenever the crop changes, so that shards built before are built again."""
 
 IMAGE_HEIGHT, IMAGE_WIDTH = 218, 178
@@ -35,12 +35,11 @@ def face_crop_box(landmarks: FloatArray) -> Box:
     Box
         At least one pixel wide and high.
     """
-    left, right = eye_centers(landmarks)
-    middle = (left + right) / 2
-    width = face_size(landmarks) / EYE_DISTANCE
+    _, _, (x, y), size = eyes_and_size(landmarks)
+    width = size / EYE_DISTANCE
     height = width * IMAGE_HEIGHT / IMAGE_WIDTH
-    x0 = round(float(middle[0] - EYES_X * width))
-    y0 = round(float(middle[1] - EYES_Y * height))
+    x0 = round(x - EYES_X * width)
+    y0 = round(y - EYES_Y * height)
     return Box(x0, y0, x0 + max(1, round(width)), y0 + max(1, round(height)))
 
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import math
+import operator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from regions.landmarks import (
+    MOUTH_CORNERS,
+    NOSE_TIP,
     FloatArray,
-    apply_similarity,
-    eye_centers,
+    eyes_and_size,
     face_size,
     face_sizes,
-    fit_similarity,
     five_points,
+    lengths,
     mean_shape,
 )
 
-QUALITY_VERSION = 2
+QUALITY_VERSION = 3
 """Raised whenever a check changes, so that shards built before are built again."""
 
 MIN_FACE_SIZE = 4.0
@@ -90,21 +93,60 @@ def shape_model() -> ShapeModel:
     return ShapeModel(**arrays)
 
 
+class _ShapeSpace(NamedTuple):
+    """The `ShapeModel` as `fit_shape` uses it; points are complex numbers x + iy.
+
+    Attributes
+    ----------
+    target : ndarray (68,) complex128
+        The mean face about its center.
+    offset : ndarray (136,)
+        From the center of the mean face to the model's mean: x0, y0, x1, y1, ...
+    components : ndarray (k, 136)
+    squares : ndarray (k,)
+        Factors that turn squared scores into shares of the squared deviation.
+    """
+
+    target: npt.NDArray[np.complex128]
+    offset: FloatArray
+    components: FloatArray
+    squares: FloatArray
+
+
+@functools.cache
+def _shape_space() -> _ShapeSpace:
+    model, center = shape_model(), mean_shape().mean(axis=0)
+    target = (mean_shape() - center).view(np.complex128)[:, 0]
+    squares = 1 / (model.spreads**2 * len(model.spreads))
+    return _ShapeSpace(target, model.mean - np.tile(center, len(target)), model.components, squares)
+
+
 def fit_shape(landmarks: FloatArray) -> ShapeFit:
-    """Fit the shape model to 68 points ``(68, 2)``, which must not all be one point."""
-    model = shape_model()
-    laid = apply_similarity(landmarks, *fit_similarity(landmarks, mean_shape()))
-    difference = laid.ravel() - model.mean
-    scores = model.components @ difference
-    unexplained = np.linalg.norm((difference - scores @ model.components).reshape(-1, 2), axis=1)
+    """Fit the shape model to 68 points ``(68, 2)``, which must not all be one point.
+
+    The points are laid on the mean face as `regions.landmarks.fit_similarity` does it. These are many steps on few
+    numbers, so their count decides: a point is one complex number, a rotation and scaling one factor.
+    """
+    target, offset, components, squares = _shape_space()
+    points = np.ascontiguousarray(landmarks, dtype=np.float64).view(np.complex128)[:, 0]
+    points = points - points.sum() / len(points)
+    factor = np.vdot(points, target) / np.vdot(points, points).real
+    difference = (points * factor).view(np.float64) - offset
+    scores = components @ difference
+    unexplained = np.abs((difference - scores @ components).view(np.complex128))
     worst = int(unexplained.argmax())
-    deviation = math.sqrt(float(((scores / model.spreads) ** 2).mean()))
-    return ShapeFit(deviation, float(unexplained[worst]), worst)
+    return ShapeFit(math.sqrt(scores * scores @ squares), float(unexplained[worst]), worst)
 
 
 def points_error(landmarks: FloatArray, points: FloatArray) -> float:
-    """Return `points_errors` of a single face ``(68, 2)`` and its points ``(5, 2)``."""
-    return float(points_errors(landmarks, points))
+    """Return the bits of `points_errors` for a single face ``(68, 2)`` and its points ``(5, 2)``, sooner."""
+    eyes = eyes_and_size(landmarks)
+    found = (eyes.left, eyes.right, *(landmarks[index].tolist() for index in (NOSE_TIP, *MOUTH_CORNERS)))
+    distances = [
+        math.sqrt((x - given_x) * (x - given_x) + (y - given_y) * (y - given_y))
+        for (x, y), (given_x, given_y) in zip(found, points.tolist(), strict=True)
+    ]
+    return functools.reduce(operator.add, distances) / len(distances) / max(eyes.size, 1e-9)
 
 
 def points_errors(landmarks: FloatArray, points: FloatArray) -> FloatArray:
@@ -121,8 +163,8 @@ def points_errors(landmarks: FloatArray, points: FloatArray) -> FloatArray:
     -------
     ndarray (...) float64
     """
-    distances = np.linalg.norm(five_points(landmarks) - points, axis=-1).mean(axis=-1)
-    errors: FloatArray = distances.astype(np.float64) / np.maximum(face_sizes(landmarks), 1e-9)
+    distances = np.moveaxis(lengths(five_points(landmarks) - points), -1, 0)
+    errors: FloatArray = functools.reduce(np.add, distances) / len(distances) / np.maximum(face_sizes(landmarks), 1e-9)
     return errors
 
 
@@ -152,8 +194,10 @@ def hint_distance(landmarks: FloatArray, bbox: FloatArray | None, points: FloatA
 
 def _bbox_distance(landmarks: FloatArray, bbox: FloatArray) -> float:
     """Return the distance between the center of the landmarks and that of the face box, in box sizes."""
-    middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
-    return math.hypot(*(middle - bbox[:2] - bbox[2:] / 2)) / math.sqrt(float(bbox[2] * bbox[3]))
+    (left, top), (right, bottom) = landmarks.min(axis=0).tolist(), landmarks.max(axis=0).tolist()
+    x, y, width, height = bbox.tolist()
+    distance = math.hypot((left + right) / 2 - x - width / 2, (top + bottom) / 2 - y - height / 2)
+    return distance / math.sqrt(width * height)
 
 
 def plausibility_problem(landmarks: FloatArray, width: float, height: float) -> str | None:
@@ -171,14 +215,12 @@ def plausibility_problem(landmarks: FloatArray, width: float, height: float) -> 
     str or None
         One line with the value found and what was expected.
     """
-    size = face_size(landmarks)
+    _, _, (x, y), size = eyes_and_size(landmarks)
     if size < MIN_FACE_SIZE:
         return f"face of {size:.1f} pixels between the eyes, expected at least {MIN_FACE_SIZE:.0f}"
     if size > MAX_FACE_FRACTION * max(width, height):
         limit = MAX_FACE_FRACTION * max(width, height)
         return f"face of {size:.0f} pixels between the eyes, expected at most {limit:.0f}, the longer side of the image"
-    left, right = eye_centers(landmarks)
-    x, y = (left + right) / 2
     if not (-size < x < width + size and -size < y < height + size):
         return f"eyes at ({x:.0f}, {y:.0f}), expected a place in or near the image of {width:.0f}x{height:.0f}"
     fit = fit_shape(landmarks)

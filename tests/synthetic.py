@@ -35,8 +35,8 @@ from pipeline.vocabulary import LandmarkSource, RejectReason, Split
 from regions.attributes import AttributeTable, parse_table
 from regions.crop import cut, face_crop_box
 from regions.landmarks import round_landmarks
-from regions.masks import AttributeMasks, rasterize, sample_points
-from regions.polygons import clip_to_frame, region_polygons
+from regions.masks import AttributeMasks, crop_grid, draw_outlines
+from regions.outlines import face_outlines, region_of_outline
 from tests.faces import Points, face
 
 SMALL_TABLE = """
@@ -100,9 +100,11 @@ def annotated(
     pixels = image(seed=len(image_id))
     landmarks = round_landmarks(face() if points is None else points)
     box = face_crop_box(landmarks)
-    polygons = clip_to_frame(region_polygons(landmarks, table.further_regions), WIDTH, HEIGHT)
+    outlines = face_outlines(landmarks[None], table.further_regions)
+    outline_map = draw_outlines(outlines, np.array([box]), np.array([[WIDTH, HEIGHT]]), crop_grid())
     row = image_row(image_id=image_id, labels=labels, five=five)
-    planes = AttributeMasks(table.region_bits())(rasterize(polygons, *sample_points(box)), row.labels == 1)
+    union = AttributeMasks(table.region_bits(), region_of_outline(table.further_regions))
+    (planes,) = union(outline_map, row.labels[None] == 1)
     jpeg, png = encode_jpeg(cut(pixels, np.array(box, dtype=np.float64))), encode_packed_masks(planes)
     return WrittenSample(row, landmark_source, landmarks, box, HEIGHT, WIDTH, "0" * 64, jpeg, png)
 

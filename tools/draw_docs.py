@@ -19,7 +19,7 @@ from pipeline.drawing.text import display_name
 from pipeline.formats.samples import StoredSample, read_samples
 from regions.attributes import AttributeTable, load_packaged_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
-from regions.polygons import REGION_NAMES
+from regions.outlines import REGION_NAMES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -147,7 +147,7 @@ def rotated(photograph: Photograph, angle: float) -> Photograph:
     cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
     size = np.array([abs(cos) * cols + abs(sin) * rows, abs(sin) * cols + abs(cos) * rows]).astype(int)
     scale_rotation = np.array([cos, sin])
-    shift = size / 2 - apply_similarity(np.array([cols / 2, rows / 2]), scale_rotation, np.zeros(2))
+    shift = size / 2 - apply_similarity(np.array([[cols / 2, rows / 2]]), scale_rotation, np.zeros(2))[0]
     matrix = np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]]])
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # OpenCV counts from the center of the first pixel
     pixels = cv2.warpAffine(photograph.pixels, matrix, size.tolist(), flags=cv2.INTER_LINEAR, borderValue=(128,) * 3)

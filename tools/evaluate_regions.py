@@ -80,7 +80,7 @@ from pipeline.errors import ImageError, InputError
 from pipeline.images import DecodedImage, decode
 from pipeline.records import ImageRow
 from regions.landmarks import FloatArray, round_landmarks
-from regions.polygons import REGION_NAMES
+from regions.outlines import REGION_NAMES
 
 Finder = Callable[[DecodedImage, ImageRow], "FloatArray | None"]
 NO_HINTS = ImageRow("", "", np.zeros(1, dtype=np.int8), bbox=None, points=None, landmarks=None, reason=None)

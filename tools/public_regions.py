@@ -1,7 +1,7 @@
 """AttParseNet's public outlines, for comparison with ours.
 
 The code that the paper's authors published draws the ten regions by other rules than ours
-(`regions.polygons`). They are reimplemented here with the behavior of that code, including its faults:
+(`regions.outlines`). They are reimplemented here with the behavior of that code, including its faults:
 
 * landmarks are rounded to whole pixels;
 * all steps follow the axes of the image, regardless of the tilt of the head;
@@ -43,7 +43,7 @@ def region_polygons(landmarks: FloatArray) -> GeometryArray:
     Returns
     -------
     ndarray (10,) of shapely Polygon or MultiPolygon
-        In the order of `regions.polygons.REGION_NAMES`; empty if without area.
+        In the order of `regions.outlines.REGION_NAMES`; empty if without area.
 
     Raises
     ------

@@ -24,8 +24,9 @@ from pipeline.errors import InputError
 from pipeline.images import DecodedImage
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, cut, face_crop_box
 from regions.landmarks import FloatArray
-from regions.masks import MAY_REACH_BACKGROUND, MIN_PERSON, clear_outside, rasterize, region_masks
-from regions.polygons import REGION_NAMES, GeometryArray, region_polygons
+from regions.masks import MAY_REACH_BACKGROUND, MIN_PERSON
+from regions.outlines import REGION_NAMES
+from regions.polygons import GeometryArray, polygon_masks, region_polygons
 
 PARTS = (
     "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
@@ -90,11 +91,11 @@ class RuleSet:
         polygons = self.polygons(landmarks)
         if len(polygons) != len(REGION_NAMES):
             raise InputError(f"{self.name} returns {len(polygons)} regions, expected {len(REGION_NAMES)}")
-        region_map = rasterize(polygons, xs, ys)
-        clear_outside(region_map, xs, ys, image.width, image.height)
+        masks = polygon_masks(polygons, xs, ys, image.width, image.height)
         if self.background is not None:
-            region_map[self.background(image, landmarks, xs, ys)] &= ~MAY_REACH_BACKGROUND
-        return region_masks(region_map, len(polygons))
+            may_reach = [REGION_NAMES.index(name) for name in MAY_REACH_BACKGROUND]
+            masks[may_reach] &= ~self.background(image, landmarks, xs, ys)
+        return masks
 
 
 def refined_rules() -> RuleSet:

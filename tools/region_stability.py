@@ -17,7 +17,7 @@ from pipeline.images import DecodedImage
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, face_crop_box
 from regions.landmarks import MIRROR, FloatArray, face_frame, mean_shape
 from regions.masks import sample_points
-from regions.polygons import REGION_NAMES
+from regions.outlines import REGION_NAMES
 from training.plots import add_legend, plain_text, plot_text
 
 EDGES = (-30, -15, -5, 5, 15, 30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -22,7 +22,15 @@ from pipeline.detection.fallback_chain import DetectedFace, DetectionFailure, Fa
 from pipeline.detection.hint_frames import row_as_stored
 from pipeline.detection.model_files import check_model_files
 from pipeline.errors import ImageError
-from pipeline.records import Crop, DetectorSettings, FloatRows, ImageRow, RejectedImage, WrittenSample
+from pipeline.records import (
+    AnnotatedImage,
+    Crop,
+    DetectorSettings,
+    FloatRows,
+    ImageRow,
+    RejectedImage,
+    WrittenSample,
+)
 from pipeline.vocabulary import GIVEN, TOO_LARGE
 from regions.landmarks import round_landmarks
 from regions.quality import plausibility_problem
@@ -74,11 +82,15 @@ class DetectingAnnotator:
         with contextlib.closing(KeptCrops(self._settings.kept_crops, name)) as kept_crops:
             yield functools.partial(self._annotate_with, kept_crops)
 
-    def _annotate_with(self, kept_crops: KeptCrops, row: ImageRow) -> WrittenSample | RejectedImage:
+    def samples(self, images: Sequence[AnnotatedImage]) -> list[WrittenSample]:
+        """Draw the masks of images, and return their samples in the same order."""
+        return self._maker.samples(images)
+
+    def _annotate_with(self, kept_crops: KeptCrops, row: ImageRow) -> AnnotatedImage | RejectedImage:
         return self.annotate(row, kept_crops.take(row.image_id))
 
-    def annotate(self, row: ImageRow, kept: Crop | None = None) -> WrittenSample | RejectedImage:
-        """Make the sample of one image, or return why there is none.
+    def annotate(self, row: ImageRow, kept: Crop | None = None) -> AnnotatedImage | RejectedImage:
+        """Find the landmarks of one image and make its crop, or return why there are none.
 
         Parameters
         ----------
@@ -101,7 +113,7 @@ class DetectingAnnotator:
             if kept is not None and row.landmarks is not None:
                 landmarks = round_landmarks(row.landmarks)
                 if self._is_current(kept, landmarks, sha256):
-                    return self._maker.sample(row, GIVEN, landmarks, kept)
+                    return AnnotatedImage(row, GIVEN, landmarks, kept)
             with self._stopwatch.time("decode"):
                 image = images.decode(content)
         except ImageError as error:
@@ -112,7 +124,7 @@ class DetectingAnnotator:
             detail = f"{image.width}x{image.height} pixels, which take more memory to search than there is"
             return RejectedImage(row, TOO_LARGE, detail, image.height, image.width, sha256)
 
-    def _detect(self, row: ImageRow, image: images.DecodedImage, sha256: str) -> WrittenSample | RejectedImage:
+    def _detect(self, row: ImageRow, image: images.DecodedImage, sha256: str) -> AnnotatedImage | RejectedImage:
         with self._stopwatch.time("detect"):
             row, found = self._find(row, image)
         if not isinstance(found, DetectedFace):
@@ -120,7 +132,7 @@ class DetectingAnnotator:
             agrees = False if found.contradicts_hint else None
             return RejectedImage(row, found.reason, found.detail, image.height, image.width, sha256, guess, agrees)
         landmarks = round_landmarks(found.landmarks)
-        return self._maker.sample(row, found.landmark_source, landmarks, self._maker.crop(image, landmarks, sha256))
+        return AnnotatedImage(row, found.landmark_source, landmarks, self._maker.crop(image, landmarks, sha256))
 
     def _find(self, row: ImageRow, image: images.DecodedImage) -> tuple[ImageRow, DetectedFace | DetectionFailure]:
         """Return the face of an image, and the row with the hints in the frame in which they agree with it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline import images
-from regions.masks import RegionMap, clear_background
+from regions.masks import OutlineMap, clear_background
 
 
 class Refiner:
@@ -14,19 +14,19 @@ class Refiner:
 
         self._segmenter = mediapipe_detectors.PersonSegmenter()
 
-    def refine(self, region_map: RegionMap, jpeg: bytes) -> None:
+    def refine(self, outline_map: OutlineMap, jpeg: bytes) -> None:
         """Clear the bits of top_of_head, ears and below_chin where a crop shows the background, in place.
 
         The model sees the stored crop, not the image, so a crop kept from a former run gives the same masks.
 
         Parameters
         ----------
-        region_map : ndarray (height, width) uint64
-            On the grid of the crop's masks.
+        outline_map : ndarray (ceil(outlines / 8), height, width) uint8
+            On a grid over the crop.
         jpeg : bytes
             The encoded crop.
         """
-        clear_background(region_map, self._segmenter.find(images.decode(jpeg).pixels))
+        clear_background(outline_map, self._segmenter.find(images.decode(jpeg).pixels))
 
     def close(self) -> None:
         """Free the model."""

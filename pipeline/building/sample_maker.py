@@ -1,9 +1,10 @@
-"""The crop and the masks of an image whose landmarks are known."""
+"""The crop of an image whose landmarks are known, and the masks of many such images at once."""
 
 from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -13,14 +14,12 @@ from PIL import Image
 from pipeline import images
 from pipeline.building.refine import Refiner
 from pipeline.building.stopwatch import Stopwatch
-from pipeline.records import Crop, FloatRows, ImageRow, WrittenSample
-from pipeline.vocabulary import LandmarkSource
+from pipeline.records import AnnotatedImage, Crop, FloatRows, WrittenSample
 from regions.attributes import AttributeTable
 from regions.boxes import Box
 from regions.crop import cut, face_crop_box
-from regions.landmarks import FloatArray
-from regions.masks import AttributeMasks, clear_outside, rasterize, sample_points
-from regions.polygons import region_polygons
+from regions.masks import AttributeMasks, Grid, crop_grid, draw_outlines
+from regions.outlines import face_outlines, region_of_outline
 
 ENCODING_VERSION = 1
 """Increased whenever the encoding changes, so that existing shards are rebuilt."""
@@ -48,7 +47,7 @@ class SampleMaker:
         self._crop = crop
         self._refiner = None if refine is None else Refiner()
         self._stopwatch = stopwatch
-        self._attribute_masks = AttributeMasks(table.region_bits())
+        self._attribute_masks = AttributeMasks(table.region_bits(), region_of_outline(table.further_regions))
 
     def close(self) -> None:
         """Free the model that refines."""
@@ -68,43 +67,62 @@ class SampleMaker:
         return Crop(sha256, image.height, image.width, box, jpeg)
 
     def packed_masks(
-        self, landmarks: FloatRows, labels: npt.NDArray[np.int8], crop: Crop, xs: FloatArray, ys: FloatArray
+        self,
+        landmarks: Sequence[FloatRows],
+        labels: Sequence[npt.NDArray[np.int8]],
+        crops: Sequence[Crop],
+        grid: Grid,
     ) -> npt.NDArray[np.uint8]:
-        """Draw the packed masks of an image on a grid of points.
+        """Draw the packed masks of images on a grid over their crops.
 
         Parameters
         ----------
-        landmarks : ndarray (68, 2) float32
-        labels : ndarray (attributes,) int8
+        landmarks : sequence of ndarray (68, 2) float32
+        labels : sequence of ndarray (attributes,) int8
             1 yes, 0 no, -1 unknown; only a yes has a mask.
-        crop : Crop
+        crops : sequence of Crop
             Of the same landmarks.
-        xs, ys : ndarray
-            Coordinates of the grid's columns and rows, ascending, in pixels of the source image.
+        grid : Grid
 
         Returns
         -------
-        ndarray (ceil(attributes / 8), len(ys), len(xs)) uint8
+        ndarray (images, ceil(attributes / 8), rows, columns) uint8
         """
         with self._stopwatch.time("regions"):
-            polygons = region_polygons(landmarks, self._further_regions)
+            outlines = face_outlines(np.array(landmarks), self._further_regions)
         with self._stopwatch.time("masks"):
-            region_map = rasterize(polygons, xs, ys)
-            clear_outside(region_map, xs, ys, crop.width, crop.height)
+            boxes = np.array([crop.box for crop in crops])
+            sizes = np.array([(crop.width, crop.height) for crop in crops])
+            outline_map = draw_outlines(outlines, boxes, sizes, grid)
         if self._refiner is not None:
             with self._stopwatch.time("refine"):
-                self._refiner.refine(region_map, crop.jpeg)
+                for index, crop in enumerate(crops):
+                    self._refiner.refine(outline_map[:, index], crop.jpeg)
         with self._stopwatch.time("masks"):
-            return self._attribute_masks(region_map, labels == 1)
+            return self._attribute_masks(outline_map, np.array(labels) == 1)
 
-    def sample(self, row: ImageRow, landmark_source: LandmarkSource, landmarks: FloatRows, crop: Crop) -> WrittenSample:
-        """Draw the masks that go with a crop."""
-        packed = self.packed_masks(landmarks, row.labels, crop, *sample_points(crop.box))
+    def samples(self, annotated: Sequence[AnnotatedImage]) -> list[WrittenSample]:
+        """Draw the masks of images that have none yet, and return the samples in the same order."""
+        bare = [image for image in annotated if image.png is None]
+        drawn = iter(self._encoded_masks(bare))
+        samples = []
+        for image in annotated:
+            crop, png = image.crop, next(drawn) if image.png is None else image.png
+            size = crop.height, crop.width
+            written = WrittenSample(
+                image.row, image.landmark_source, image.landmarks, crop.box, *size, crop.sha256, crop.jpeg, png
+            )
+            samples.append(written)
+        return samples
+
+    def _encoded_masks(self, annotated: Sequence[AnnotatedImage]) -> list[bytes]:
+        if not annotated:
+            return []
+        crops = [image.crop for image in annotated]
+        labels = [image.row.labels for image in annotated]
+        packed = self.packed_masks([image.landmarks for image in annotated], labels, crops, crop_grid())
         with self._stopwatch.time("encode"):
-            png = encode_packed_masks(packed)
-        return WrittenSample(
-            row, landmark_source, landmarks, crop.box, crop.height, crop.width, crop.sha256, crop.jpeg, png
-        )
+            return [encode_packed_masks(masks) for masks in packed]
 
 
 def encode_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 from pipeline.building.stopwatch import Stopwatch
 from pipeline.config import SourceDataset
-from pipeline.records import DetectorSettings, ImageRow, RejectedImage, WrittenSample
+from pipeline.records import AnnotatedImage, DetectorSettings, ImageRow, RejectedImage, WrittenSample
 from regions.attributes import AttributeTable
 
 Stage: TypeAlias = Literal["decode", "detect", "crop", "masks", "refine", "encode"]
 """A step of the work on an image whose result depends on versions."""
 
-Annotate: TypeAlias = Callable[[ImageRow], WrittenSample | RejectedImage]
-"""Makes the sample of an image, or returns why there is none."""
+Annotate: TypeAlias = Callable[[ImageRow], AnnotatedImage | RejectedImage]
+"""Finds the landmarks of an image and makes its crop, or returns why there are none."""
 
 
 class Annotator(Protocol):
@@ -25,6 +25,10 @@ class Annotator(Protocol):
 
     def of_shard(self, name: str) -> AbstractContextManager[Annotate]:
         """Return the function that annotates the images of a shard, in their order."""
+        ...
+
+    def samples(self, images: Sequence[AnnotatedImage]) -> list[WrittenSample]:
+        """Draw the masks of images, and return their samples in the same order."""
         ...
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from pipeline.records import DetectorSettings
 from pipeline.vocabulary import FORMAT_VERSION
 from regions.crop import CROP_VERSION
 from regions.masks import MASK_VERSION
-from regions.polygons import RULES_VERSION
+from regions.outlines import RULES_VERSION
 from regions.quality import QUALITY_VERSION
 
 ALL_STAGES: frozenset[Stage] = frozenset(get_args(Stage))
@@ -46,12 +46,11 @@ STAGES_OF_VERSION: Mapping[str, frozenset[Stage]] = MappingProxyType(
         "numpy": frozenset({"decode", "detect", "crop", "masks"}),
         "opencv-contrib-python": frozenset({"detect", "crop", "masks", "encode"}),
         "pillow": frozenset({"decode", "encode"}),
-        "shapely": frozenset({"masks"}),
     }
 )
 """Each version that decides bytes, and the stages that it decides directly, given what earlier stages made."""
 
-LIBRARIES = ("numpy", "opencv-contrib-python", "pillow", "shapely")
+LIBRARIES = ("numpy", "opencv-contrib-python", "pillow")
 """Libraries that every run uses."""
 NOT_INSTALLED = ("detectors", "landmarker", "dlib_model")
 """Entries that are a choice or the hash of a file, not something that a machine has installed."""

@@ -17,7 +17,8 @@ from pipeline.formats.samples import StoredSample, decode_packed_masks
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.landmarks import FloatArray
 from regions.masks import unpack_masks
-from regions.polygons import FurtherRegions, clip_to_frame, region_polygons
+from regions.outlines import FurtherRegions
+from regions.polygons import clip_to_frame, region_polygons
 
 Color = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from pipeline.config import RESOLUTIONS
 from pipeline.errors import ImageError, InputError, ShardError
 from pipeline.formats import manifest
 from pipeline.formats.dataset_json import ShardEntry
-from pipeline.records import FloatRows, ImageRow, RejectedImage, WrittenSample
+from pipeline.records import AnnotatedImage, FloatRows, ImageRow, RejectedImage, WrittenSample
 from pipeline.release.release_json import LANDMARKS, RELEASE_FILE, ReleaseFile, mask_shard
 from pipeline.release.release_reader import read_rows, read_samples
 from pipeline.vocabulary import DIFFERS, LandmarkSource
@@ -183,8 +183,12 @@ class ReleaseAnnotator:
         """Return the function that annotates the images of a shard, in their order."""
         yield functools.partial(self._annotate, self._annotations.images_of(name))
 
-    def _annotate(self, released: Iterator[ReleasedImage], row: ImageRow) -> WrittenSample | RejectedImage:
-        """Make the sample of the next image from the reader's copy, or return why there is none."""
+    def samples(self, images: Sequence[AnnotatedImage]) -> list[WrittenSample]:
+        """Draw the masks that the release does not have, and return the samples of the images in the same order."""
+        return self._maker.samples(images)
+
+    def _annotate(self, released: Iterator[ReleasedImage], row: ImageRow) -> AnnotatedImage | RejectedImage:
+        """Cut the crop of the next image from the reader's copy, or return why there is none."""
         annotation = next(released, None)
         if annotation is None or annotation.image_id != row.image_id:
             found = "no further image" if annotation is None else f"image {annotation.image_id!r}"
@@ -194,12 +198,8 @@ class ReleaseAnnotator:
         image = self._read(row, annotation.sha256)
         if isinstance(image, RejectedImage):
             return image
-        landmarks, source = annotation.landmarks, annotation.landmark_source
-        crop = self._maker.crop(image, landmarks, annotation.sha256)
-        if annotation.png is None:
-            return self._maker.sample(row, source, landmarks, crop)
-        size = (crop.height, crop.width)
-        return WrittenSample(row, source, landmarks, crop.box, *size, crop.sha256, crop.jpeg, annotation.png)
+        crop = self._maker.crop(image, annotation.landmarks, annotation.sha256)
+        return AnnotatedImage(row, annotation.landmark_source, annotation.landmarks, crop, annotation.png)
 
     def _read(self, row: ImageRow, expected: str) -> images.DecodedImage | RejectedImage:
         """Read an image if it is the one that the release was made from, by its sha256."""

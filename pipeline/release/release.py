@@ -54,8 +54,7 @@ from pipeline.vocabulary import REJECTED, RELEASE_VERSION, WRITTEN
 from regions.attributes import AttributeTable, table_toml
 from regions.boxes import Box
 from regions.csv_cells import defused
-from regions.landmarks import FloatArray
-from regions.masks import sample_points
+from regions.masks import Grid, crop_grid
 from regions.messages import counted
 
 ROWS_PER_GROUP = 1000
@@ -261,14 +260,16 @@ def _larger_packed_masks(
 ) -> npt.NDArray[np.uint8]:
     """Draw the packed masks of a sample at the crop's size in the training set, or in the source image."""
     crop = Crop("", *size, sample.description.crop, sample.jpeg)
-    return maker.packed_masks(landmarks, sample.description.label_values(), crop, *_grid(crop.box, resolution))
+    labels = sample.description.label_values()
+    (packed,) = maker.packed_masks([landmarks], [labels], [crop], _grid(crop.box, resolution))
+    return packed
 
 
-def _grid(box: Box, resolution: str) -> tuple[FloatArray, FloatArray]:
+def _grid(box: Box, resolution: str) -> Grid:
+    height, width = mask_size(resolution, box)
     if resolution != "source":
-        return sample_points(box, *mask_size(resolution, box))
-    x0, y0, x1, y1 = box
-    return np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5
+        return crop_grid(height, width)
+    return Grid(np.arange(width) + 0.5, np.arange(height) + 0.5, width, height)
 
 
 def _write_rejects(output: str, dataset: DatasetFile, files: _Files) -> None:

@@ -31,7 +31,7 @@ from pipeline.vocabulary import MISSING, NO_FACE, UNLABELLED, WRONG_FACE, Reject
 from regions.label_file import UNKNOWN
 from regions.landmarks import NUM_LANDMARKS
 from regions.masks import unpack_masks
-from regions.polygons import FurtherRegions
+from regions.outlines import FurtherRegions
 
 MAX_OVERLAYS, MAX_REJECTS, MAX_MISSING = 24, 60, 20
 AREA_SAMPLES = 480

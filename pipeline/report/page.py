@@ -24,7 +24,7 @@ from pipeline.vocabulary import (
     RejectReason,
 )
 from regions.messages import counted
-from regions.polygons import REGION_NAMES
+from regions.outlines import REGION_NAMES
 from regions.quality import MAX_POINTS_ERROR
 
 if TYPE_CHECKING:

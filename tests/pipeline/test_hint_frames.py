@@ -17,7 +17,7 @@ from pipeline.building.stopwatch import Stopwatch
 from pipeline.detection.hint_frames import row_as_stored, upright
 from pipeline.formats.manifest import manifest_row
 from pipeline.images import DecodedImage
-from pipeline.records import DetectorSettings, RejectedImage, WrittenSample
+from pipeline.records import AnnotatedImage, DetectorSettings, RejectedImage
 from regions.landmarks import FloatArray, five_points
 from tests.faces import face
 from tests.fake_detectors import FakeDlib, box_about, detectors_of, hinted_row
@@ -83,12 +83,14 @@ def test_a_face_is_found_by_hints_in_either_frame(frame: str, tmp_path: Path) ->
     )
     detectors = detectors_of(None, None, FakeDlib(there), ("dlib",))
     row = dataclasses.replace(hinted_row(five=five), image_id="a.jpg")
-    result = DetectingAnnotator(settings, detectors, Stopwatch()).annotate(row)
-    assert isinstance(result, RejectedImage if frame == "neither" else WrittenSample)
+    annotator = DetectingAnnotator(settings, detectors, Stopwatch())
+    result = annotator.annotate(row)
+    assert isinstance(result, RejectedImage if frame == "neither" else AnnotatedImage)
     if isinstance(result, RejectedImage):
         assert (result.reason, result.hint_agrees) == ("wrong_face", False)
         assert result.row.points is row.points
     else:
         assert result.row.points is not None
         np.testing.assert_allclose(result.row.points, five_points(there), atol=0.01)
-        assert manifest_row(result).hint_agrees is True
+        (sample,) = annotator.samples([result])
+        assert manifest_row(sample).hint_agrees is True

@@ -21,7 +21,7 @@ from pipeline.records import WrittenSample
 from regions.attributes import parse_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH
 from regions.masks import unpack_masks
-from regions.polygons import REGION_NAMES
+from regions.outlines import REGION_NAMES
 from tests.faces import ODD_FACES, face
 from tests.synthetic import HEIGHT, SMALL_TABLE, WIDTH, Shards, annotated, rejected, small_table, write_output
 

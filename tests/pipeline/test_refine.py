@@ -14,7 +14,7 @@ from pipeline.config import RunConfig
 from pipeline.detection.mediapipe_detectors import PersonSegmenter
 from pipeline.formats.samples import StoredSample, decode_packed_masks, read_samples
 from regions import masks
-from regions.polygons import REGION_NAMES
+from regions.outlines import REGION_NAMES, region_of_outline
 from tests.photograph import Pixels, portrait
 
 pytestmark = pytest.mark.slow
@@ -44,24 +44,26 @@ def outputs(sample: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 def test_background_is_cleared_of_three_regions_and_of_no_other() -> None:
-    region_map = np.full((96, 76), 0x7FF, dtype=np.uint64)  # the ten and one further region
+    outlines = np.repeat(np.array([0xFF, 0x7F], dtype=np.uint8), 96 * 76).reshape(2, 96, 76)  # of the ten, one further
     person = np.zeros((218, 178), dtype=np.float32)
     person[:, 89:] = 1
-    masks.clear_background(region_map, person)
-    left, right = region_map[:, :38], region_map[:, 38:]
-    assert (right == 0x7FF).all()
-    cleared = sum(1 << REGION_NAMES.index(name) for name in CUT)
-    assert (left == 0x7FF ^ cleared).all()
+    masks.clear_background(outlines, person)
+    regions = [*(REGION_NAMES[region] for region in region_of_outline()), "further"]
+    for name, mask in zip(regions, np.unpackbits(outlines, axis=0, count=15, bitorder="little"), strict=True):
+        assert mask[:, 38:].all()
+        assert (mask[:, :38] == (name not in CUT)).all(), name
 
 
 def test_each_pixel_of_a_mask_asks_the_pixel_of_the_crop_that_it_stands_for() -> None:
     random = np.random.default_rng(0)
     person = random.random((218, 178)).astype(np.float32)
-    region_map = np.full((96, 76), 1 << REGION_NAMES.index("ears"), dtype=np.uint64)
-    masks.clear_background(region_map, person)
+    ear = int(np.flatnonzero(region_of_outline() == REGION_NAMES.index("ears"))[0])
+    outlines = np.zeros((2, 96, 76), dtype=np.uint8)
+    outlines[ear // 8] = 1 << ear % 8
+    masks.clear_background(outlines, person)
     for row, col in random.integers(0, (96, 76), (50, 2)):
         source = person[int((row + 0.5) * 218 / 96), int((col + 0.5) * 178 / 76)]
-        assert (region_map[row, col] > 0) == (source >= masks.MIN_PERSON)
+        assert outlines[:, row, col].any() == (source >= masks.MIN_PERSON)
 
 
 def test_a_person_is_told_from_the_background_whatever_was_seen_before() -> None:

@@ -38,7 +38,7 @@ def test_every_version_is_in_the_list() -> None:
 def test_the_versions_of_crops_and_of_samples() -> None:
     crops = {"format", "crop", "images", "encoding", "numpy", "opencv-contrib-python", "pillow"}
     assert set(names_of(CROP_STAGES)) == crops
-    assert set(names_of(SAMPLE_STAGES)) == crops | {"rules", "masks", "shapely"}
+    assert set(names_of(SAMPLE_STAGES)) == crops | {"rules", "masks"}
 
 
 def test_the_machine_that_started_the_run_is_accepted() -> None:
@@ -56,21 +56,21 @@ def test_a_worker_that_differs_is_refused(name: str) -> None:
 def test_a_worker_without_a_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     version = importlib.metadata.version
 
-    def without_shapely(name: str) -> str:
-        if name == "shapely":
+    def without_pillow(name: str) -> str:
+        if name == "pillow":
             raise importlib.metadata.PackageNotFoundError(name)
         return version(name)
 
     expected = versions(DETECTORS)
-    monkeypatch.setattr(importlib.metadata, "version", without_shapely)
-    with pytest.raises(RunError, match="this worker has no shapely, expected"):
+    monkeypatch.setattr(importlib.metadata, "version", without_pillow)
+    with pytest.raises(RunError, match="this worker has no pillow, expected"):
         check_versions(expected)
 
 
 def test_only_the_stages_that_a_worker_runs_count() -> None:
-    expected = {**versions(DETECTORS), "mediapipe": "0.1", "detection": 99, "shapely": "0.1"}
+    expected = {**versions(DETECTORS), "mediapipe": "0.1", "detection": 99, "masks": 99}
     check_versions(expected, CROP_STAGES)
-    with pytest.raises(RunError, match="shapely"):
+    with pytest.raises(RunError, match="masks"):
         check_versions(expected, SAMPLE_STAGES)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regions.attributes import PACKAGED_TABLES, AttributeTable, TableError, load_packaged_table, parse_table, table_toml
-from regions.polygons import REGION_NAMES, Vertex
+from regions.outlines import REGION_NAMES, Vertex
 
 ALL = tuple(REGION_NAMES)
 

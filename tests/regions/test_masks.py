@@ -11,7 +11,8 @@ from regions import masks
 from regions.attributes import load_packaged_table
 from regions.crop import IMAGE_HEIGHT, IMAGE_WIDTH, face_crop_box
 from regions.landmarks import FloatArray
-from regions.polygons import REGION_NAMES, GeometryArray, clip_to_frame, region_polygons
+from regions.outlines import REGION_NAMES, FurtherRegions, face_outlines, region_of_outline
+from regions.polygons import GeometryArray, clip_to_frame, polygon_masks, region_polygons
 from tests.faces import ODD_FACES, face
 
 TABLE = load_packaged_table("celeba")
@@ -24,6 +25,29 @@ faces = st.builds(
     jitter=st.floats(0, 0.1),
     seed=st.integers(0, 10_000),
 )
+
+
+def outline_map(
+    points: FloatArray, further: FurtherRegions | None = None, grid: masks.Grid | None = None
+) -> masks.OutlineMap:
+    """Draw faces ``(faces, 68, 2)`` in images of 400x500 pixels, on a grid over the crop of each."""
+    boxes = np.array([face_crop_box(one) for one in points])
+    sizes = np.array([[400, 500]] * len(points))
+    return masks.draw_outlines(face_outlines(points, further), boxes, sizes, grid or masks.crop_grid())
+
+
+def unpacked(bits: masks.OutlineMap, count: int) -> npt.NDArray[np.bool_]:
+    """Return one mask ``(rows, columns)`` per outline of a face."""
+    return np.unpackbits(bits, axis=0, count=count, bitorder="little").astype(bool)
+
+
+def region_masks(
+    points: FloatArray, grid: masks.Grid | None = None, further: FurtherRegions | None = None
+) -> npt.NDArray[np.bool_]:
+    """Return the mask ``(regions, rows, columns)`` of each region of a face ``(68, 2)``, outline by outline."""
+    owners = region_of_outline(further)
+    drawn = unpacked(outline_map(points[None], further, grid)[:, 0], len(owners))
+    return np.array([drawn[owners == region].any(axis=0) for region in range(owners[-1] + 1)])
 
 
 def brute_force(
@@ -42,7 +66,7 @@ def brute_force(
 def test_masks_equal_shapelys_answer_at_every_pixel_center(points: FloatArray) -> None:
     polygons = clip_to_frame(region_polygons(points), 400, 500)
     xs, ys = masks.sample_points(face_crop_box(points))
-    found = masks.region_masks(masks.rasterize(polygons, xs, ys), len(polygons))
+    found = polygon_masks(polygons, xs, ys)
     inside, near = brute_force(polygons, xs, ys)
     assert found.shape == (10, 96, 76)
     assert (found == inside)[~near].all()
@@ -52,19 +76,18 @@ def test_masks_equal_shapelys_answer_at_every_pixel_center(points: FloatArray) -
 def test_clearing_what_is_outside_is_rasterizing_clipped_polygons(points: FloatArray) -> None:
     xs, ys = masks.sample_points(face_crop_box(points))
     polygons = region_polygons(points)
-    found = masks.rasterize(polygons, xs, ys)
-    masks.clear_outside(found, xs, ys, 400, 500)
-    clipped = masks.rasterize(clip_to_frame(polygons, 400, 500), xs, ys)
+    found = polygon_masks(polygons, xs, ys, 400, 500)
+    clipped = polygon_masks(clip_to_frame(polygons, 400, 500), xs, ys)
     near = brute_force(polygons, xs, ys)[1].any(axis=0)
     at_edge = np.isin(ys, (0, 500))[:, None] | np.isin(xs, (0, 400))
-    assert (found == clipped)[~near & ~at_edge].all()
+    assert (found == clipped)[:, ~near & ~at_edge].all()
 
 
 @pytest.mark.parametrize("name", ODD_FACES)
 def test_masks_of_odd_faces(name: str) -> None:
     polygons = clip_to_frame(region_polygons(ODD_FACES[name]), 400, 500)
     xs, ys = np.arange(0.5, 400), np.arange(0.5, 500)
-    found = masks.region_masks(masks.rasterize(polygons, xs, ys), len(polygons))
+    found = polygon_masks(polygons, xs, ys)
     inside, near = brute_force(polygons, xs, ys)
     assert (found == inside)[~near].all()
 
@@ -72,7 +95,7 @@ def test_masks_of_odd_faces(name: str) -> None:
 def test_known_answer() -> None:
     triangle = np.array([shapely.Polygon([(0, 0), (4, 0), (0, 4)])])
     grid = np.arange(0.5, 5)
-    found = masks.region_masks(masks.rasterize(triangle, grid, grid), 1)[0].astype(int)
+    found = polygon_masks(triangle, grid, grid)[0].astype(int)
     # The centers on the slanted edge itself may fall to either side; those below it may not.
     assert found.tolist()[0][:3] == [1, 1, 1]
     assert found.tolist()[1][:2] == [1, 1]
@@ -82,22 +105,19 @@ def test_known_answer() -> None:
 
 def test_neighbors_share_no_pixel_and_leave_none_out() -> None:
     left, right = shapely.box(0, 0, 3.5, 4), shapely.box(3.5, 0, 8, 4)
-    found = masks.rasterize(np.array([left, right]), np.arange(0.5, 8), np.arange(0.5, 4))
-    assert (
-        np.bitwise_count(found) if hasattr(np, "bitwise_count") else (found & 1) + (found >> np.uint64(1))
-    ).max() == 1
-    assert (found > 0).all()
+    found = polygon_masks(np.array([left, right]), np.arange(0.5, 8), np.arange(0.5, 4))
+    assert (found.sum(axis=0) == 1).all()
 
 
 def test_a_hole_is_outside() -> None:
     ring = shapely.Polygon(shapely.box(0, 0, 9, 9).exterior, [shapely.box(3, 3, 6, 6).exterior])
-    found = masks.rasterize(np.array([ring]), np.arange(0.5, 9), np.arange(0.5, 9))
+    found = polygon_masks(np.array([ring]), np.arange(0.5, 9), np.arange(0.5, 9))
     assert found.sum() == 81 - 9
 
 
 def test_empty_polygons_give_empty_masks() -> None:
-    found = masks.rasterize(np.array([shapely.Polygon(), shapely.MultiPolygon()]), np.arange(5.0), np.arange(4.0))
-    assert found.shape == (4, 5)
+    found = polygon_masks(np.array([shapely.Polygon(), shapely.MultiPolygon()]), np.arange(5.0), np.arange(4.0))
+    assert found.shape == (2, 4, 5)
     assert not found.any()
 
 
@@ -111,35 +131,32 @@ def test_nearest_neighbor_takes_the_pixel_that_contains_the_center(source: int, 
 
 @given(faces)
 def test_small_masks_are_the_large_ones_downsampled(points: FloatArray) -> None:
-    polygons = region_polygons(points)
-    box = face_crop_box(points)
-    small = masks.rasterize(polygons, *masks.sample_points(box))
-    large = masks.rasterize(polygons, *masks.sample_points(box, IMAGE_HEIGHT, IMAGE_WIDTH))
+    small = region_masks(points)
+    large = region_masks(points, masks.crop_grid(IMAGE_HEIGHT, IMAGE_WIDTH))
     rows = masks.nearest_centers(IMAGE_HEIGHT, masks.MASK_HEIGHT).astype(int)
     cols = masks.nearest_centers(IMAGE_WIDTH, masks.MASK_WIDTH).astype(int)
-    assert (large[np.ix_(rows, cols)] == small).all()
+    assert (large[:, rows][:, :, cols] == small).all()
 
 
 @given(faces, st.sets(st.integers(0, 9), min_size=1))
 def test_downsampling_a_union_is_the_union_of_what_is_downsampled(points: FloatArray, members: set[int]) -> None:
     polygons, box = region_polygons(points), face_crop_box(points)
     union = np.array([shapely.union_all(polygons[sorted(members)])])
-    large = masks.rasterize(union, *masks.sample_points(box, IMAGE_HEIGHT, IMAGE_WIDTH)) > 0
+    (large,) = polygon_masks(union, *masks.sample_points(box, IMAGE_HEIGHT, IMAGE_WIDTH))
     rows = masks.nearest_centers(IMAGE_HEIGHT, masks.MASK_HEIGHT).astype(int)
     cols = masks.nearest_centers(IMAGE_WIDTH, masks.MASK_WIDTH).astype(int)
     xs, ys = masks.sample_points(box)
-    small = masks.rasterize(polygons, xs, ys) & np.uint64(sum(1 << member for member in members))
+    small = polygon_masks(polygons, xs, ys)[sorted(members)].any(axis=0)
     near = brute_force(polygons, xs, ys)[1].any(axis=0)
-    assert (large[np.ix_(rows, cols)] == (small > 0))[~near].all()
+    assert (large[np.ix_(rows, cols)] == small)[~near].all()
 
 
 @given(faces, st.integers(0, 2**40 - 1))
 def test_attribute_masks_are_unions_of_regions_where_the_label_is_set(points: FloatArray, label_bits: int) -> None:
     labels = np.array([label_bits >> i & 1 for i in range(40)], dtype=bool)
-    region_map = masks.rasterize(region_polygons(points), *masks.sample_points(face_crop_box(points)))
-    planes = masks.AttributeMasks(TABLE.region_bits())(region_map, labels)
+    (planes,) = masks.AttributeMasks(TABLE.region_bits(), region_of_outline())(outline_map(points[None]), labels[None])
     assert planes.shape == (5, 96, 76)
-    regions = masks.region_masks(region_map, len(REGION_NAMES))
+    regions = region_masks(points)
     found = masks.unpack_masks(planes, 40)
     for index, (name, members) in enumerate(TABLE.attributes.items()):
         union = regions[[REGION_NAMES.index(region) for region in members]].any(axis=0)
@@ -148,17 +165,17 @@ def test_attribute_masks_are_unions_of_regions_where_the_label_is_set(points: Fl
 
 def test_more_than_eight_regions_and_odd_numbers_of_attributes() -> None:
     bits = np.array([1, 1 << 9, 1 << 20, (1 << 63) | 1, 0], dtype=np.uint64)
-    region_map = np.array([[1, 1 << 9, 1 << 20, 1 << 63, 0]], dtype=np.uint64)
-    planes = masks.AttributeMasks(bits)(region_map, np.ones(5, dtype=bool))
+    covered = np.array([1, 1 << 9, 1 << 20, 1 << 63, 0], dtype="<u8").view(np.uint8)
+    of_one_face = np.ascontiguousarray(covered.reshape(5, 8).T)[:, None, None]
+    (planes,) = masks.AttributeMasks(bits, np.arange(64))(of_one_face, np.ones((1, 5), dtype=bool))
     expected = [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [1, 0, 0, 1, 0], [0, 0, 0, 0, 0]]
     assert planes.shape == (1, 1, 5)
     assert masks.unpack_masks(planes, 5)[:, 0].tolist() == expected
 
 
 def test_planes_unpack_with_numpy_alone() -> None:
-    labels = np.ones(40, dtype=bool)
-    region_map = masks.rasterize(region_polygons(face()), *masks.sample_points(face_crop_box(face())))
-    planes = masks.AttributeMasks(TABLE.region_bits())(region_map, labels)
+    labels = np.ones((1, 40), dtype=bool)
+    (planes,) = masks.AttributeMasks(TABLE.region_bits(), region_of_outline())(outline_map(face()[None]), labels)
     png = planes.reshape(480, 76)
     stack = np.unpackbits(png.reshape(-1, 96, 76), axis=0)[:40]
     assert (stack == masks.unpack_masks(planes, 40)).all()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from regions.attributes import AttributeTable, load_packaged_table, parse_table
 from regions.landmarks import MIRROR, FloatArray
-from regions.polygons import REGION_NAMES, region_polygons
+from regions.outlines import REGION_NAMES
+from regions.polygons import region_polygons
 from tests.faces import face, head_turned, turned
 
 PAGE = (Path(__file__).parents[2] / "docs" / "attribute_tables.md").read_text(encoding="utf-8")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regions.landmarks import MIRROR, FloatArray
-from regions.polygons import REGION_NAMES, GeometryArray, clip_to_frame, region_polygons
+from regions.outlines import REGION_NAMES
+from regions.polygons import GeometryArray, clip_to_frame, region_polygons
 from tests.faces import ODD_FACES, face, head_turned, turned
 
 shapes = st.builds(face, jitter=st.floats(0, 0.08), seed=st.integers(0, 10_000))

@@ -19,7 +19,8 @@ from region_agreement import COMPARED, PARTS, RuleSet
 from pipeline.errors import InputError
 from pipeline.images import DecodedImage
 from regions.landmarks import MIRROR, FloatArray, mean_shape
-from regions.polygons import REGION_NAMES, GeometryArray
+from regions.outlines import REGION_NAMES
+from regions.polygons import GeometryArray
 from regions.polygons import region_polygons as our_polygons
 from tests.faces import face
 from tests.photograph import portrait
