@@ -206,7 +206,7 @@ def fill(edges: Edges, xs: FloatArray, ys: FloatArray, window: Window) -> Outlin
     slope = np.divide(across, down, out=np.zeros_like(down), where=down != 0)
     crossing = x[edge] + (ys[row] - y[edge]) * slope[edge]
     face, of_face = np.divmod(edge, per_face)
-    column = np.clip(_count_below(xs, crossing), window.left[face], window.right[face])
+    column = np.clip(count_below(xs, crossing), window.left[face], window.right[face])
     place = ((column * flips.shape[1] + planes[of_face]) * faces + face) * len(ys) + row
     np.bitwise_xor.at(flips.reshape(-1), place, bits[of_face])
     columns = flips[:-1].reshape(len(xs), -1)
@@ -218,14 +218,14 @@ def fill(edges: Edges, xs: FloatArray, ys: FloatArray, window: Window) -> Outlin
 def _rows_of_edges(edges: Edges, ys: FloatArray, window: Window) -> tuple[Indices, Indices]:
     """Return each pair of an edge, counted through all faces, and a row of the window that it spans."""
     limits = window.top[:, None], window.bottom[:, None]
-    start, end = (np.clip(_count_below(ys, points[..., 1]), *limits).ravel() for points in (edges.start, edges.end))
+    start, end = (np.clip(count_below(ys, points[..., 1]), *limits).ravel() for points in (edges.start, edges.end))
     spans = np.abs(start - end)
     edge = np.repeat(np.arange(len(spans)), spans)
     to_row = np.minimum(start, end) - (np.cumsum(spans) - spans)
     return edge, np.arange(len(edge)) + to_row[edge]
 
 
-def _count_below(centers: FloatArray, values: FloatArray) -> Indices:
+def count_below(centers: FloatArray, values: FloatArray) -> Indices:
     """Return how many of some ascending centers are below each value: a faster `numpy.searchsorted`.
 
     The centers are counted by buckets that hold at most one; only that one is compared.

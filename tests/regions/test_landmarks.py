@@ -8,7 +8,7 @@ import pytest
 from regions import landmarks
 from regions.boxes import BBox
 from regions.landmarks import MIRROR, FloatArray
-from tests.faces import face, turned
+from tests.faces import ODD_FACES, face, turned
 
 
 def test_mean_shape_is_in_the_eye_frame_and_symmetric() -> None:
@@ -100,3 +100,29 @@ def test_many_faces_give_the_bits_of_each_face(
     if function is landmarks.eye_centers:
         together = np.moveaxis(together, 0, 2)
     np.testing.assert_array_equal(together, one_by_one.reshape(together.shape))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_one_face_is_measured_as_many_are_to_the_last_bit(dtype: type) -> None:
+    faces = np.array([*ODD_FACES.values(), *(face(angle=7 * i, jitter=0.05, seed=i) for i in range(50))]).astype(dtype)
+    (left, right), sizes = landmarks.eye_centers(faces), landmarks.face_sizes(faces)
+    for index, points in enumerate(faces):
+        eyes = landmarks.eyes_and_size(points)
+        assert (eyes.left, eyes.right, eyes.size) == (tuple(left[index]), tuple(right[index]), sizes[index])
+        assert eyes.middle == tuple((left[index] + right[index]) / 2)
+
+
+def test_frames_of_many_faces_are_those_of_each() -> None:
+    faces = np.array(list(ODD_FACES.values()))
+    together = landmarks.face_frame(faces)
+    for index, points in enumerate(faces):
+        frame = landmarks.face_frame(points)
+        assert (together.to_face(faces)[index] == frame.to_face(points)).all()
+        assert (together.to_image(faces)[index] == frame.to_image(points)).all()
+
+
+def test_a_nan_among_many_faces_is_refused() -> None:
+    faces = np.array([face()] * 3)
+    faces[1, 40] = np.nan
+    with pytest.raises(ValueError, match=r"^landmark 40 is \[nan, nan\], expected finite numbers$"):
+        landmarks.check_landmarks(faces)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,6 +18,11 @@ from regions.polygons import GeometryArray, clip_to_frame, polygon_masks, region
 from tests.faces import ODD_FACES, face
 
 TABLE = load_packaged_table("celeba")
+FURTHER: FurtherRegions = {
+    "star": [[36, 8, 45, 0, 16]],
+    "two that overlap": [[36, 45, 54, 48], [27, 8, {"2": 0.25, "14": 0.75}]],
+    **load_packaged_table("refined").further_regions,
+}
 faces = st.builds(
     face,
     x=st.floats(-50, 450),
@@ -90,6 +97,57 @@ def test_masks_of_odd_faces(name: str) -> None:
     found = polygon_masks(polygons, xs, ys)
     inside, near = brute_force(polygons, xs, ys)
     assert (found == inside)[~near].all()
+
+
+@given(faces)
+def test_masks_of_outlines_are_those_of_valid_polygons(points: FloatArray) -> None:
+    assert_masks_of_polygons(points)
+
+
+@pytest.mark.parametrize("name", [name for name in ODD_FACES if name != "one point"])
+@pytest.mark.parametrize("turn", [0, 13])
+def test_masks_of_outlines_are_those_of_valid_polygons_for_odd_faces(name: str, turn: int) -> None:
+    assert_masks_of_polygons(np.roll(ODD_FACES[name], turn, axis=0))
+
+
+def assert_masks_of_polygons(points: FloatArray) -> None:
+    """Compare the masks of outlines, which may cross themselves and each other, with those of valid polygons."""
+    xs, ys = masks.sample_points(face_crop_box(points))
+    expected = polygon_masks(region_polygons(points, FURTHER), xs, ys, 400, 500)
+    found = region_masks(points, further=FURTHER)
+    assert found.shape == expected.shape == (len(REGION_NAMES) + len(FURTHER), 96, 76)
+    outlines, owners = face_outlines(points[None], FURTHER), region_of_outline(FURTHER)
+    starts = np.cumsum([0, *(length for region in outlines.lengths for length in region)])
+    rings = np.array([shapely.LinearRing(outlines.vertices[0, a:b]) for a, b in itertools.pairwise(starts)])
+    for region, row, column in np.argwhere(found != expected):  # hardly ever any
+        at = shapely.Point(xs[column], ys[row])
+        assert shapely.distance(rings[owners == region], at).min() <= 1e-6, (region, row, column)
+
+
+def test_faces_drawn_together_have_the_bits_of_each_alone() -> None:
+    points = np.array([face(x=100 + 5 * i, y=240 - i, angle=7 * i, jitter=0.05, seed=i) for i in range(32)])
+    together, drawn = face_outlines(points, FURTHER).vertices, outline_map(points, FURTHER)
+    for size in (1, 7):
+        for start in range(0, 32, size):
+            some = points[start : start + size]
+            assert (face_outlines(some, FURTHER).vertices == together[start : start + size]).all()
+            assert (outline_map(some, FURTHER) == drawn[:, start : start + size]).all()
+
+
+def test_an_image_of_one_pixel_and_one_beside_the_crop() -> None:
+    points = np.array([face()] * 2)
+    boxes = np.array([face_crop_box(face())] * 2)
+    drawn = masks.draw_outlines(face_outlines(points), boxes, np.array([[1, 1], [400, 500]]), masks.crop_grid())
+    assert not drawn[:, 0].any()
+    assert drawn[:, 1].any()
+
+
+@given(st.sampled_from([1, 2, 76, 96, 178, 1000]), st.lists(st.floats(-1e9, 1e9), min_size=1), st.data())
+def test_counting_by_buckets_is_searching(size: int, values: list[float], data: st.DataObject) -> None:
+    centers = masks.nearest_centers(data.draw(st.integers(size, 3 * size)), size)
+    centers = centers * data.draw(st.floats(1e-3, 1e3)) + data.draw(st.floats(-1e3, 1e3))
+    asked = np.array([*values, *centers, *np.nextafter(centers, np.inf), *np.nextafter(centers, -np.inf)])
+    np.testing.assert_array_equal(masks.count_below(centers, asked), np.searchsorted(centers, asked))
 
 
 def test_known_answer() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regions.landmarks import MIRROR, FloatArray
-from regions.outlines import REGION_NAMES
+from regions.outlines import REGION_NAMES, FurtherRegions, face_outlines, region_of_outline
 from regions.polygons import GeometryArray, clip_to_frame, region_polygons
 from tests.faces import ODD_FACES, face, head_turned, turned
 
@@ -170,3 +170,9 @@ def test_nan_is_refused() -> None:
     points[0] = np.nan
     with pytest.raises(ValueError, match="landmark 0"):
         region_polygons(points)
+
+
+def test_the_region_of_each_outline() -> None:
+    further: FurtherRegions = {"one": [[0, 8, 16]], "two": [[0, 8, 16], [36, 45, 57]]}
+    lengths = face_outlines(face()[None], further).lengths
+    assert region_of_outline(further).tolist() == [region for region, own in enumerate(lengths) for _ in own]
