@@ -97,7 +97,8 @@ class FaceFrame:
 
 def _times(points: FloatArray, matrix: FloatArray) -> FloatArray:
     """Multiply points ``(..., n, 2)`` by matrices ``(..., 2, 2)``, elementwise: the same bits on every platform."""
-    product: FloatArray = points[..., :1] * matrix[..., None, 0, :] + points[..., 1:] * matrix[..., None, 1, :]
+    parts = (points[..., axis : axis + 1] * matrix[..., None, axis, :] for axis in (0, 1))
+    product: FloatArray = np.add(*parts)
     return product
 
 

@@ -104,7 +104,8 @@ def _cubic_curve(count: int) -> FloatArray:
     """Return weights ``(count, 4)`` of points along the cubic curve through four points."""
     at, nodes = np.linspace(0, 1, count), np.linspace(0, 1, 4)
     bases = [np.poly1d(np.poly(np.delete(nodes, i))) for i in range(4)]
-    return np.stack([base(at) / base(node) for base, node in zip(bases, nodes, strict=True)], axis=1).round(12)
+    weights: FloatArray = np.stack([base(at) / base(node) for base, node in zip(bases, nodes, strict=True)], axis=1)
+    return weights.round(12)
 
 
 EAR_FRONT = _along_jaw(0.2, 2.3, len(EAR_SHAPE))

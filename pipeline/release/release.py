@@ -261,7 +261,7 @@ def _larger_packed_masks(
     """Draw the packed masks of a sample at the crop's size in the training set, or in the source image."""
     crop = Crop("", *size, sample.description.crop, sample.jpeg)
     labels = sample.description.label_values()
-    (packed,) = maker.packed_masks([landmarks], [labels], [crop], _grid(crop.box, resolution))
+    packed: npt.NDArray[np.uint8] = maker.packed_masks([landmarks], [labels], [crop], _grid(crop.box, resolution))[0]
     return packed
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.building import annotate, shard
+from pipeline.building import annotate, reading, shard
 from pipeline.building.annotate import DetectingAnnotator
 from pipeline.building.plan import load_plan, save_plan
 from pipeline.building.settings import BuildSettings
@@ -109,7 +109,7 @@ def test_rejected_images_keep_their_place(planned: Shard, monkeypatch: pytest.Mo
 def test_an_image_that_cannot_be_read_for_now_leaves_no_file(
     planned: Shard, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    read = annotate.read_image_bytes
+    read = reading.read_image_bytes
 
     def fails_once(path: str) -> bytes:
         if Path(path).name == planned.ids[at]:

@@ -103,8 +103,9 @@ def test_many_faces_give_the_bits_of_each_face(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_one_face_is_measured_as_many_are_to_the_last_bit(dtype: type) -> None:
-    faces = np.array([*ODD_FACES.values(), *(face(angle=7 * i, jitter=0.05, seed=i) for i in range(50))]).astype(dtype)
+def test_one_face_is_measured_as_many_are_to_the_last_bit(dtype: type[np.float32 | np.float64]) -> None:
+    many = [*ODD_FACES.values(), *(face(angle=7 * i, jitter=0.05, seed=i) for i in range(50))]
+    faces: FloatArray = np.array(many, dtype=dtype)
     (left, right), sizes = landmarks.eye_centers(faces), landmarks.face_sizes(faces)
     for index, points in enumerate(faces):
         eyes = landmarks.eyes_and_size(points)
