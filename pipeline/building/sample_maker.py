@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import zlib
-
-import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from pipeline import images
+from pipeline.building.encoding import encode_jpeg, encode_packed_masks
 from pipeline.building.refine import Refiner
 from pipeline.building.stopwatch import Stopwatch
 from pipeline.records import Crop, FloatRows, ImageRow, WrittenSample
@@ -21,11 +17,6 @@ from regions.crop import cut, face_crop_box
 from regions.landmarks import FloatArray
 from regions.masks import AttributeMasks, clear_outside, rasterize, sample_points
 from regions.polygons import region_polygons
-
-ENCODING_VERSION = 1
-"""Increased whenever the encoding changes, so that existing shards are rebuilt."""
-
-JPEG_QUALITY = 95
 
 
 class SampleMaker:
@@ -105,18 +96,3 @@ class SampleMaker:
         return WrittenSample(
             row, landmark_source, landmarks, crop.box, crop.height, crop.width, crop.sha256, crop.jpeg, png
         )
-
-
-def encode_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Encode a crop ``(rows, cols, 3)`` RGB as JPEG."""
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-
-
-def encode_packed_masks(packed: npt.NDArray[np.uint8]) -> bytes:
-    """Encode packed masks ``(bytes, rows, cols)`` as one gray PNG, stacked vertically."""
-    stream = io.BytesIO()
-    stacked = Image.fromarray(packed.reshape(-1, packed.shape[2]))
-    # Run lengths alone: masks are mostly runs, so it is both the smallest and the fastest.
-    stacked.save(stream, "PNG", compress_type=zlib.Z_RLE)
-    return stream.getvalue()

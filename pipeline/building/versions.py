@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import get_args
 
-from pipeline.building.sample_maker import ENCODING_VERSION
+from pipeline.building.encoding import ENCODING_VERSION
 from pipeline.building.settings import Stage
 from pipeline.detection.fallback_chain import DETECTION_VERSION
 from pipeline.detection.landmark_map import MAP_VERSION
