@@ -47,11 +47,12 @@ STAGES_OF_VERSION: Mapping[str, frozenset[Stage]] = MappingProxyType(
         "opencv-contrib-python": frozenset({"detect", "crop", "masks", "encode"}),
         "pillow": frozenset({"decode", "encode"}),
         "shapely": frozenset({"masks"}),
+        "simplejpeg": frozenset({"decode"}),
     }
 )
 """Each version that decides bytes, and the stages that it decides directly, given what earlier stages made."""
 
-LIBRARIES = ("numpy", "opencv-contrib-python", "pillow", "shapely")
+LIBRARIES = ("numpy", "opencv-contrib-python", "pillow", "shapely", "simplejpeg")
 """Libraries that every run uses."""
 NOT_INSTALLED = ("detectors", "landmarker", "dlib_model")
 """Entries that are a choice or the hash of a file, not something that a machine has installed."""
