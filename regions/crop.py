@@ -75,7 +75,7 @@ def cut(pixels: Pixels, box: FloatArray) -> Pixels:
     step = min(step_x, step_y)
     block = 1 << max(0, int(step).bit_length() - 1)
     whole = Box(round(x0), round(y0), round(x1), round(y1))
-    if step < 1 or whole != (x0, y0, x1, y1) or not _is_padded_easily(whole, pixels):
+    if step < 1 or not all(value.is_integer() for value in (x0, y0, x1, y1)) or not _is_padded_easily(whole, pixels):
         return _cut_anywhere(pixels, x0, y0, x1, y1, block)
     part = _padded(pixels, whole, block)
     if block > 1:

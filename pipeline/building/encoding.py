@@ -32,7 +32,7 @@ def encode_packed_masks(packed: npt.NDArray[np.uint8]) -> bytes:
     rows = np.zeros((packed.shape[0] * packed.shape[1], 1 + width), dtype=np.uint8)  # each begins with filter 0
     rows[:, 1:] = packed.reshape(-1, width)
     compressor = zlib.compressobj(strategy=zlib.Z_RLE)
-    data = compressor.compress(rows) + compressor.flush()
+    data = compressor.compress(rows.data) + compressor.flush()
     header = struct.pack(">IIBBBBB", width, len(rows), *_GRAY_8_BITS)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 

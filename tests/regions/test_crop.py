@@ -87,7 +87,7 @@ def test_cut_keeps_positions(factor: float) -> None:
 @pytest.mark.parametrize("factor", [1.0, 1.37, 2.0, 2.6, 4.9])
 def test_a_box_that_reaches_outside_is_cut_as_if_the_edge_went_on(factor: float) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8)
-    box = np.array([-31, -17, -31 + round(178 * factor), -17 + round(218 * factor)])
+    box = np.array([-31.0, -17, -31 + round(178 * factor), -17 + round(218 * factor)])
     wider = np.pad(pixels, ((40, 1000), (40, 1000), (0, 0)), mode="edge")
     assert (crop.cut(pixels, box) == crop.cut(wider, box + 40)).all()
 
@@ -96,7 +96,7 @@ def test_a_box_that_reaches_outside_is_cut_as_if_the_edge_went_on(factor: float)
 def test_a_box_is_cut_alike_on_the_quick_and_the_general_way(factor: float) -> None:
     ramp = np.add.outer(np.arange(900), np.arange(900)) // 8
     pixels = np.repeat(ramp.astype(np.uint8)[:, :, None], 3, axis=2)
-    box = np.array([20, 31, 20 + round(178 * factor), 31 + round(218 * factor)])
+    box = np.array([20.0, 31, 20 + round(178 * factor), 31 + round(218 * factor)])
     quick, general = crop.cut(pixels, box), crop.cut(pixels, box + 1e-6)
     assert np.abs(quick.astype(int) - general).max() <= 1
 
