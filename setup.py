@@ -26,6 +26,7 @@ setup(
         "pillow>=11",
         "pyarrow>=16",
         "shapely>=2.1",
+        "simplejpeg>=1.8",
         "tomli>=2; python_version < '3.11'",
         "tqdm>=4.66",
     ],
@@ -41,7 +42,6 @@ setup(
             "onnxscript>=0.5",  # torch.onnx.export needs it
             "orjson>=3.10",
             "scikit-learn>=1.6",
-            "simplejpeg>=1.8",
             "smart_open[gcs,http,s3]>=7.1",
             "torch>=2.6",
             "webdataset>=1.0",

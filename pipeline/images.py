@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from pipeline.errors import ImageError
@@ -20,6 +21,7 @@ from regions.image_files import (
     exif_is_usable,
     inspect_file,
     is_jpeg,
+    ordinary_jpeg_size,
     reduction_of,
     without_metadata,
 )
@@ -101,6 +103,9 @@ def decode(content: bytes) -> DecodedImage:
 def _decode(content: bytes) -> DecodedImage:
     if not content:
         raise ImageError(EMPTY, "file of 0 bytes")
+    pixels = _ordinary_jpeg(content)
+    if pixels is not None:
+        return DecodedImage(pixels, *pixels.shape[:2])
     try:
         file = inspect_file(content)
         image = _open(file.content)
@@ -113,6 +118,19 @@ def _decode(content: bytes) -> DecodedImage:
         with _one_large_image_at_a_time:
             return _load(image)
     return _load(image)
+
+
+def _ordinary_jpeg(content: bytes) -> npt.NDArray[np.uint8] | None:
+    """Decode a JPEG as most are, to the pixels that Pillow gives; None for any other file, and a damaged one."""
+    size = ordinary_jpeg_size(content)
+    if size is None:
+        return None
+    try:
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(content)
+    except ValueError:  # also for what is only a warning to Pillow
+        return None
+    pixels.setflags(write=False)  # MediaPipe need not copy it
+    return pixels if pixels.shape[:2] == size else None
 
 
 def _open(content: bytes) -> Image.Image | None:

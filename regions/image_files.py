@@ -12,6 +12,23 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from regions.jpeg_files import (
+    APP0,
+    APP1,
+    APP2,
+    APP14,
+    APP15,
+    COM,
+    EOI,
+    EXIF_START,
+    FRAMES,
+    JPEG_START,
+    MPF_START,
+    PROGRESSIVE,
+    SOI,
+    SOS,
+    simple_frame,
+)
 from regions.tiff_files import MAX_TIFF_PARTS, TIFF_STARTS, directory_overlaps, inspect_tiff
 
 MAX_FILE_BYTES = 1 << 28
@@ -39,16 +56,6 @@ REDUCTIONS = (1, 2, 4, 8)
 LARGE_DECODER_BYTES = 1 << 26
 """Files whose decoder needs more are decoded one at a time, as images above `MAX_DECODED_PIXELS` are."""
 
-JPEG_START = b"\xff\xd8"
-SOI, EOI, SOS, COM = 0xD8, 0xD9, 0xDA, 0xFE
-APP0, APP1, APP2, APP14, APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-BASELINE = 0xC0
-PLAIN_SEGMENTS = frozenset({0xFFC4, 0xFFDB, 0xFFDD, 0xFF00 | APP0, 0xFF00 | APP14, 0xFF00 | COM})
-MAX_SIMPLE_SEGMENTS = 50
-PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
-EXIF_START, MPF_START = b"Exif\0\0", b"MPF\0"
-_SEGMENT = struct.Struct(">HH")
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
 """A marker other than the restart markers within a scan."""
 
@@ -228,28 +235,23 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int, int]]:
     raise CostlyFileError(f"JPEG of more than {MAX_JPEG_SEGMENTS} segments")
 
 
-def _is_simple_jpeg(content: bytes) -> bool:
-    """Return whether a JPEG has one scan and no directory of metadata, as most have: a quick test for these."""
-    position, components = 2, 0
-    try:
-        for _ in range(MAX_SIMPLE_SEGMENTS):
-            marker, length = _SEGMENT.unpack_from(content, position)
-            if marker in PLAIN_SEGMENTS:
-                pass
-            elif marker == 0xFF00 | BASELINE:
-                components = content[position + 9]
-            elif marker == 0xFF00 | SOS:
-                return 0 < components <= content[position + 4]
-            elif not 0xFFE0 <= marker <= 0xFFEF or content.startswith((EXIF_START, MPF_START), position + 4):
-                return False
-            position += 2 + length
-    except (struct.error, IndexError):
-        pass
-    return False
+def ordinary_jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Return height and width of a JPEG that needs neither `inspect_file` nor `check_size`; None for any other file.
+
+    It has one scan of 8 bits, gray or in color, and no metadata that could turn it; it is decoded at full size.
+
+    >>> ordinary_jpeg_size(b"no image") is None
+    True
+    """
+    frame = simple_frame(content) if content.startswith(JPEG_START) and len(content) <= MAX_FILE_BYTES else None
+    if frame is None or frame.may_be_turned or frame.bits != 8 or frame.components not in (1, 3):
+        return None
+    height, width = frame.height, frame.width
+    return (height, width) if width * height > 0 and reduction_of(width, height) == 1 else None
 
 
 def _inspect_jpeg(content: bytes) -> InspectedFile:
-    if _is_simple_jpeg(content):
+    if simple_frame(content) is not None:
         return InspectedFile(content)
     frame, scans, in_several_scans = b"", 0, False
     exif, mpf = b"", b""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline import storage
 from pipeline.building.complete import describe_run
-from pipeline.building.sample_maker import encode_jpeg, encode_packed_masks
+from pipeline.building.encoding import encode_jpeg, encode_packed_masks
 from pipeline.building.settings import BuildSettings
 from pipeline.building.versions import versions
 from pipeline.formats import manifest

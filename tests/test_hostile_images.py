@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import simplejpeg
 from PIL import Image
 
 import pipeline
@@ -258,15 +259,17 @@ def test_the_memory_that_hostile_files_take() -> None:
     assert int(output) / 1024 < 250
 
 
-def test_an_image_that_takes_more_memory_than_there_is_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    content, tries = encoded(red(), "JPEG"), []
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_an_image_that_takes_more_memory_than_there_is_is_refused(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    content, tries = encoded(red(), kind), []
 
-    def load(image: Image.Image) -> DecodedImage:
+    def load(image: Image.Image | bytes) -> DecodedImage:
         tries.append(image)
         raise MemoryError
 
     monkeypatch.setattr(images, "_load", load)
     monkeypatch.setattr(face_images, "_upright", load)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", load)
     assert_both_refuse(content, f".*file of {len(content)} bytes, which takes more memory to decode than there is")
     assert len(tries) == 3  # of the pipeline two
 

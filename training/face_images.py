@@ -11,6 +11,7 @@ import os
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from PIL import ExifTags, Image
 
 from regions.crop import cut
@@ -20,6 +21,7 @@ from regions.image_files import (
     exif_is_usable,
     inspect_file,
     is_jpeg,
+    ordinary_jpeg_size,
     reduction_of,
     without_metadata,
 )
@@ -88,6 +90,9 @@ def decode(content: bytes) -> Pixels:
         If the file is not an image, too large or damaged; the message states what was found and what was expected.
     """
     try:
+        pixels = _ordinary_jpeg(content)
+        if pixels is not None:
+            return pixels
         image = _open(inspect_file(content).content)
         if image is None:
             expected = "JPEG, PNG, WebP, BMP or TIFF"
@@ -96,6 +101,18 @@ def decode(content: bytes) -> Pixels:
         return np.asarray(_to_rgb(_upright(image)))
     except MemoryError:
         raise ValueError(f"a file of {len(content)} bytes, which takes more memory to decode than there is") from None
+
+
+def _ordinary_jpeg(content: bytes) -> Pixels | None:
+    """Decode a JPEG as most are, to the pixels that Pillow gives; None for any other file, and a damaged one."""
+    size = ordinary_jpeg_size(content)
+    if size is None:
+        return None
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(content)
+    except ValueError:  # also for what is only a warning to Pillow
+        return None
+    return pixels if pixels.shape[:2] == size else None
 
 
 def _open(content: bytes) -> Image.Image | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import zlib
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from pipeline import images
+from pipeline.building.encoding import encode_jpeg, encode_packed_masks
 from pipeline.building.refine import Refiner
 from pipeline.building.stopwatch import Stopwatch
 from pipeline.records import AnnotatedImage, Crop, FloatRows, WrittenSample
@@ -20,11 +17,6 @@ from regions.boxes import Box
 from regions.crop import cut, face_crop_box
 from regions.masks import AttributeMasks, Grid, crop_grid, draw_outlines
 from regions.outlines import face_outlines, region_of_outline
-
-ENCODING_VERSION = 1
-"""Increased whenever the encoding changes, so that existing shards are rebuilt."""
-
-JPEG_QUALITY = 95
 
 
 class SampleMaker:
@@ -123,18 +115,3 @@ class SampleMaker:
         packed = self.packed_masks([image.landmarks for image in annotated], labels, crops, crop_grid())
         with self._stopwatch.time("encode"):
             return [encode_packed_masks(masks) for masks in packed]
-
-
-def encode_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Encode a crop ``(rows, cols, 3)`` RGB as JPEG."""
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-
-
-def encode_packed_masks(packed: npt.NDArray[np.uint8]) -> bytes:
-    """Encode packed masks ``(bytes, rows, cols)`` as one gray PNG, stacked vertically."""
-    stream = io.BytesIO()
-    stacked = Image.fromarray(packed.reshape(-1, packed.shape[2]))
-    # Run lengths alone: masks are mostly runs, so it is both the smallest and the fastest.
-    stacked.save(stream, "PNG", compress_type=zlib.Z_RLE)
-    return stream.getvalue()

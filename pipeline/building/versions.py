@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import get_args
 
-from pipeline.building.sample_maker import ENCODING_VERSION
+from pipeline.building.encoding import ENCODING_VERSION
 from pipeline.building.settings import Stage
 from pipeline.detection.fallback_chain import DETECTION_VERSION
 from pipeline.detection.landmark_map import MAP_VERSION
@@ -46,11 +46,12 @@ STAGES_OF_VERSION: Mapping[str, frozenset[Stage]] = MappingProxyType(
         "numpy": frozenset({"decode", "detect", "crop", "masks"}),
         "opencv-contrib-python": frozenset({"detect", "crop", "masks", "encode"}),
         "pillow": frozenset({"decode", "encode"}),
+        "simplejpeg": frozenset({"decode"}),
     }
 )
 """Each version that decides bytes, and the stages that it decides directly, given what earlier stages made."""
 
-LIBRARIES = ("numpy", "opencv-contrib-python", "pillow")
+LIBRARIES = ("numpy", "opencv-contrib-python", "pillow", "simplejpeg")
 """Libraries that every run uses."""
 NOT_INSTALLED = ("detectors", "landmarker", "dlib_model")
 """Entries that are a choice or the hash of a file, not something that a machine has installed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import re
@@ -36,6 +35,7 @@ KEY = re.compile("[A-Za-z0-9_-]{1,89}")
 
 MAX_COORDINATE = 1 << 31
 """Coordinates are below this: those of crops are stored in 32 bits."""
+_is_in_range = float(MAX_COORDINATE).__gt__
 
 Label = Literal[0, 1, None]
 """A label in JSON: 1 yes, 0 no, null unknown."""
@@ -72,10 +72,10 @@ class SampleDescription(msgspec.Struct, frozen=True, kw_only=True):
         x0, y0, x1, y1 = self.crop
         if x0 >= x1 or y0 >= y1:
             raise ValueError(f"crop is {list(self.crop)}, expected x0 < x1 and y0 < y1")
-        for field, values in (("crop", self.crop), ("landmarks", itertools.chain(*self.landmarks))):
-            for value in values:
-                if not abs(value) < MAX_COORDINATE:
-                    raise ValueError(f"{field} has coordinate {value}, expected less than {MAX_COORDINATE} either way")
+        for field, values in (("crop", self.crop), ("landmarks", tuple(itertools.chain(*self.landmarks)))):
+            if not all(map(_is_in_range, map(abs, values))):
+                value = next(value for value in values if not abs(value) < MAX_COORDINATE)
+                raise ValueError(f"{field} has coordinate {value}, expected less than {MAX_COORDINATE} either way")
 
     def label_values(self) -> npt.NDArray[np.int8]:
         """Return the labels as an array ``(attributes,)``: 1 yes, 0 no, `UNKNOWN`."""
@@ -84,7 +84,7 @@ class SampleDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 def describe_sample(sample: WrittenSample, split: Split, attributes: Sequence[str]) -> SampleDescription:
     """Return the description of a sample, `attributes` being the names of its labels."""
-    labels: list[Label] = [None if value == UNKNOWN else 1 if value else 0 for value in sample.row.labels]
+    labels: list[Label] = [None if value == UNKNOWN else 1 if value else 0 for value in sample.row.labels.tolist()]
     return SampleDescription(
         image_id=sample.row.image_id,
         split=split,
@@ -98,10 +98,11 @@ def describe_sample(sample: WrittenSample, split: Split, attributes: Sequence[st
 def encode_description(description: SampleDescription) -> bytes:
     """Encode the JSON member of a sample, in ASCII.
 
-    The bytes decide a shard's hash, so they come from Python's json, whose text of floats and of
-    letters beyond ASCII is fixed; msgspec's differs.
+    msgspec is the faster, but leaves letters beyond ASCII as they are. The text of landmarks, whole 64ths of a pixel,
+    is the same.
     """
-    return json.dumps(msgspec.structs.asdict(description), separators=(",", ":")).encode()
+    text = msgspec.json.encode(description)
+    return text if text.isascii() else json.dumps(msgspec.structs.asdict(description), separators=(",", ":")).encode()
 
 
 def parse_description(path: str, key: str, text: bytes) -> SampleDescription:
@@ -251,7 +252,6 @@ class SampleWriter:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = storage.HashingWriter(stream)
-        self._tar = tarfile.TarFile(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)  # type: ignore[arg-type]
 
     def add(self, sample: WrittenSample, split: Split, attributes: list[str]) -> None:
         """Append the three members of a sample."""
@@ -260,18 +260,16 @@ class SampleWriter:
 
     def add_members(self, key: str, members: Mapping[str, bytes]) -> None:
         """Append the members of a sample, given by their endings."""
+        pieces = []
         for ending, content in members.items():
-            self._member(f"{key}.{ending}", content)
-
-    def _member(self, name: str, content: bytes) -> None:
-        info = tarfile.TarInfo(name)
-        info.size = len(content)
-        info.mode = 0o644
-        self._tar.addfile(info, io.BytesIO(content))
+            padding = bytes(-len(content) % tarfile.BLOCKSIZE)
+            pieces += [_tar_header(f"{key}.{ending}".encode("ascii"), len(content)), content, padding]
+        self._stream.write(b"".join(pieces))
 
     def close(self) -> None:
         """Write the end of the tar file."""
-        self._tar.close()
+        end = 2 * tarfile.BLOCKSIZE
+        self._stream.write(bytes(end + -(self._stream.bytes + end) % tarfile.RECORDSIZE))
 
     @property
     def bytes(self) -> int:
@@ -282,3 +280,19 @@ class SampleWriter:
     def sha256(self) -> str:
         """Hash of the tar file."""
         return self._stream.sha256
+
+
+_EMPTY_HEADER = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
+"""Of a file without name and content, mode 644."""
+
+
+def _tar_header(name: bytes, size: int) -> bytes:
+    """Return the header that tarfile writes for a member, for a fifth of its time."""
+    if len(name) > tarfile.LENGTH_NAME:
+        raise ValueError(f"member {name.decode()!r} of a tar file, expected at most {tarfile.LENGTH_NAME} letters")
+    header = bytearray(_EMPTY_HEADER)
+    header[: len(name)] = name
+    header[124:135] = b"%011o" % size
+    header[148:156] = b" " * 8
+    header[148:155] = b"%06o\0" % sum(header)
+    return bytes(header)

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline import storage
-from pipeline.building.sample_maker import SampleMaker, encode_packed_masks
+from pipeline.building.encoding import encode_packed_masks
+from pipeline.building.sample_maker import SampleMaker
 from pipeline.building.stopwatch import Stopwatch
 from pipeline.config import RESOLUTIONS, ReleaseConfig
 from pipeline.errors import InputError

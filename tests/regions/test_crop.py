@@ -82,3 +82,25 @@ def test_cut_keeps_positions(factor: float) -> None:
         columns = found.sum(axis=0)
         middle = (columns * (np.arange(178) + 0.5)).sum() / columns.sum()
         assert middle == pytest.approx((inside[0] + inside[1]) / 2, abs=0.1)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.37, 2.0, 2.6, 4.9])
+def test_a_box_that_reaches_outside_is_cut_as_if_the_edge_went_on(factor: float) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8)
+    box = np.array([-31.0, -17, -31 + round(178 * factor), -17 + round(218 * factor)])
+    wider = np.pad(pixels, ((40, 1000), (40, 1000), (0, 0)), mode="edge")
+    assert (crop.cut(pixels, box) == crop.cut(wider, box + 40)).all()
+
+
+@pytest.mark.parametrize("factor", [1.3, 1.9, 2.6, 3.7])
+def test_a_box_is_cut_alike_on_the_quick_and_the_general_way(factor: float) -> None:
+    ramp = np.add.outer(np.arange(900), np.arange(900)) // 8
+    pixels = np.repeat(ramp.astype(np.uint8)[:, :, None], 3, axis=2)
+    box = np.array([20.0, 31, 20 + round(178 * factor), 31 + round(218 * factor)])
+    quick, general = crop.cut(pixels, box), crop.cut(pixels, box + 1e-6)
+    assert np.abs(quick.astype(int) - general).max() <= 1
+
+
+def test_a_box_far_larger_than_its_image_takes_no_memory_of_its_size() -> None:
+    pixels = np.full((30, 30, 3), 7, dtype=np.uint8)
+    assert (crop.cut(pixels, np.array([-(1 << 30), -(1 << 30), 1 << 30, 1 << 30])) == 7).all()
