@@ -25,10 +25,10 @@ from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.job.utils import dict_to_struct
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipeline import storage
 from pipeline.building import progress
+from pipeline.building.forked_workers import ForkedWorkerEnvironment, dismiss_workers, fork_workers
 from pipeline.building.local_workers import WORKER_COMMAND, run_apart
 from pipeline.errors import InputError, RunError, WorkerLostError
 
@@ -119,7 +119,7 @@ class Runner:
         runner = None
         if self._in_processes:  # Beam's own mode of this name would start workers that nobody watches
             direct.direct_running_mode = "in_memory"
-            environment = SubprocessSDKEnvironment.from_command_string(WORKER_COMMAND)
+            environment = ForkedWorkerEnvironment.from_command_string(WORKER_COMMAND)
             runner = FnApiRunner(environment, provision_info=_provision_info(options))
         try:
             self._pipeline = beam.Pipeline(runner, options)
@@ -129,6 +129,8 @@ class Runner:
         self._on_dataflow = "dataflow" in str(options.view_as(StandardOptions).runner).lower()
         self.is_dry: bool = options.view_as(TestOptions).dry_run
         """Whether to write and submit nothing."""
+        if self._in_processes and not self.is_dry:
+            fork_workers(direct.direct_num_workers or os.cpu_count() or 1)
         for path in paths if self._on_dataflow else ():
             if not storage.is_remote(path):
                 raise InputError(f"{path}: workers on Dataflow cannot reach a local path, expected gs://...")
@@ -167,6 +169,8 @@ class Runner:
                 raise
             except Exception as error:
                 raise _worker_error(error, printed.getvalue()) from error
+            finally:
+                dismiss_workers()
         if state != "DONE":
             raise RunError(f"the pipeline ended as {state}")
         _log_times(result, time.perf_counter() - start)
