@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder

@@ -21,6 +21,7 @@ from apache_beam.runners.portability.local_job_service import SubprocessSdkWorke
 from apache_beam.transforms.environments import Environment, SubprocessSDKEnvironment
 from google.protobuf import json_format, text_format
 
+from pipeline.building import progress
 from pipeline.building.local_workers import WORKER_THREAD, forked_processes
 from pipeline.building.worker_process import prepare, work
 
@@ -66,19 +67,26 @@ class ForkedWorker:
 _idle: list[ForkedWorker] = []
 
 
+def can_fork() -> bool:
+    """Return whether this process can be forked safely: on Linux, while it has a single thread."""
+    return sys.platform.startswith("linux") and threading.active_count() == 1
+
+
 def fork_workers(count: int) -> None:
     """Fork worker processes for a run of this process, if it can be forked safely."""
-    if not sys.platform.startswith("linux") or threading.active_count() > 1:
+    if not can_fork():
         return
     sys.stdout.flush()
     sys.stderr.flush()
     gc.freeze()  # so that collections in the workers leave the shared memory alone
     for _ in range(count - len(_idle)):
         receiver, orders = os.pipe()
+        counts = progress.shared_counts()
         process = os.fork()
         if not process:
             for descriptor in (orders, *(worker.orders for worker in _idle)):
                 os.close(descriptor)
+            progress.count_in(counts)
             _work_and_exit(receiver)
         os.close(receiver)
         _idle.append(ForkedWorker(process, orders))

@@ -30,7 +30,10 @@ from regions.system_libraries import library_problem
 
 NOT_NEEDED = (
     "mediapipe.tasks.python",
-    *(f"mediapipe.python.solutions.{name}" for name in "drawing_styles drawing_utils hands holistic objectron pose".split()),
+    *(
+        f"mediapipe.python.solutions.{name}"
+        for name in ["drawing_styles", "drawing_utils", "hands", "holistic", "objectron", "pose"]
+    ),
 )
 """Modules of mediapipe that take nine tenths of the time of its import, with the libraries that they load."""
 os.environ.setdefault("GLOG_minloglevel", "2")
