@@ -19,8 +19,8 @@ class _Absent(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Raise a ModuleNotFoundError for these modules; leave all others to the next finder."""
-        if fullname in self._names:
+        """Raise a ModuleNotFoundError for these modules and all below; leave all others to the next finder."""
+        if any(f"{fullname}.".startswith(f"{name}.") for name in self._names):
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
         return None
 

@@ -79,7 +79,7 @@ def image_done(*, written: bool) -> None:
     for bar in _bars_of_this_process:
         bar.move(1, int(not written))
     for counts in _counts_of_this_process:
-        counts += (1, not written)
+        np.add(counts, (1, not written), out=counts)
 
 
 @contextlib.contextmanager
