@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeAlias
 
 from pipeline import local_files
-from pipeline.beam_imports import import_whole_beam
 from pipeline.errors import FileTooLargeError, InputError
 from pipeline.local_files import FileVersion
 from regions.file_names import is_foreign
@@ -28,6 +27,8 @@ FileVersions: TypeAlias = Mapping[str, FileVersion]
 
 def _filesystems() -> Any:
     """Return Beam's file systems, which are imported only for remote paths: Beam takes seconds to load."""
+    from pipeline.beam_imports import import_whole_beam  # noqa: PLC0415
+
     import_whole_beam()
     from apache_beam.io.filesystems import FileSystems  # noqa: PLC0415
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ print(found, apiclient.dataflow.Job.__name__, kinds == set(PipelineOptions.__sub
     assert output_of(program) == ["GCSFileSystem", "Job", "True"]
 
 
+@pytest.mark.slow
 def test_mediapipe_is_complete_when_its_other_modules_are_used() -> None:
     program = """
 import sys
@@ -120,7 +122,7 @@ def test_several_workers_are_processes_where_these_start_fast(
     flags: list[str], cores: int, forks: bool, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "can_fork", lambda: forks)
-    monkeypatch.setattr(runner.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     assert beam_options(flags).get_all_options()["direct_running_mode"] == mode
 
 
