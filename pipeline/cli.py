@@ -96,10 +96,19 @@ def _source(options: argparse.Namespace) -> SourceDataset:
     return SourceDataset(**{part: getattr(options, f"source_{part}") or getattr(known, part) for part in SOURCE_PARTS})
 
 
+def _import_beam(arguments: Mapping[str, Any], beam_options: Sequence[str]) -> None:
+    """Import as little of Beam as a run needs; for another run than a local one, its modules import the rest."""
+    from pipeline.beam_imports import import_local_beam, is_local  # noqa: PLC0415
+
+    if is_local(beam_options, arguments.values()):
+        import_local_beam()
+
+
 def _run(options: argparse.Namespace, beam_options: list[str]) -> int:
+    arguments = _arguments(options, *(f"source_{part}" for part in SOURCE_PARTS))
+    _import_beam(arguments, beam_options)
     from pipeline.building.run import run  # noqa: PLC0415
 
-    arguments = _arguments(options, *(f"source_{part}" for part in SOURCE_PARTS))
     arguments |= {"landmarks": tuple(options.landmarks), "source": _source(options)}
     config = RunConfig(**arguments, beam_options=tuple(beam_options))
     return _print_result(run(config), config.output, config.min_coverage)
@@ -134,6 +143,7 @@ def _print_result(dataset: DatasetFile | None, output: str, min_coverage: float)
 
 
 def _demo(options: argparse.Namespace, _: list[str]) -> int:
+    _import_beam(_arguments(options), ())
     from pipeline.building.run import run  # noqa: PLC0415
     from pipeline.demo import make_sample  # noqa: PLC0415
     from pipeline.storage import join  # noqa: PLC0415
@@ -223,6 +233,7 @@ def _release(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _join(options: argparse.Namespace, beam_options: list[str]) -> int:
+    _import_beam(_arguments(options), beam_options)
     from pipeline.release.join import join, rejected_images  # noqa: PLC0415
 
     joined = join(JoinConfig(**_arguments(options), beam_options=tuple(beam_options)))

@@ -27,6 +27,9 @@ FileVersions: TypeAlias = Mapping[str, FileVersion]
 
 def _filesystems() -> Any:
     """Return Beam's file systems, which are imported only for remote paths: Beam takes seconds to load."""
+    from pipeline.beam_imports import import_whole_beam  # noqa: PLC0415
+
+    import_whole_beam()
     from apache_beam.io.filesystems import FileSystems  # noqa: PLC0415
 
     return FileSystems

@@ -28,6 +28,8 @@ WORKER_EXIT = re.compile(r"Worker subprocess exited with return code (?P<code>-?
 """What Beam raises in such a thread."""
 WORKER_COMMAND = f"exec {shlex.quote(sys.executable)} -m pipeline.building.worker_process"
 """How Beam starts a worker process: through a shell, which the worker replaces."""
+forked_processes: set[int] = set()
+"""Worker processes that are forks of this process, and so do not carry the mark."""
 SECONDS_TO_DIE = 5.0
 SECONDS_TO_EXPLAIN = 2.0
 """How long after a failure of Beam the death of a worker, its cause, may be noticed."""
@@ -131,6 +133,9 @@ def kill_processes(mark: str) -> None:
     They are found in /proc. Where there is none (macOS), they end by themselves a few seconds after
     this process, when Beam's connection is closed.
     """
+    for process in list(forked_processes):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
     end = time.monotonic() + SECONDS_TO_DIE
     while (found := list(_processes(mark))) and time.monotonic() < end:
         for process in found:

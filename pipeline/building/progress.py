@@ -1,17 +1,21 @@
 """The progress bar of a run.
 
-Where threads of the launching process build the shards, each image moves the bar. Elsewhere (other
-processes, Dataflow) workers have no bar, and the launcher watches for the manifests of finished shards.
+Where threads of the launching process or its forks build the shards, each image moves the bar: forks
+count their images in memory that they share with it. Elsewhere (other processes, Dataflow) workers
+have no bar, and the launcher watches for the manifests of finished shards.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from pipeline import storage
@@ -19,6 +23,10 @@ from pipeline.formats import manifest
 from pipeline.formats.run_folder import RunFolder
 
 SECONDS_BETWEEN_LOOKS = 5.0
+SECONDS_BETWEEN_COUNTS = 0.2
+
+Counts: TypeAlias = npt.NDArray[np.int64]
+"""``(2,)``: how many images a forked worker has done, and how many of them it has rejected."""
 
 
 class ProgressBar:
@@ -50,12 +58,28 @@ class ProgressBar:
 
 
 _bars_of_this_process: list[ProgressBar] = []
+_counts_of_this_process: list[Counts] = []
+_counts_of_forks: list[Counts] = []
+
+
+def shared_counts() -> Counts:
+    """Return counts that this process shares with those that are forked from it later."""
+    counts = np.frombuffer(mmap.mmap(-1, 2 * np.dtype(np.int64).itemsize), dtype=np.int64)
+    _counts_of_forks.append(counts)
+    return counts
+
+
+def count_in(counts: Counts) -> None:
+    """Count the images of this process, a fork, where its launcher sees them."""
+    _counts_of_this_process.append(counts)
 
 
 def image_done(*, written: bool) -> None:
-    """Move the bar of this process by one image, if it has one."""
+    """Move the bar of this process or of its launcher by one image, if there is one."""
     for bar in _bars_of_this_process:
         bar.move(1, int(not written))
+    for counts in _counts_of_this_process:
+        np.add(counts, (1, not written), out=counts)
 
 
 @contextlib.contextmanager
@@ -76,12 +100,39 @@ def show(images_of_shard: Mapping[str, int], output: str, *, in_process: bool) -
         if in_process:
             _bars_of_this_process.append(bar)
             yield
+        elif _counts_of_forks:
+            with _following(bar, list(_counts_of_forks)):
+                yield
         else:
             with _watching(bar, dict(images_of_shard), output):
                 yield
     finally:
         _bars_of_this_process.clear()
+        _counts_of_forks.clear()
         bar.close()
+
+
+@contextlib.contextmanager
+def _following(bar: ProgressBar, counts_of_forks: list[Counts]) -> Iterator[None]:
+    """Move the bar by the images that forked workers count while the block runs."""
+    done = threading.Event()
+
+    def follow() -> None:
+        seen, last = np.zeros(2, dtype=np.int64), False
+        while not last:
+            last = done.wait(SECONDS_BETWEEN_COUNTS)
+            found = np.sum(counts_of_forks, axis=0)
+            if (found > seen).any():
+                bar.move(*(found - seen).tolist())
+            seen = found
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        done.set()
+        follower.join()
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ STAGES_OF_VERSION: Mapping[str, frozenset[Stage]] = MappingProxyType(
         "dlib_model": frozenset({"detect"}),
         "numpy": frozenset({"decode", "detect", "crop", "masks"}),
         "opencv-contrib-python": frozenset({"detect", "crop", "masks", "encode"}),
-        "pillow": frozenset({"decode", "encode"}),
+        "pillow": frozenset({"decode"}),
         "simplejpeg": frozenset({"decode"}),
     }
 )

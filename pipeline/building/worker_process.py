@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import os
-import runpy
 import signal
 import threading
 import time
 
-BEAM_WORKER = "apache_beam.runners.worker.sdk_worker_main"
+from pipeline.beam_imports import import_local_beam
+
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def main() -> None:
     """Work for the process that started this one, until that has no more work or is gone."""
+    prepare()
+    import_local_beam()
+    work()
+
+
+def prepare() -> None:
+    """Leave signals to the launcher, and end when it is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave_to_the_launcher)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def work() -> None:
+    """Do the work that the environment variables name, as Beam sets them."""
+    from apache_beam.runners.worker import sdk_worker_main  # noqa: PLC0415 - after the part of Beam that is needed
+
     launcher = os.getppid()
-    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             # Beam prints the errors here that it reports to the launcher
-            runpy.run_module(BEAM_WORKER, run_name="__main__", alter_sys=True)
+            sdk_worker_main.main([])
     except Exception:
         if os.getppid() == launcher:
             raise

@@ -24,12 +24,22 @@ from pipeline.detection.landmark_map import (
     mesh_to_pixels,
 )
 from pipeline.errors import RunError
+from pipeline.imports import postponed
 from regions.landmarks import FloatArray
 from regions.system_libraries import library_problem
 
+NOT_NEEDED = (
+    "mediapipe.tasks.python",
+    *(
+        f"mediapipe.python.solutions.{name}"
+        for name in ["drawing_styles", "drawing_utils", "hands", "holistic", "objectron", "pose"]
+    ),
+)
+"""Modules of mediapipe that take nine tenths of the time of its import, with the libraries that they load."""
 os.environ.setdefault("GLOG_minloglevel", "2")
 try:
-    import mediapipe
+    with postponed(*NOT_NEEDED):
+        import mediapipe
 except ImportError as error:
     raise RunError(f"mediapipe cannot be imported: {library_problem(error) or error}") from None
 

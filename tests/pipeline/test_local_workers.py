@@ -15,7 +15,8 @@ from typing import NoReturn
 
 import pytest
 
-from pipeline.building.local_workers import MARK, death_of_worker, run_apart
+from pipeline.building.forked_workers import ForkedWorker, can_fork, fork_workers
+from pipeline.building.local_workers import MARK, WORKER_EXIT, death_of_worker, forked_processes, run_apart
 from pipeline.cli import main
 from pipeline.config import RunConfig
 from pipeline.errors import InputError, RunError, WorkerLostError
@@ -131,6 +132,50 @@ def test_a_worker_ends_with_its_launcher() -> None:
     assert not is_alive(int(launched.stdout))
 
 
+def test_a_forked_worker_without_orders_ends_when_it_is_dismissed() -> None:
+    """In a process of its own, as only one with a single thread can be forked; a second call forks no more."""
+    program = """
+import os
+from pipeline.beam_imports import import_local_beam
+import_local_beam()
+from pipeline.building import forked_workers as forked
+from pipeline.building.local_workers import forked_processes
+forked.fork_workers(2)
+forked.fork_workers(2)
+workers = sorted(forked_processes)
+print(len(workers), all(os.path.exists(f"/proc/{worker}") for worker in workers))
+forked.dismiss_workers()
+print(len(forked_processes), any(os.path.exists(f"/proc/{worker}") for worker in workers))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["2 True", "0 False"]
+
+
+def test_a_process_with_other_threads_is_not_forked() -> None:
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait, args=(60,))
+    thread.start()
+    assert not can_fork()
+    fork_workers(2)
+    assert not forked_processes
+    release.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_the_end_of_a_forked_worker_is_told_as_beam_tells_it(number: signal.Signals) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    os.kill(process.pid, number)
+    receiver, orders = os.pipe()
+    os.close(receiver)
+    with pytest.raises(RuntimeError) as error:
+        ForkedWorker(process.pid, orders).run({"WORKER_ID": "worker_0"})
+    process.returncode = -number  # its end is known already
+    found = WORKER_EXIT.search(str(error.value))
+    assert found is not None
+    assert int(found["code"]) == -number
+
+
 def test_errors_of_other_threads_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(str(args.exc_value)))
@@ -155,7 +200,7 @@ def workers_of(launcher: int) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == launcher and b"pipeline.building.worker_process" in (folder / "cmdline").read_bytes():
+            if parent == launcher:
                 found.append(int(folder.name))
     return found
 
