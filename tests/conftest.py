@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections import Counter
@@ -14,6 +15,9 @@ from hypothesis import settings
 from pipeline import cli
 from pipeline.config import RunConfig
 from pipeline.demo import make_sample
+from pipeline.detection.fallback_chain import DetectedFace, DetectionFailure, FallbackChain
+from pipeline.images import DecodedImage
+from pipeline.records import ImageRow
 
 # Before torch is imported; child processes inherit it. The threads of several busy processes wait for each other, which
 # makes tests many times slower on a busy machine.
@@ -56,3 +60,22 @@ def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "demo"
     assert cli.main(["demo", f"--output={folder}"]) == 0
     return folder
+
+
+_FOUND: dict[tuple[str, bytes], DetectedFace | DetectionFailure] = {}
+
+
+@pytest.fixture(scope="module")
+def faces_found_once() -> Iterator[None]:
+    """Search an image once per hints, however many runs there are: for tests of what is not detection."""
+    real = FallbackChain.find
+
+    def find(self: FallbackChain, image: DecodedImage, row: ImageRow) -> DetectedFace | DetectionFailure:
+        key = (str(row), hashlib.sha256(image.pixels.tobytes()).digest())
+        if key not in _FOUND:
+            _FOUND[key] = real(self, image, row)
+        return _FOUND[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FallbackChain, "find", find)
+        yield

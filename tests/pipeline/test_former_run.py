@@ -27,7 +27,7 @@ from pipeline.images import DecodedImage
 from pipeline.inputs.openface import LANDMARK_COLUMNS
 from tests.pipeline.test_storage import OBJECTS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("faces_found_once")]
 
 pytest.importorskip("skimage")
 

@@ -22,7 +22,7 @@ from pipeline.config import RunConfig
 from pipeline.errors import ImageError, ReadError
 from regions.image_files import MAX_FILE_BYTES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("faces_found_once")]
 
 PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ECONNRESET, errno.ENOMEM)
 NAMES = ("portrait.jpg", "dark.jpg", "large.JPG")

@@ -7,8 +7,6 @@ import http.server
 import io
 import json
 import re
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,7 +24,7 @@ from tests.training_data import labels_of, masks_of, write_dataset, write_datase
 from training import loader
 from training.cli_common import DataError
 from training.dataset_json import check_shards, read_dataset
-from training.distributed import SINGLE_PROCESS, World
+from training.distributed import SINGLE_PROCESS, World, world_of_torchrun
 from training.loader import Loader, LoaderSettings
 from training.shard_reader import decode
 from training.transforms import unpack
@@ -456,24 +454,14 @@ def test_shards_are_streamed_from_a_url(server: str, place: str) -> None:
         read_dataset(f"{bucket}/nothing")
 
 
-PRINT_KEYS = """
-import sys
-from training.dataset_json import read_dataset
-from training.distributed import world_of_torchrun
-from training.loader import Loader, LoaderSettings
-world = world_of_torchrun()
-loader = Loader(read_dataset(sys.argv[1]), LoaderSettings("train", 4, workers=2), world)
-keys = [key for batch in loader.batches(0) for key in batch.keys]
-open(f"{sys.argv[2]}/{world.rank}", "w").write(" ".join(keys))
-"""
-
-
 @pytest.mark.slow
-def test_two_processes_of_torchrun_see_each_sample_once(folder: str, tmp_path: Path) -> None:
-    (tmp_path / "keys.py").write_text(PRINT_KEYS)
-    (tmp_path / "seen").mkdir()
-    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    subprocess.run([*launch, str(tmp_path / "keys.py"), folder, str(tmp_path / "seen")], check=True)
-    ranks = [(tmp_path / "seen" / str(rank)).read_text().split() for rank in range(2)]
+def test_two_processes_of_torchrun_see_each_sample_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a process of its own for torchrun, which tells it its place in the environment."""
+    ranks = []
+    for rank in range(2):
+        for name, value in {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        loader = Loader(read_dataset(folder), LoaderSettings("train", 4, workers=2), world_of_torchrun())
+        ranks.append([key for batch in loader.batches(0) for key in batch.keys])
     assert all(ranks)
     assert Counter(ranks[0] + ranks[1]) == Counter(f"s{i:04}" for i in range(19))

@@ -24,8 +24,9 @@ from torch._dynamo.backends.debugging import aot_eager
 
 from regions.messages import counted
 from tests import training_data
+from tests.training.forked import train_on_ranks, train_until_signal
 from tests.training_data import ATTRIBUTES, THIN, members_of, write_dataset, write_dataset_file, write_tar
-from training import checkpoint, loop, train
+from training import checkpoint, loop, run_log, storage, train
 from training.checkpoint import load_model
 from training.dataset_json import read_dataset
 from training.loader import Loader, LoaderSettings
@@ -46,13 +47,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _not_deterministic_afterwards() -> Iterator[None]:
+def _not_deterministic_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Also write the curves at once: drawing them takes as long as a training; `uninterrupted` has drawn ones."""
+    monkeypatch.setattr(run_log, "draw_curves", lambda history, path: storage.write_text(path, str(len(history))))
     yield
     torch.use_deterministic_algorithms(False)
 
 
+def arguments(data: str, output: Path, *options: str) -> list[str]:
+    return [f"--data={data}", f"--output={output}", *THIN, *options]
+
+
 def run(data: str, output: Path, *options: str) -> int:
-    return train.main([f"--data={data}", f"--output={output}", *THIN, *options])
+    return train.main(arguments(data, output, *options))
 
 
 def history(folder: Path | str) -> list[dict[str, Any]]:
@@ -152,8 +159,9 @@ def augmented(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("whole", ["uninterrupted", "augmented"])
-@pytest.mark.parametrize("step", [2, 4, 5, 11, 16])
+@pytest.mark.parametrize(
+    ("step", "whole"), [(5, "uninterrupted"), *((step, "augmented") for step in (2, 4, 5, 11, 16))]
+)
 def test_an_interrupted_training_resumes_to_the_bit(
     data: str,
     tmp_path: Path,
@@ -181,50 +189,32 @@ def test_an_interrupted_training_resumes_to_the_bit(
 PAUSED_TRAINING = """
 import os, sys, time
 from pathlib import Path
-import torch
 from training import loop, train
 
-stage, moment, mark = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-take_step, save = loop.Training.take_step, torch.save
+stage, mark = int(sys.argv[1]), Path(sys.argv[2])
+take_step = loop.Training.take_step
 parent = os.getppid()
 
 def pausing_step(self, network, batch, stage_of_step, step):
-    if moment == "step" and (stage_of_step, step) == (stage, 2):
+    if (stage_of_step, step) == (stage, 2):
         mark.touch()
         while not self.stop.received and os.getppid() == parent:
             time.sleep(0.01)
     return take_step(self, network, batch, stage_of_step, step)
 
-def pausing_save(state, stream):
-    save(state, stream)
-    position = state.get("position", {})
-    if moment == "write" and (position.get("stage"), position.get("step")) == (stage, 2):
-        stream.truncate(stream.tell() // 2)
-        stream.flush()
-        mark.touch()
-        while os.getppid() == parent:
-            time.sleep(0.01)
-
-loop.Training.take_step, torch.save = pausing_step, pausing_save
-sys.exit(train.main(sys.argv[4:]))
+loop.Training.take_step = pausing_step
+sys.exit(train.main(sys.argv[3:]))
 """
-"""A training that pauses after two steps of a stage's first epoch, or halfway through writing the checkpoint then."""
+"""A training that pauses after two steps of a stage's first epoch."""
 
 
 @contextlib.contextmanager
-def paused_training(
-    tmp_path: Path,
-    data: str,
-    stage: int,
-    moment: str,
-    *options: str,
-    launch: Sequence[str] = (sys.executable, "-W", "ignore"),
-) -> Iterator[subprocess.Popen[str]]:
-    """Start a training in processes of its own, and yield once it pauses."""
+def paused_torchrun(tmp_path: Path, data: str, stage: int, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a training with torchrun, and yield once it pauses."""
     script, mark = tmp_path / "paused_training.py", tmp_path / "mark"
     script.write_text(PAUSED_TRAINING)
-    run_options = [f"--data={data}", f"--output={tmp_path / 'run'}", *THIN, *SHORT, "--checkpoint_steps=1", *options]
-    command = [*launch, str(script), str(stage), moment, str(mark), *run_options]
+    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*launch, str(script), str(stage), str(mark), *arguments(data, tmp_path / "run", *options)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         try:
             while not mark.exists():
@@ -239,9 +229,8 @@ def paused_training(
 def test_a_killed_training_resumes_to_the_bit(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], uninterrupted: Path, stage: int, moment: str
 ) -> None:
-    with paused_training(tmp_path, data, stage, moment) as process:
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+    options = arguments(data, tmp_path / "run", *SHORT, "--checkpoint_steps=1")
+    assert train_until_signal(options, stage, moment, signal.SIGKILL).code == -signal.SIGKILL
     state = checkpoint.load(str(tmp_path / "run" / "last.pt"))
     done = 2 if moment == "step" else 1
     assert (state["position"]["stage"], state["position"]["step"]) == (stage, done)
@@ -254,12 +243,11 @@ def test_a_killed_training_resumes_to_the_bit(
 def test_sigterm_saves_a_checkpoint_and_explains_how_to_continue(
     data: str, tmp_path: Path, uninterrupted: Path
 ) -> None:
-    with paused_training(tmp_path, data, 1, "step", "--checkpoint_steps=1000") as process:
-        process.terminate()
-        error = process.communicate()[1]
-        assert process.returncode == 1
-    assert "attparse-train: failed: interrupted in epoch 0, step 3; run the same command to continue" in error
-    assert "Traceback" not in error
+    options = arguments(data, tmp_path / "run", *SHORT, "--checkpoint_steps=1000")
+    ended = train_until_signal(options, 1, "step", signal.SIGTERM)
+    assert ended.code == 1
+    assert "attparse-train: failed: interrupted in epoch 0, step 3; run the same command to continue" in ended.text
+    assert "Traceback" not in ended.text
     assert checkpoint.load(str(tmp_path / "run" / "last.pt"))["position"]["step"] == 3
     assert run(data, tmp_path / "run", *SHORT) == 0
     assert_equal_weights(weights(tmp_path / "run"), weights(uninterrupted))
@@ -516,12 +504,10 @@ def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path, data: str, caps
 
 
 def test_two_processes_train_together_and_resume_to_the_bit(data: str, tmp_path: Path) -> None:
-    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launch, "-m", "training.train", f"--data={data}", *THIN, *SHORT, "--batch_size=2"]
-
+    short = (*SHORT, "--batch_size=2")
     whole, parts = tmp_path / "whole", tmp_path / "run"
-    done = subprocess.run([*command, f"--output={whole}"], check=True, capture_output=True, text=True)
-    assert done.stdout.count("16 training images, 4 steps of 2 x 2") == 1
+    printed = train_on_ranks(arguments(data, whole, *short), tmp_path)
+    assert printed.count("16 training images, 4 steps of 2 x 2") == 1
     assert [record["stage"] for record in history(whole)] == [1, 1, 2, 2]
     trained = load_model(str(whole / "last.pt"), torch.device("cpu"))
     (batch,) = Loader(read_dataset(data), LoaderSettings("val", 6)).batches(0)
@@ -529,12 +515,11 @@ def test_two_processes_train_together_and_resume_to_the_bit(data: str, tmp_path:
     bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.labels.float())
     assert history(whole)[-1]["val_bce"] == pytest.approx(float(bce), rel=1e-4)
 
-    with paused_training(tmp_path, data, 2, "step", "--batch_size=2", launch=launch) as process:
+    with paused_torchrun(tmp_path, data, 2, *short, "--checkpoint_steps=1") as process:
         process.terminate()
         error = process.communicate()[1]  # which ends only when no process of the job is left
         assert process.returncode != 0
         assert error.count("attparse-train: failed: interrupted in epoch 2, step 3; run the same command") == 1
     assert [record["stage"] for record in history(parts)] == [1, 1]
-    done = subprocess.run([*command, f"--output={parts}"], check=True, capture_output=True, text=True)
-    assert "resumed from" in done.stdout
+    assert "resumed from" in train_on_ranks(arguments(data, parts, *short), tmp_path)
     assert_equal_weights(weights(parts), weights(whole))
