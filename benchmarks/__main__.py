@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import floor, paper_method, stages, whole_runs, writing
 from benchmarks.bench import Bench
 from benchmarks.images import add_image_options, load_photographs, named_images
-from benchmarks.measure import CommandError, tell
+from benchmarks.measure import MeasurementError, tell
 from benchmarks.table import HEADER, Row, machine, markdown_table, row_cells
 from pipeline.errors import InputError
 from regions.interrupts import termination_as_interrupt
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             photographs = load_photographs(named_images(options), Path(scratch))
             bench = Bench(photographs, options.count, options.rounds, Path(scratch), options.dlib_model)
             rows = measured(bench, names)
-    except (InputError, CommandError) as error:
+    except (InputError, MeasurementError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"\n{machine()}; {options.count} images, {len(photographs.files)} of them different\n")

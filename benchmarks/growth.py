@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.images import Photographs, add_image_options, link_images, load_photographs, named_images
-from benchmarks.measure import CommandError, Cost, tell
+from benchmarks.measure import Cost, MeasurementError, tell
 from benchmarks.table import HEADER, Row, machine, markdown_table, number, row, row_cells
 from benchmarks.whole_runs import THREADS, run_cost
 from pipeline.errors import InputError
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with termination_as_interrupt(), tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
             photographs = load_photographs(named_images(options), Path(scratch))
             costs = {size: cost_of_size(photographs, size, Path(scratch) / str(size)) for size in sizes}
-    except (InputError, CommandError) as error:
+    except (InputError, MeasurementError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"\n{machine()}; {WORKERS} threads\n")

@@ -16,6 +16,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_BETWEEN_LOOKS = 0.5
+STDERR = 2
 
 
 def cpu_seconds(work: Callable[..., object], *arguments: object) -> float:
@@ -42,8 +43,8 @@ class Cost(NamedTuple):
     peak_mb: float
 
 
-class CommandError(Exception):
-    """A command that is measured failed."""
+class MeasurementError(Exception):
+    """A command that is measured failed, or left something else than it should."""
 
 
 def command_cost(
@@ -60,7 +61,7 @@ def command_cost(
     arguments : sequence of str
         What follows ``python -m``.
     quiet : bool
-        Whether its output is dropped.
+        Whether its output is dropped; else it goes to stderr.
     allowed : sequence of int
         Exit codes that are no failure.
     watch : callable, optional
@@ -68,10 +69,10 @@ def command_cost(
 
     Raises
     ------
-    CommandError
+    MeasurementError
         If the command fails.
     """
-    sink = subprocess.DEVNULL if quiet else None
+    sink = subprocess.DEVNULL if quiet else STDERR
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments], stdout=sink, stderr=sink, cwd=ROOT, start_new_session=watch is not None
@@ -88,7 +89,7 @@ def command_cost(
         raise
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in allowed:
-        raise CommandError(f"python -m {' '.join(arguments)} ended with exit code {process.returncode}")
+        raise MeasurementError(f"python -m {' '.join(arguments)} ended with exit code {process.returncode}")
     own_peak = usage.ru_maxrss * (1024 if sys.platform == "linux" else 1)
     return Cost(wall, usage.ru_utime + usage.ru_stime, max(own_peak, *peaks) / 1e6)
 

@@ -37,10 +37,21 @@ WRITTEN_SAMPLES = 500
 
 
 def mask_rows(bench: Bench) -> list[Row]:
-    """Compare the bytes of packed masks with those of a file per attribute, PNG or JPEG, small or in full size."""
-    samples = stored_samples(bench, MASK_SAMPLES)
+    """Compare the masks of samples of a finished run with other files of the same masks."""
+    return compare_masks(stored_samples(bench, MASK_SAMPLES), bench.data_set.images)
+
+
+def compare_masks(samples: Sequence[StoredSample], images: str) -> list[Row]:
+    """Compare the bytes of packed masks with those of a file per attribute, PNG or JPEG, small or in full size.
+
+    Parameters
+    ----------
+    samples : sequence of StoredSample
+    images : str
+        The folder of their images.
+    """
     ours = float(np.mean([len(sample.png) for sample in samples]))
-    sizes = [_sizes_as_files(sample, bench.data_set.images) for sample in samples]
+    sizes = [_sizes_as_files(sample, images) for sample in samples]
     others = {kind: float(np.mean([size[kind] for size in sizes])) for kind in sizes[0]}
     return [row(f"masks of a sample, against 40 {kind}", "bytes", ours, other) for kind, other in others.items()]
 
@@ -60,15 +71,20 @@ def _sizes_as_files(sample: StoredSample, images: str) -> dict[str, int]:
 
 
 def writing_rows(bench: Bench) -> list[Row]:
-    """Compare the CPU time of writing encoded samples with that of webdataset's ShardWriter."""
-    samples = [_members(sample) for sample in stored_samples(bench, WRITTEN_SAMPLES)]
+    """Compare the writing of samples of a finished run with webdataset's."""
     folder = bench.scratch / "writing"
     folder.mkdir()
-    rounds = []
-    for _ in range(1 + bench.rounds):
+    return [compare_writing(stored_samples(bench, WRITTEN_SAMPLES), folder, bench.rounds)]
+
+
+def compare_writing(stored: Sequence[StoredSample], folder: Path, rounds: int) -> Row:
+    """Compare the CPU time of writing encoded samples with that of webdataset's ShardWriter."""
+    samples = [_members(sample) for sample in stored]
+    costs = []
+    for _ in range(1 + rounds):
         ours, other = (cpu_seconds(write, samples, folder) for write in (write_ours, write_with_webdataset))
-        rounds.append((ours / len(samples) * 1e6, other / len(samples) * 1e6))
-    return [median_row("CPU per sample of writing, against ShardWriter", "µs", rounds[1:])]
+        costs.append((ours / len(samples) * 1e6, other / len(samples) * 1e6))
+    return median_row("CPU per sample of writing, against ShardWriter", "µs", costs[1:])
 
 
 Members = dict[str, bytes]
