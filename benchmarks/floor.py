@@ -18,9 +18,7 @@ from benchmarks.annotation import Annotation
 from benchmarks.bench import Bench
 from benchmarks.measure import cpu_seconds, quiet_stderr
 from benchmarks.table import Row, median_row
-
-HINTS = {"with points": {}, "with boxes": {"points": None}, "without hints": {"points": None, "bboxes": None}}
-"""The hint files that each way leaves out."""
+from pipeline.config import RunConfig
 
 
 class Floor:
@@ -49,8 +47,8 @@ def floor_rows(bench: Bench) -> list[Row]:
     with contextlib.ExitStack() as stack:
         floor = stack.enter_context(contextlib.closing(Floor()))
         ways = {}
-        for index, (way, left_out) in enumerate(HINTS.items()):
-            config = replace(bench.data_set, output=str(bench.scratch / f"floor{index}"), **left_out)
+        for way, data_set in _configs(bench.data_set).items():
+            config = replace(data_set, output=str(bench.scratch / "floor" / way))
             ways[way] = stack.enter_context(contextlib.closing(Annotation(config, bench.rounds)))
             ways[way].warm_up()
         with quiet_stderr():  # each part of FaceMesh prints something when it first finds a face
@@ -63,6 +61,12 @@ def floor_rows(bench: Bench) -> list[Row]:
                 ours = cpu_seconds(annotation.build, index) / len(plan.images) * 1e3
                 rounds[way].append((ours, other))
     return [median_row(f"CPU per image {way}, against OpenCV + FaceMesh", "ms", rounds[way]) for way in ways]
+
+
+def _configs(data_set: RunConfig) -> dict[str, RunConfig]:
+    """Return runs with the five points, with the face boxes alone, and without hints."""
+    with_boxes = replace(data_set, points=None)
+    return {"with points": data_set, "with boxes": with_boxes, "without hints": replace(with_boxes, bboxes=None)}
 
 
 def main() -> None:

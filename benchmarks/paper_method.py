@@ -83,7 +83,7 @@ class PaperMethod:
 
 
 def full_size_masks(
-    landmarks: FloatArray, labels: npt.NDArray[np.int8], regions: tuple[tuple[str, ...], ...], shape: tuple[int, int]
+    landmarks: FloatArray, labels: npt.NDArray[np.int8], regions: tuple[tuple[str, ...], ...], size: tuple[int, ...]
 ) -> list[npt.NDArray[np.uint8]]:
     """Draw the masks of an image in its own size.
 
@@ -95,7 +95,7 @@ def full_size_masks(
         The mask of an attribute whose label is not 1 is empty.
     regions : tuple of tuple of str
         The regions of each attribute.
-    shape : tuple of int
+    size : tuple of int
         Rows and columns.
 
     Returns
@@ -109,11 +109,11 @@ def full_size_masks(
         rings[name] = [np.concatenate([line, line[::-1] + step]) for line, step in steps]
     drawn = {}
     for name, outline in rings.items():
-        drawn[name] = np.zeros(shape, dtype=np.uint8)
-        cv2.fillPoly(drawn[name], [np.rint(ring).astype(np.int32) for ring in outline], 255)
+        drawn[name] = np.zeros(size, dtype=np.uint8)
+        cv2.fillPoly(drawn[name], [np.rint(ring).astype(np.int32) for ring in outline], (255,))
     masks = []
     for label, names in zip(labels, regions, strict=True):
-        mask = np.zeros(shape, dtype=np.uint8)
+        mask = np.zeros(size, dtype=np.uint8)
         for name in names if label == 1 else ():
             mask |= drawn[name]
         masks.append(mask)

@@ -87,12 +87,12 @@ def test_links_are_a_data_set_in_celebas_layout(bench: Bench, tmp_path: Path) ->
     assert np.array_equal(table.bboxes, np.tile(bench.photographs.bboxes, (5, 1)))
 
 
-def test_a_derived_box_holds_the_face() -> None:
+def test_a_derived_box_is_about_the_face() -> None:
     face = mean_shape() * 100
     x, y, width, height = images.boxes_about(five_points(face)[None])[0]
-    assert (face > (x, y)).all()
-    assert (face < (x + width, y + height)).all()
-    assert width < 2 * np.ptp(face[:, 0])
+    inside = ((face > (x, y)) & (face < (x + width, y + height))).all(axis=1)
+    assert inside.mean() > 0.9
+    assert width < 1.2 * np.ptp(face[:, 0])
 
 
 def test_images_and_labels_belong_together() -> None:
