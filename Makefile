@@ -16,7 +16,7 @@ help:
 	@echo "make faults     kill, starve and feed every command with hostile files, for at most 15 minutes (FAULTS='--seed N')"
 	@echo "make style      format and lint the code"
 	@echo "make quality    check format, lint, types and import directions, as CI does"
-	@echo "make bench      compare speed and size with other ways (BENCH='--images DIR --labels F --bboxes F --points F --only PART')"
+	@echo "make bench      compare speed and size with other ways (BENCH='--images DIR --labels F --bboxes F --points F')"
 	@echo "make bench_growth    runs over 1, 2, 4 and 8 thousand images: time and memory (BENCH='--sizes N,N,N')"
 	@echo "make bench_celeba    rehearse a run over 202,599 images (BENCH='--rows N --interrupt --scratch DIR')"
 	@echo "make bench_training  time the loader and a training step (BENCH='--data OUT --channels ...')"

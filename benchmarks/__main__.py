@@ -67,7 +67,10 @@ def measured(bench: Bench, names: Sequence[str]) -> list[Row]:
     rows = []
     for name in names:
         start = time.perf_counter()
-        rows += PARTS[name](bench)
+        further = PARTS[name](bench)
+        rows += further
+        for line in further:
+            tell("  ".join(row_cells(line)))
         tell(f"{name}: {time.perf_counter() - start:.0f} s")
     return rows
 
