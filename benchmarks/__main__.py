@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, MeasurementError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"\n{machine()}; {options.count} images, {len(photographs.files)} of them different\n")
+    print(f"\n{machine()}; {options.count} images, {min(options.count, len(photographs.files))} of them different\n")
     print(markdown_table(HEADER, map(row_cells, rows)))
     return 0
 
