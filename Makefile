@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Python compiles a library when it is first imported: compiling all of them takes longer, and most are never imported.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: help demo test test-fast coverage faults style quality bench bench_training docs site constraints clean
+.PHONY: help demo test test-fast coverage faults style quality bench bench_growth bench_celeba bench_training docs site constraints clean
 
 help:
 	@echo "make demo       set up, build shards from a built-in sample, print where the report is"
@@ -16,7 +16,9 @@ help:
 	@echo "make faults     kill, starve and feed every command with hostile files, for at most 15 minutes (FAULTS='--seed N')"
 	@echo "make style      format and lint the code"
 	@echo "make quality    check format, lint, types and import directions, as CI does"
-	@echo "make bench      time each stage (other images: BENCH='--images DIR --labels F --bboxes F --points F')"
+	@echo "make bench      compare speed and size with other ways (BENCH='--images DIR --labels F --bboxes F --points F')"
+	@echo "make bench_growth    runs over 1, 2, 4 and 8 thousand images: time and memory (BENCH='--sizes N,N,N')"
+	@echo "make bench_celeba    rehearse a run over 202,599 images (BENCH='--rows N --interrupt --scratch DIR')"
 	@echo "make bench_training  time the loader and a training step (BENCH='--data OUT --channels ...')"
 	@echo "make docs       draw (and overwrite) the images of README.md and docs/"
 	@echo "make site       build the documentation site: site/index.html"
@@ -49,11 +51,14 @@ quality: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(VENV)/dev.stamp
-	$(BIN)/python benchmarks/bench_run.py $(BENCH)
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks $(BENCH)
 
-bench_training: $(VENV)/dev.stamp
-	$(BIN)/python benchmarks/bench_training.py $(BENCH)
+bench_growth bench_celeba: bench_%: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks.$* $(BENCH)
+
+bench_training: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks.bench_training $(BENCH)
 
 docs: $(VENV)/demo.stamp
 	$(BIN)/python tools/draw_docs.py
@@ -88,6 +93,10 @@ $(VENV)/dev.stamp: setup.py constraints.txt | $(VENV)/bin/pip
 
 $(VENV)/faults.stamp: $(VENV)/dev.stamp
 	$(INSTALL) -e ".[fuzz]"
+	touch $@
+
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	$(INSTALL) -e ".[bench]"
 	touch $@
 
 $(VENV)/site.stamp: setup.py constraints.txt | $(VENV)/bin/pip

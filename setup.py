@@ -67,6 +67,7 @@ setup(
             "setuptools",
             "types-tqdm",
         ],
+        "bench": ["litdata>=0.2.60", "psutil>=6"],
         "fuzz": ["atheris>=2.3; sys_platform == 'linux' and platform_machine == 'x86_64'"],
         "site": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
     },

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
-from bench_run import repeated_sample, timed_run
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.bench import Bench
+from benchmarks.images import load_photographs
 from training.batches import Batch
 from training.config import CHANNELS, TrainConfig
 from training.dataset_json import Dataset, read_dataset
@@ -36,6 +37,8 @@ from training.shard_reader import read_shard
 
 SAMPLES = 16000
 """Minimum number read in one measurement; smaller splits are read repeatedly."""
+IMAGES = 320
+"""Number of images in the run over the built-in sample."""
 ROUNDS = 5
 THIN = (8, 16, 16, 16, 16)
 WARM_UP = 3
@@ -63,10 +66,7 @@ def main() -> None:
 
 def data_of_sample(scratch: Path) -> str:
     """Run the pipeline over copies of the built-in sample; return the folder of the run."""
-    config = repeated_sample(scratch, 16)
-    count = len(list(Path(config.images).iterdir()))
-    timed_run(config, scratch / "run", [], count)
-    return str(scratch / "run")
+    return str(Bench(load_photographs(None, scratch), IMAGES, ROUNDS, scratch).finished_run)
 
 
 def many_times(dataset: Dataset, folder: Path) -> Dataset:

@@ -1,0 +1,1 @@
+"""What attparse costs beside other ways to do the same: `python -m benchmarks` prints one table."""
