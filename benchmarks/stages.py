@@ -55,8 +55,8 @@ def _refine_row(output: str, annotation: Annotation) -> Row:
     """Measure what removing the background from the masks costs."""
     samples = read_samples(RunFolder(output).shard(annotation.plans[0].name))
     crops = [sample.jpeg for sample, _ in zip(samples, range(REFINED), strict=False)]
-    region_map = np.zeros((MASK_HEIGHT, MASK_WIDTH), dtype=np.uint64)
+    outline_map = np.zeros((2, MASK_HEIGHT, MASK_WIDTH), dtype=np.uint8)
     with contextlib.closing(Refiner()) as refiner:
-        refiner.refine(region_map, crops[0])
-        seconds = sum(cpu_seconds(refiner.refine, region_map, jpeg) for jpeg in crops)
+        refiner.refine(outline_map, crops[0])
+        seconds = sum(cpu_seconds(refiner.refine, outline_map, jpeg) for jpeg in crops)
     return row("CPU per image of --refine segmentation", "ms", seconds / len(crops) * 1e3)
