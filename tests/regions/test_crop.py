@@ -87,9 +87,9 @@ def test_cut_keeps_positions(factor: float) -> None:
 @pytest.mark.parametrize("factor", [1.0, 1.37, 2.0, 2.6, 4.9])
 def test_a_box_that_reaches_outside_is_cut_as_if_the_edge_went_on(factor: float) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8)
-    box = np.array([-31.0, -17, -31 + round(178 * factor), -17 + round(218 * factor)])
+    box = np.array([-31, -17, -31 + round(178 * factor), -17 + round(218 * factor)], dtype=float)
     wider = np.pad(pixels, ((40, 1000), (40, 1000), (0, 0)), mode="edge")
-    assert (crop.cut(pixels, box) == crop.cut(wider, box + 40)).all()
+    assert (crop.cut(pixels, box) == crop.cut(wider, box + 40.0)).all()
 
 
 @pytest.mark.parametrize("factor", [1.3, 1.9, 2.6, 3.7])
