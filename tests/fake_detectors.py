@@ -172,20 +172,28 @@ def chain_of(
     names: Sequence[str] = ("mediapipe",),
     *,
     landmark_model: Any = None,
+    face_finder: Any = None,
 ) -> FallbackChain:
-    """Return a fallback chain of the given detectors; those left out must not be used, but for `landmark_model`."""
+    """Return a fallback chain of the given detectors; `mesh`, `faces` and `dlib` must not be used if left out."""
     mesh, faces, dlib = (NotAsked() if detector is None else detector for detector in (mesh, faces, dlib))
-    return FallbackChain(detectors_of(mesh, faces, dlib, names, landmark_model=landmark_model))
+    return FallbackChain(detectors_of(mesh, faces, dlib, names, landmark_model=landmark_model, face_finder=face_finder))
 
 
 def detectors_of(
-    mesh: Any, faces: Any, dlib: Any, names: Sequence[str] = ("mediapipe",), *, landmark_model: Any = None
+    mesh: Any,
+    faces: Any,
+    dlib: Any,
+    names: Sequence[str] = ("mediapipe",),
+    *,
+    landmark_model: Any = None,
+    face_finder: Any = None,
 ) -> Detectors:
     """Return these detectors as if each had been opened at its first use."""
     return Detectors(
         tuple(names),
         open_mesh=lambda: mesh,
         open_faces=lambda: faces,
+        open_face_finder=lambda: face_finder,
         open_landmark_model=lambda: landmark_model,
         open_dlib=lambda: dlib,
     )

@@ -36,7 +36,7 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.detection.landmark_map import FACE_MESH, LANDMARKER, MAP_VERSION, eye_frame, mesh_to_pixels
 from pipeline.detection.mediapipe_detectors import LandmarkModel
-from pipeline.detection.patches import points_patch
+from pipeline.detection.patches import points_square, square_patch
 from pipeline.images import DecodedImage
 from regions.landmarks import (
     LEFT_EYE,
@@ -215,7 +215,7 @@ def at_five_points(data: Path) -> list[Found]:
     random = np.random.default_rng(0)
 
     def look(image: ImagePixels, points: FloatArray) -> FloatArray | None:
-        patch = points_patch(DecodedImage(image, *image.shape[:2]), points, 1)
+        patch = square_patch(DecodedImage(image, *image.shape[:2]), points_square(points, 1))
         return next((patch.to_source(mesh) for mesh in model.find_meshes(patch.pixels)), None)
 
     found: list[Found] = []

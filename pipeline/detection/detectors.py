@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.detection.landmark_map import SeenFace
+from pipeline.detection.patches import FaceSquare
 from pipeline.records import DetectorSettings
 from regions.landmarks import FloatArray
 
@@ -41,6 +42,18 @@ class FaceModel(Protocol):
         ...
 
 
+class FaceFinder(Protocol):
+    """Finds where all faces in an image are, without their landmarks."""
+
+    def find(self, pixels: npt.NDArray[np.uint8]) -> list[FaceSquare]:
+        """Return the square about each face, in pixels of the RGB image `pixels` ``(rows, cols, 3)``."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
 class FaceDetector(Protocol):
     """Finds the bounding boxes of all faces in an image."""
 
@@ -60,9 +73,11 @@ class Detectors:
     ----------
     names : tuple of str
         Those of `DETECTORS` to use, in the order in which they are tried.
-    open_mesh, open_faces, open_landmark_model : callable
-        Open MediaPipe's landmark detector, its face detector, and its landmark model without a
-        search for faces. The last two return None where the installed release has none.
+    open_mesh, open_faces : callable
+        Open MediaPipe's landmark detector, and its full-range face detector.
+    open_face_finder, open_landmark_model : callable
+        Open the two parts of the landmark detector: its search for faces, and its landmark model.
+        These and `open_faces` return None where the installed release has no such part.
     open_dlib : callable
         Opens dlib's landmark detector.
     """
@@ -73,13 +88,14 @@ class Detectors:
         *,
         open_mesh: Callable[[], LandmarkDetector],
         open_faces: Callable[[], FaceDetector | None],
+        open_face_finder: Callable[[], FaceFinder | None],
         open_landmark_model: Callable[[], FaceModel | None],
         open_dlib: Callable[[], LandmarkDetector],
     ) -> None:
         self.names = names
         self._open_mesh, self._open_faces, self._open_dlib = open_mesh, open_faces, open_dlib
-        self._open_landmark_model = open_landmark_model
-        self._opened: list[LandmarkDetector | FaceDetector | FaceModel] = []
+        self._open_landmark_model, self._open_face_finder = open_landmark_model, open_face_finder
+        self._opened: list[LandmarkDetector | FaceDetector | FaceFinder | FaceModel] = []
 
     @functools.cached_property
     def mesh(self) -> LandmarkDetector:
@@ -95,6 +111,14 @@ class Detectors:
         if detector is not None:
             self._opened.append(detector)
         return detector
+
+    @functools.cached_property
+    def face_finder(self) -> FaceFinder | None:
+        """The search for faces of MediaPipe's landmark detector alone; None where there is none."""
+        finder = self._open_face_finder()
+        if finder is not None:
+            self._opened.append(finder)
+        return finder
 
     @functools.cached_property
     def landmark_model(self) -> FaceModel | None:
@@ -123,6 +147,7 @@ def open_detectors(settings: DetectorSettings) -> Detectors:
         settings.names,
         open_mesh=lambda: _open_mesh(settings.landmarker),
         open_faces=_open_faces,
+        open_face_finder=lambda: _open_face_finder(settings.landmarker),
         open_landmark_model=lambda: _open_landmark_model(settings.landmarker),
         open_dlib=lambda: _open_dlib(settings.dlib_model),
     )
@@ -138,6 +163,12 @@ def _open_faces() -> FaceDetector | None:
     from pipeline.detection import mediapipe_detectors  # noqa: PLC0415 - takes a second
 
     return mediapipe_detectors.open_face_detector()
+
+
+def _open_face_finder(landmarker: str | None) -> FaceFinder | None:
+    from pipeline.detection import mediapipe_detectors  # noqa: PLC0415 - takes a second
+
+    return mediapipe_detectors.open_face_finder(landmarker)
 
 
 def _open_landmark_model(landmarker: str | None) -> FaceModel | None:

@@ -8,10 +8,20 @@ import numpy as np
 
 from pipeline.detection.detectors import Detectors
 from pipeline.detection.landmark_map import SeenFace
-from pipeline.detection.patches import Patch, bbox_patch, points_patch, rotated_patch, tiles, whole_patch
+from pipeline.detection.patches import (
+    FaceSquare,
+    Patch,
+    bbox_patch,
+    points_square,
+    rotated_patch,
+    square_patch,
+    tiles,
+    whole_patch,
+)
 from pipeline.images import DecodedImage
 from pipeline.vocabulary import FACE_DETECTOR, HINTED_BOX, ROTATED, TILES, WHOLE_IMAGE, LandmarkSource
-from regions.landmarks import FloatArray, eye_line_angle, face_size, five_points
+from regions.boxes import BBox
+from regions.landmarks import FloatArray, eye_line_angle, face_size, five_points, landmarks_in_bbox
 from regions.quality import hint_mismatch
 
 BOX_MARGINS = (0.25, 0.75)
@@ -94,7 +104,7 @@ class FaceSearch:
         points : ndarray (5, 2)
             Eye centers, nose tip, mouth corners in pixels of the source image.
         """
-        seen = self._seen_at(image, points, 1)
+        seen = self._seen_in(image, points_square(points, 1))
         if seen is not None and seen.score >= SURE:
             yield seen.landmarks
 
@@ -107,8 +117,8 @@ class FaceSearch:
         points : ndarray (5, 2)
             Eye centers, nose tip, mouth corners in pixels of the source image.
         """
-        first = self._seen_at(image, points, 1)
-        again = None if first is None else self._seen_at(image, five_points(first.landmarks), 1)
+        first = self._seen_in(image, points_square(points, 1))
+        again = None if first is None else self._seen_in(image, points_square(five_points(first.landmarks), 1))
         if first is not None and again is not None and _change(first.landmarks, again.landmarks) <= MAX_CHANGE:
             yield again.landmarks
 
@@ -122,17 +132,31 @@ class FaceSearch:
             Eye centers, nose tip, mouth corners in pixels of the source image.
         """
         for size in SIZES_AT_POINTS:
-            seen = self._seen_at(image, points, size)
+            seen = self._seen_in(image, points_square(points, size))
             if seen is None or hint_mismatch(seen.landmarks, points=points) is not None:
                 return False
         return True
 
-    def _seen_at(self, image: DecodedImage, points: FloatArray, size: float) -> SeenFace | None:
-        """Return what the landmark model sees at five points, in source pixels; None if it sees no face there."""
+    def at_a_glance(self, image: DecodedImage) -> Iterator[FloatArray]:
+        """Yield the most prominent face if it is easy to see: large, upright, and the landmark model is sure of it.
+
+        Only this face gets landmarks, of all that are found in the image.
+        """
+        finder = self._detectors.face_finder
+        whole = whole_patch(image)
+        squares = [] if finder is None else [whole.square_to_source(square) for square in finder.find(whole.pixels)]
+        if squares:
+            most = max(squares, key=lambda square: _square_prominence(square, image))
+            seen = self._seen_in(image, most)
+            if seen is not None and seen.score >= SURE and _is_trusted(seen.landmarks, image):
+                yield seen.landmarks
+
+    def _seen_in(self, image: DecodedImage, square: FaceSquare) -> SeenFace | None:
+        """Return what the landmark model sees in a square, in source pixels; None if it sees no face there."""
         model = self._detectors.landmark_model
         if model is None:
             return None
-        patch = points_patch(image, points, size)
+        patch = square_patch(image, square)
         seen = model.see(patch.pixels)
         return None if seen is None else SeenFace(patch.to_source(seen.landmarks), seen.score)
 
@@ -141,6 +165,7 @@ class FaceSearch:
 
         As no hint supports them, small and tilted faces must be confirmed by a second detection.
         """
+        yield WHOLE_IMAGE, self.at_a_glance(image)
         whole = whole_patch(image)
         yield WHOLE_IMAGE, self.prominent(image)
         yield FACE_DETECTOR, self._confirm(image, self.in_boxes(image, self._boxes(whole)))
@@ -183,8 +208,7 @@ class FaceSearch:
     def prominent(self, image: DecodedImage) -> Iterator[FloatArray]:
         """Yield the faces in an image; small and tilted ones only if a second detection confirms them."""
         for face in self._find(whole_patch(image)):
-            size = face_size(face) / max(image.width, image.height)
-            if size >= MIN_TRUSTED_SIZE and abs(_tilt(face)) <= MAX_UPRIGHT_TILT:
+            if _is_trusted(face, image):
                 yield face
             else:
                 yield from self._confirm(image, [face])
@@ -203,6 +227,18 @@ class FaceSearch:
         return min(self._find(patch), key=lambda other: _change(other, face), default=None)
 
 
+def _is_trusted(face: FloatArray, image: DecodedImage) -> bool:
+    """Return whether a face is so large and upright that one detection is enough without a hint."""
+    size = face_size(face) / max(image.width, image.height)
+    return size >= MIN_TRUSTED_SIZE and abs(_tilt(face)) <= MAX_UPRIGHT_TILT
+
+
+def _square_prominence(square: FaceSquare, image: DecodedImage) -> float:
+    (x, y), side, _ = square
+    mean_face = landmarks_in_bbox(BBox(x - side / 3, y - side / 3, side * 2 / 3, side * 2 / 3))
+    return prominence(mean_face, image.width, image.height)
+
+
 def _bbox_of(face: FloatArray) -> FloatArray:
     low, high = face.min(axis=0), face.max(axis=0)
     return np.concatenate([low, high - low])
@@ -215,3 +251,22 @@ def _tilt(face: FloatArray) -> float:
 def _change(one: FloatArray, other: FloatArray) -> float:
     """Return the mean distance between the landmarks of two detections, in face sizes."""
     return float(np.linalg.norm(one - other, axis=1).mean()) / max(face_size(one), 1e-9)
+
+
+def prominence(landmarks: FloatArray, width: int, height: int) -> float:
+    """Return how likely a face is the subject of its image: its size, weighted by its location.
+
+    The weight falls from 1 at the center of the image to 1/2 at its edge, and is multiplied by the
+    square of the fraction of landmarks inside the image.
+
+    Parameters
+    ----------
+    landmarks : ndarray (68, 2)
+        In pixels of the image.
+    width, height : int
+        Size of the image.
+    """
+    size = np.array([width, height])
+    inside = ((landmarks >= 0) & (landmarks <= size)).all(axis=1).mean()
+    from_center = np.abs(landmarks.mean(axis=0) / size - 0.5).max() * 2
+    return face_size(landmarks) * float(inside**2 * (1 - 0.5 * min(from_center, 1.0)))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.detection.detectors import DLIB, MEDIAPIPE, Detectors
-from pipeline.detection.face_search import FaceSearch, FacesOfSource
+from pipeline.detection.face_search import FaceSearch, FacesOfSource, prominence
 from pipeline.images import DecodedImage
 from pipeline.records import ImageRow, is_sampled
 from pipeline.vocabulary import (
@@ -210,22 +210,3 @@ def _fitness(landmarks: FloatArray, image: DecodedImage, row: ImageRow) -> float
     """Return a score that is highest for the face nearest to the hint; without a hint, for the most prominent face."""
     distance = hint_distance(landmarks, row.bbox, row.points)
     return prominence(landmarks, image.width, image.height) if distance is None else -distance
-
-
-def prominence(landmarks: FloatArray, width: int, height: int) -> float:
-    """Return how likely a face is the subject of its image: its size, weighted by its location.
-
-    The weight falls from 1 at the center of the image to 1/2 at its edge, and is multiplied by the
-    square of the fraction of landmarks inside the image.
-
-    Parameters
-    ----------
-    landmarks : ndarray (68, 2)
-        In pixels of the image.
-    width, height : int
-        Size of the image.
-    """
-    size = np.array([width, height])
-    inside = ((landmarks >= 0) & (landmarks <= size)).all(axis=1).mean()
-    from_center = np.abs(landmarks.mean(axis=0) / size - 0.5).max() * 2
-    return face_size(landmarks) * float(inside**2 * (1 - 0.5 * min(from_center, 1.0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -23,6 +24,7 @@ from pipeline.detection.landmark_map import (
     mesh_to_landmarks,
     mesh_to_pixels,
 )
+from pipeline.detection.patches import FaceSquare
 from pipeline.errors import RunError
 from pipeline.imports import postponed
 from regions.landmarks import FloatArray
@@ -47,6 +49,8 @@ _stderr_lock = threading.Lock()
 
 MAX_FACES = 5
 MIN_CONFIDENCE = 0.3
+SQUARE_SIDE = 1.5
+"""Side of the square that FaceMesh's landmark model looks at, in longer sides of the box of the face."""
 IN_CALLING_THREAD = 'executor { type: "ApplicationThreadExecutor" }'
 """MediaPipe's own threads would contend with the workers', and each hand-over between threads takes time."""
 FACE_MESH_GRAPH = f"""
@@ -65,6 +69,17 @@ node {{
   output_stream: "LANDMARKS:faces"
 }}
 """
+FACE_FINDER_GRAPH = f"""
+{IN_CALLING_THREAD}
+input_stream: "image"
+output_stream: "detections"
+node {{
+  calculator: "FaceDetectionShortRangeCpu"
+  input_stream: "IMAGE:image"
+  output_stream: "DETECTIONS:detections"
+}}
+"""
+"""FaceMesh's own search for faces."""
 LANDMARK_MODEL_GRAPH = f"""
 {IN_CALLING_THREAD}
 input_stream: "image"
@@ -94,6 +109,11 @@ def open_mesh_detector(landmarker: str | None) -> MeshDetector:
 def open_face_detector() -> FullRangeFaceDetector | None:
     """Open mediapipe's full-range face detector; return None for newer releases, which have none."""
     return FullRangeFaceDetector() if hasattr(mediapipe, "solutions") else None
+
+
+def open_face_finder(landmarker: str | None) -> FaceFinder | None:
+    """Open FaceMesh's own search for faces; return None for a Face Landmarker, which gives landmarks at once."""
+    return FaceFinder() if landmarker is None else None
 
 
 def open_landmark_model(landmarker: str | None) -> LandmarkModel | None:
@@ -220,7 +240,7 @@ class FaceMesh(MeshDetector):
             "track": create.create_bool(False),
             "with_attention": create.create_bool(True),
         }
-        self._graph = Graph(_face_mesh_config(), side_packets, ["faces"])
+        self._graph = Graph(_config(FACE_MESH_GRAPH), side_packets, ["faces"])
 
     def _run(self, pixels: npt.NDArray[np.uint8]) -> list[FloatArray]:
         faces = self._graph.run(pixels).get("faces")
@@ -231,14 +251,14 @@ class FaceMesh(MeshDetector):
         self._graph.close()
 
 
-def _face_mesh_config() -> Any:
-    """Return FaceMesh's graph with the least score that counts as a face set to `MIN_CONFIDENCE`."""
+def _config(graph: str) -> Any:
+    """Return a graph that searches for faces, with the least score that counts as one set to `MIN_CONFIDENCE`."""
     from google.protobuf import text_format  # noqa: PLC0415 - like all below, only for the mediapipe with FaceMesh
     from mediapipe.calculators.tensor import tensors_to_detections_calculator_pb2 as detections_pb2  # noqa: PLC0415
     from mediapipe.framework import calculator_pb2  # noqa: PLC0415
 
     expanded = mediapipe.ValidatedGraphConfig()
-    expanded.initialize(graph_config=text_format.Parse(FACE_MESH_GRAPH, calculator_pb2.CalculatorGraphConfig()))
+    expanded.initialize(graph_config=text_format.Parse(graph, calculator_pb2.CalculatorGraphConfig()))
     config = calculator_pb2.CalculatorGraphConfig.FromString(expanded.binary_config)
     (options,) = [node.node_options[0] for node in config.node if node.calculator == "TensorsToDetectionsCalculator"]
     detection = detections_pb2.TensorsToDetectionsCalculatorOptions.FromString(options.value)
@@ -323,6 +343,34 @@ class FaceLandmarker(MeshDetector):
     def close(self) -> None:
         """Free the model."""
         self._landmarker.close()
+
+
+class FaceFinder:
+    """FaceMesh's own search for faces, without their landmarks."""
+
+    def __init__(self) -> None:
+        with _no_startup_messages():
+            self._graph = Graph(_config(FACE_FINDER_GRAPH), {}, ["detections"])
+            self._graph.run(np.zeros((64, 64, 3), dtype=np.uint8))
+
+    def find(self, pixels: npt.NDArray[np.uint8]) -> list[FaceSquare]:
+        """Find the squares about all faces of an RGB image ``(rows, cols, 3)``, in its pixels."""
+        rows, cols = pixels.shape[:2]
+        found = self._graph.run(np.ascontiguousarray(pixels)).get("detections")
+        detections = [] if found is None else mediapipe.packet_getter.get_proto_list(found)
+        return [_face_square(detection.location_data, cols, rows) for detection in detections[:MAX_FACES]]
+
+    def close(self) -> None:
+        """Free the model."""
+        self._graph.close()
+
+
+def _face_square(location: Any, width: int, height: int) -> FaceSquare:
+    """Return the square that FaceMesh's landmark model would look at."""
+    box, (left, right) = location.relative_bounding_box, location.relative_keypoints[:2]
+    center = ((box.xmin + box.width / 2) * width, (box.ymin + box.height / 2) * height)
+    side = SQUARE_SIDE * max(box.width * width, box.height * height)
+    return FaceSquare(center, side, math.atan2((right.y - left.y) * height, (right.x - left.x) * width))
 
 
 class FullRangeFaceDetector:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -30,6 +31,24 @@ TILE_OVERLAP = 0.5
 """Of neighboring tiles, as a fraction of their side."""
 
 
+class FaceSquare(NamedTuple):
+    """The square about a face that FaceMesh's landmark model looks at.
+
+    Attributes
+    ----------
+    center : (float, float)
+        x and y in pixels.
+    side : float
+        In pixels.
+    angle : float
+        Of the face's eye line, in radians clockwise.
+    """
+
+    center: tuple[float, float]
+    side: float
+    angle: float
+
+
 @dataclass(frozen=True, eq=False)
 class Patch:
     """Part of an image, possibly enlarged or rotated.
@@ -49,6 +68,11 @@ class Patch:
         """Map points ``(n, 2)`` of the patch to points of the source image."""
         mapped: FloatArray = points @ self.matrix[:, :2].T + self.matrix[:, 2]
         return mapped
+
+    def square_to_source(self, square: FaceSquare) -> FaceSquare:
+        """Return a square of this upright patch in pixels of the source image."""
+        x, y = self.to_source(np.array(square.center)).tolist()
+        return FaceSquare((x, y), square.side * float(self.matrix[0, 0]), square.angle)
 
     def bbox_to_source(self, bbox: FloatArray) -> FloatArray:
         """Return the box (x, y, width, height) in the source image that encloses a box of the patch."""
@@ -111,15 +135,19 @@ def rotated_patch(image: DecodedImage, bbox: FloatArray, margin: float, angle: f
     center = bbox[:2] + bbox[2:] / 2
     side = max(float(bbox[2:].max()) * (1 + 2 * margin), 2.0)
     size = round(min(max(side * float(image.scale.max()), MIN_PATCH), MAX_ROTATED_PATCH))
-    return _upright_square(image, (float(center[0]), float(center[1])), side, math.radians(angle), size)
+    return _upright_square(image, FaceSquare((float(center[0]), float(center[1])), side, math.radians(angle)), size)
 
 
-def points_patch(image: DecodedImage, points: FloatArray, size: float) -> Patch:
-    """Return the upright square patch about five points that FaceMesh's landmark model looks at.
+def square_patch(image: DecodedImage, square: FaceSquare) -> Patch:
+    """Return a square about a face in source pixels as the patch that FaceMesh's landmark model looks at."""
+    return _upright_square(image, square, MODEL_SIDE)
+
+
+def points_square(points: FloatArray, size: float) -> FaceSquare:
+    """Return the square about five points that FaceMesh's landmark model looks at.
 
     Parameters
     ----------
-    image : DecodedImage
     points : ndarray (5, 2)
         Eye centers, nose tip, mouth corners in pixels of the source image.
     size : float
@@ -131,7 +159,7 @@ def points_patch(image: DecodedImage, points: FloatArray, size: float) -> Patch:
     longer = max(math.hypot(right_x - left_x, right_y - left_y), math.hypot(down_x, down_y))
     center = (eyes_x + POINTS_CENTER * down_x, eyes_y + POINTS_CENTER * down_y)
     angle = math.atan2(right_y - left_y, right_x - left_x)
-    return _upright_square(image, center, size * POINTS_SIDE * longer, angle, MODEL_SIDE)
+    return FaceSquare(center, size * POINTS_SIDE * longer, angle)
 
 
 def tiles(image: DecodedImage, per_side: int) -> Iterator[Patch]:
@@ -152,8 +180,9 @@ def tiles(image: DecodedImage, per_side: int) -> Iterator[Patch]:
             yield _resized(patch, enlargement) if enlargement > 1 else patch
 
 
-def _upright_square(image: DecodedImage, center: tuple[float, float], side: float, angle: float, size: int) -> Patch:
-    """Return a square, tilted by `angle` in radians clockwise, as an upright patch of size x size pixels."""
+def _upright_square(image: DecodedImage, square: FaceSquare, size: int) -> Patch:
+    """Return a square as an upright patch of size x size pixels."""
+    center, side, angle = square
     cos, sin = math.cos(angle) * side / size, math.sin(angle) * side / size
     x0, y0 = center[0] - (cos - sin) * size / 2, center[1] - (sin + cos) * size / 2
     x_scale, y_scale = image.scale.tolist()

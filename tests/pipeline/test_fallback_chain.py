@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.detection.face_search import BOX_MARGINS, ROTATIONS, SURE, FaceSearch
+from pipeline.detection.face_search import BOX_MARGINS, ROTATIONS, SURE, FaceSearch, prominence
 from pipeline.detection.fallback_chain import (
     DetectedFace,
     DetectionFailure,
     FallbackChain,
     hinted_bbox,
-    prominence,
 )
 from pipeline.detection.landmark_map import SeenFace
+from pipeline.detection.patches import FaceSquare, points_square
 from pipeline.images import DecodedImage
 from pipeline.records import HINT_SAMPLE, ImageRow, is_sampled
 from pipeline.vocabulary import LANDMARK_SOURCES, WEAK_SOURCES, LandmarkSource
@@ -82,7 +82,7 @@ def test_a_tilted_face_without_hints_is_found_in_a_rotated_image(angle: int, rot
 def test_sources_without_hints() -> None:
     empty = FakeMesh(IMAGE, []), FakeFaces(IMAGE, [])
     assert sources_of(chain_of(*empty), IMAGE, hinted_row()) == [
-        *("whole_image", "face_detector", "tiles"),
+        *("whole_image", "whole_image", "face_detector", "tiles"),
         *["rotated"] * len(ROTATIONS),
     ]
     large, small = chart(300, 800), chart(190, 100)
@@ -338,6 +338,57 @@ def test_a_sampled_image_whose_faces_lie_elsewhere_contradicts_the_hint() -> Non
         found = chain.find(IMAGE, sampled_row(sampled=sampled, five=five_points(FACE)))
         assert isinstance(found, DetectionFailure)
         assert found.contradicts_hint
+
+
+class Finder:
+    """Finds the squares about these faces, given in source pixels of a chart that is shown as a whole."""
+
+    def __init__(self, *faces: FloatArray) -> None:
+        self._squares = [points_square(five_points(points), 1) for points in faces]
+
+    def find(self, pixels: NDArray[np.uint8]) -> list[FaceSquare]:
+        return self._squares
+
+    def close(self) -> None:
+        pass
+
+
+LARGE = face(x=120, y=110, eye_distance=60)
+
+
+def test_of_the_faces_in_an_image_only_the_most_prominent_gets_landmarks() -> None:
+    model = PatchModel(IMAGE, LARGE, score=SURE)
+    others = [face(x=40, y=60, eye_distance=40), face(x=200, y=200, eye_distance=40)]
+    chain = chain_of(landmark_model=model, face_finder=Finder(others[0], LARGE, others[1]))
+    assert_found(chain.find(IMAGE, hinted_row()), "whole_image", LARGE)
+    (place,) = model.places
+    np.testing.assert_allclose(place @ (96, 96, 1), points_square(five_points(LARGE), 1).center, atol=2)
+
+
+@pytest.mark.parametrize(
+    ("seen", "score"),
+    [
+        (None, 0.0),
+        (LARGE, SURE - 1e-6),
+        (face(x=120, y=110, eye_distance=20), 1.0),
+        (face(x=120, y=110, eye_distance=60, angle=30), 1.0),
+    ],
+    ids=["no face", "not sure", "small", "tilted"],
+)
+def test_a_face_that_is_not_easy_to_see_is_searched_for(seen: FloatArray | None, score: float) -> None:
+    mesh = FakeMesh(IMAGE, [LARGE])
+    model = PatchModel(IMAGE, seen, score=score)
+    found = chain_of(mesh, landmark_model=model, face_finder=Finder(LARGE)).find(IMAGE, hinted_row())
+    assert_found(found, "whole_image", LARGE)
+    assert len(mesh.places) == 1
+
+
+def test_an_image_without_a_face_at_a_glance_is_searched() -> None:
+    mesh = FakeMesh(IMAGE, [LARGE])
+    unused = PatchModel(IMAGE, LARGE, score=1.0)
+    found = chain_of(mesh, landmark_model=unused, face_finder=Finder()).find(IMAGE, hinted_row())
+    assert_found(found, "whole_image", LARGE)
+    assert unused.places == []
 
 
 def test_about_one_image_in_64_is_sampled_by_its_name() -> None:

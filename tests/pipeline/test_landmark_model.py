@@ -14,8 +14,15 @@ from mediapipe.framework.formats import landmark_pb2
 
 from pipeline.detection.face_search import SURE
 from pipeline.detection.landmark_map import NUM_MESH_POINTS
-from pipeline.detection.mediapipe_detectors import MAX_FACES, MIN_CONFIDENCE, FaceMesh, LandmarkModel, mesh_of
-from pipeline.detection.patches import points_patch
+from pipeline.detection.mediapipe_detectors import (
+    MAX_FACES,
+    MIN_CONFIDENCE,
+    FaceFinder,
+    FaceMesh,
+    LandmarkModel,
+    mesh_of,
+)
+from pipeline.detection.patches import points_square, square_patch
 from pipeline.errors import RunError
 from pipeline.images import DecodedImage
 from regions.landmarks import five_points
@@ -50,11 +57,25 @@ def test_the_landmark_model_alone_agrees_with_the_whole_face_mesh(model: Landmar
     mesh = FaceMesh()
     image = DecodedImage(photograph(), *photograph().shape[:2])
     (expected,) = mesh.find(image.pixels)
-    patch = points_patch(image, five_points(expected).astype(np.float64), 1)
+    patch = square_patch(image, points_square(five_points(expected).astype(np.float64), 1))
     seen = model.see(patch.pixels)
     assert seen is not None
     assert seen.score >= SURE
     assert distance(patch.to_source(seen.landmarks), expected) < 0.03
+    mesh.close()
+
+
+def test_search_and_landmark_model_together_are_the_face_mesh(model: LandmarkModel) -> None:
+    finder, mesh = FaceFinder(), FaceMesh()
+    for pixels in (photograph(), portrait()):
+        image = DecodedImage(pixels, *pixels.shape[:2])
+        (square,) = finder.find(pixels)
+        patch = square_patch(image, square)
+        seen = model.see(patch.pixels)
+        assert seen is not None
+        assert distance(patch.to_source(seen.landmarks), mesh.find(pixels)[0]) < 0.01
+    assert finder.find(np.zeros((64, 64, 3), np.uint8)) == []
+    finder.close()
     mesh.close()
 
 

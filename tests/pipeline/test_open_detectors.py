@@ -36,6 +36,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, ...]]:
 
     monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", opens("mesh", FakeMesh(IMAGE, [FACE])))
     monkeypatch.setattr(mediapipe_detectors, "open_face_detector", opens("faces", FakeFaces(IMAGE, [])))
+    monkeypatch.setattr(mediapipe_detectors, "open_face_finder", opens("face finder", None))
     monkeypatch.setattr(mediapipe_detectors, "open_landmark_model", opens("landmark model", None))
     dlib_detector = SimpleNamespace(DlibLandmarks=opens("dlib", FakeDlib()))
     monkeypatch.setattr(detection, "dlib_detector", dlib_detector, raising=False)
