@@ -300,7 +300,7 @@ class Greedy:
 def test_an_image_whose_search_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(encoded(red(60, 40), "JPEG"))
     detectors = Detectors(
-        (MEDIAPIPE,), open_mesh=Greedy, open_landmark_model=Greedy, open_faces=lambda: None, open_dlib=Greedy
+        (MEDIAPIPE,), open_mesh=Greedy, open_landmark_model=lambda: None, open_faces=lambda: None, open_dlib=Greedy
     )
     settings = BuildSettings(str(tmp_path), "out", small_table(), "face", 0, 0, DetectorSettings(), {})
     rejected = DetectingAnnotator(settings, detectors, Stopwatch()).annotate(image_row())
