@@ -57,6 +57,9 @@ SIZES_AT_POINTS = (1.0, 0.8, 1.2)
 Of 870 places without a face, it sees one in about 10 at one of these sizes, in at most 4 at all of them.
 """
 
+CONFIRMING_SIZES = (1.0, 1.2)
+"""Relative sizes of the patches in which the landmark model must be sure of a small or tilted face again."""
+
 FacesOfSource = tuple[LandmarkSource, Iterable[FloatArray]]
 """A landmark source and the landmarks ``(68, 2)`` of the faces it finds, in pixels of the source image."""
 
@@ -138,7 +141,7 @@ class FaceSearch:
         return True
 
     def at_a_glance(self, image: DecodedImage) -> Iterator[FloatArray]:
-        """Yield the most prominent face if it is easy to see: large, upright, and the landmark model is sure of it.
+        """Yield the most prominent face if the landmark model is sure of it, of a small or tilted one three times.
 
         Only this face gets landmarks, of all that are found in the image.
         """
@@ -148,8 +151,17 @@ class FaceSearch:
         if squares:
             most = max(squares, key=lambda square: _square_prominence(square, image))
             seen = self._seen_in(image, most)
-            if seen is not None and seen.score >= SURE and _is_trusted(seen.landmarks, image):
+            if seen is None or seen.score < SURE:
+                return
+            if _is_trusted(seen.landmarks, image) or self._is_sure_again(image, seen.landmarks):
                 yield seen.landmarks
+
+    def _is_sure_again(self, image: DecodedImage, face: FloatArray) -> bool:
+        """Return whether the landmark model is sure of the same face where it is upright, also from farther."""
+        again = (self._seen_in(image, points_square(five_points(face), size)) for size in CONFIRMING_SIZES)
+        return all(
+            seen is not None and seen.score >= SURE and _change(seen.landmarks, face) <= MAX_CHANGE for seen in again
+        )
 
     def _seen_in(self, image: DecodedImage, square: FaceSquare) -> SeenFace | None:
         """Return what the landmark model sees in a square, in source pixels; None if it sees no face there."""

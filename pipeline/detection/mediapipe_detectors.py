@@ -166,7 +166,8 @@ def mesh_of(landmarks: Any) -> npt.NDArray[np.float64]:
     if len(serialized) != NUM_MESH_POINTS * WIRE_POINT.itemsize:
         raise RunError(f"mesh of {len(serialized)} bytes, expected {NUM_MESH_POINTS} points with x, y and z")
     points = np.frombuffer(serialized, dtype=WIRE_POINT)
-    return np.stack([points["x"], points["y"]], axis=1).astype(np.float64)
+    mesh: FloatArray = np.stack([points["x"], points["y"]], axis=1).astype(np.float64)
+    return mesh
 
 
 class MeshDetector(abc.ABC):

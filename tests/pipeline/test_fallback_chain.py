@@ -354,6 +354,8 @@ class Finder:
 
 
 LARGE = face(x=120, y=110, eye_distance=60)
+SMALL = face(x=120, y=110, eye_distance=20)
+TILTED = face(x=120, y=110, eye_distance=60, angle=30)
 
 
 def test_of_the_faces_in_an_image_only_the_most_prominent_gets_landmarks() -> None:
@@ -368,19 +370,30 @@ def test_of_the_faces_in_an_image_only_the_most_prominent_gets_landmarks() -> No
 @pytest.mark.parametrize(
     ("seen", "score"),
     [
-        (None, 0.0),
-        (LARGE, SURE - 1e-6),
-        (face(x=120, y=110, eye_distance=20), 1.0),
-        (face(x=120, y=110, eye_distance=60, angle=30), 1.0),
+        ((None,), 0.0),
+        ((LARGE,), SURE - 1e-6),
+        ((SMALL, SMALL + 4), 1.0),
+        ((SMALL, SMALL, None), 1.0),
+        ((TILTED, TILTED, TILTED + 10), 1.0),
     ],
-    ids=["no face", "not sure", "small", "tilted"],
+    ids=["no face", "not sure", "small, changes", "small, not seen from farther", "tilted, changes from farther"],
 )
-def test_a_face_that_is_not_easy_to_see_is_searched_for(seen: FloatArray | None, score: float) -> None:
+def test_a_face_that_is_not_easy_to_see_is_searched_for(seen: tuple[FloatArray | None, ...], score: float) -> None:
     mesh = FakeMesh(IMAGE, [LARGE])
-    model = PatchModel(IMAGE, seen, score=score)
+    model = PatchModel(IMAGE, *seen, score=score)
     found = chain_of(mesh, landmark_model=model, face_finder=Finder(LARGE)).find(IMAGE, hinted_row())
     assert_found(found, "whole_image", LARGE)
     assert len(mesh.places) == 1
+
+
+@pytest.mark.parametrize("seen", [SMALL, TILTED], ids=["small", "tilted"])
+def test_a_small_or_tilted_face_must_be_seen_twice_again(seen: FloatArray) -> None:
+    model = PatchModel(IMAGE, seen, score=SURE)
+    assert_found(
+        chain_of(landmark_model=model, face_finder=Finder(seen)).find(IMAGE, hinted_row()), "whole_image", seen
+    )
+    widths = [np.linalg.norm(place[:, 0]) for place in model.places]
+    assert np.array(widths) / widths[0] == pytest.approx([1, 1, 1.2], rel=0.05)
 
 
 def test_an_image_without_a_face_at_a_glance_is_searched() -> None:
