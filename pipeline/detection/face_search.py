@@ -151,17 +151,16 @@ class FaceSearch:
         if squares:
             most = max(squares, key=lambda square: _square_prominence(square, image))
             seen = self._seen_in(image, most)
-            if seen is None or seen.score < SURE:
-                return
-            if _is_trusted(seen.landmarks, image) or self._is_sure_again(image, seen.landmarks):
-                yield seen.landmarks
+            if seen is not None and seen.score >= SURE:
+                yield from [seen.landmarks] if _is_trusted(seen.landmarks, image) else self._sure_again(image, seen)
 
-    def _is_sure_again(self, image: DecodedImage, face: FloatArray) -> bool:
-        """Return whether the landmark model is sure of the same face where it is upright, also from farther."""
-        again = (self._seen_in(image, points_square(five_points(face), size)) for size in CONFIRMING_SIZES)
-        return all(
-            seen is not None and seen.score >= SURE and _change(seen.landmarks, face) <= MAX_CHANGE for seen in again
-        )
+    def _sure_again(self, image: DecodedImage, first: SeenFace) -> Iterator[FloatArray]:
+        """Yield a face as seen upright, if the landmark model is sure of it there and from farther."""
+        square = points_square(five_points(first.landmarks), 1)
+        again = [self._seen_in(image, square._replace(side=square.side * size)) for size in CONFIRMING_SIZES]
+        faces = [seen.landmarks for seen in again if seen is not None and seen.score >= SURE]
+        if len(faces) == len(again) and all(_change(face, first.landmarks) <= MAX_CHANGE for face in faces):
+            yield faces[0]
 
     def _seen_in(self, image: DecodedImage, square: FaceSquare) -> SeenFace | None:
         """Return what the landmark model sees in a square, in source pixels; None if it sees no face there."""

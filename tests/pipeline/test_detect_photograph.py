@@ -94,7 +94,7 @@ def rotated_photograph(angle: int) -> Pixels:
 @pytest.mark.parametrize("angle", [-30, 45, -60, 90, 180])
 def test_a_rotated_photograph_with_five_points(chain: FallbackChain, truth: FloatArray, angle: int) -> None:
     found = find_face(chain, rotated_photograph(angle), five=turned(FIVE_POINTS - 256, angle) + 256)
-    assert found.landmark_source == "rotated"
+    assert found.landmark_source == "hinted_box"
     assert distance(found.landmarks, turned(truth - 256, angle) + 256) < 0.02
 
 
