@@ -121,7 +121,7 @@ class BatchBuilder:
         batch = Batch(
             torch.from_numpy(self._images[:count]),
             torch.from_numpy(self._packed_masks[:count]) if self._masks else None,
-            torch.tensor(self._labels, dtype=torch.int8),
+            torch.from_numpy(np.array(self._labels, dtype=np.int8)),
             self.keys,
             None if self._pin_memory else self._memory,
         )
