@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
-import multiprocessing.synchronize
 import statistics
 import tempfile
 import time
@@ -19,13 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bench import Bench
 from benchmarks.images import load_photographs
+from benchmarks.loaders import decoding_rate, loading_rate, many_times, rate_of_two
 from training.batches import Batch
 from training.config import CHANNELS, TrainConfig
 from training.dataset_json import Dataset, read_dataset
@@ -55,7 +52,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as scratch:
         data = options.data or data_of_sample(Path(scratch))
-        dataset = many_times(read_dataset(data), Path(scratch) / "repeated")
+        dataset = many_times(read_dataset(data), Path(scratch) / "repeated", SAMPLES)
         bench_loader(dataset)
         gpu = device.type == "cuda"
         channels = tuple(map(int, options.channels.split(","))) if options.channels else CHANNELS if gpu else THIN
@@ -67,19 +64,6 @@ def main() -> None:
 def data_of_sample(scratch: Path) -> str:
     """Run the pipeline over copies of the built-in sample; return the folder of the run."""
     return str(Bench(load_photographs(None, scratch), IMAGES, ROUNDS, scratch).finished_run)
-
-
-def many_times(dataset: Dataset, folder: Path) -> Dataset:
-    """Return a dataset whose training split is that of another, under further names until it has SAMPLES."""
-    shards = dataset.shards_of("train")
-    folder.mkdir()
-    copies = []
-    for number in range(-(-SAMPLES // sum(shard.samples for shard in shards)) * len(shards)):
-        shard = shards[number % len(shards)]
-        path = folder / f"train-{number:06}.tar"
-        path.symlink_to(Path(shard.url).resolve())
-        copies.append(replace(shard, url=str(path)))
-    return replace(dataset, shards={"train": tuple(copies)})
 
 
 def bench_loader(dataset: Dataset) -> None:
@@ -98,44 +82,6 @@ def bench_loader(dataset: Dataset) -> None:
         ratio = statistics.median(rate / bare for bare, rate in rounds)
         where = f"{workers} workers" if workers else "this process"
         print(f"loader, {where}: {loaded:,.0f} samples/s; bare decoding {bare:,.0f}; ratio {ratio:.0%}")
-
-
-def decoding_rate(pairs: list[tuple[bytes, bytes]]) -> float:
-    """Return samples per second of decoding images and masks, and nothing else."""
-    cv2.setNumThreads(0)
-    start = time.perf_counter()
-    for jpeg, png in pairs:
-        cv2.imdecode(np.frombuffer(jpeg, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
-        cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    return len(pairs) / (time.perf_counter() - start)
-
-
-def rate_of_two(pairs: list[tuple[bytes, bytes]]) -> float:
-    """Return samples per second of two processes that decode at the same time."""
-    context = multiprocessing.get_context("fork")
-    barrier, rates = context.Barrier(2), context.SimpleQueue()
-
-    def work() -> None:
-        barrier.wait()
-        rates.put(decoding_rate(pairs))
-
-    processes = [context.Process(target=work) for _ in range(2)]
-    for process in processes:
-        process.start()
-    total = sum(rates.get() for _ in processes)
-    for process in processes:
-        process.join()
-    return float(total)
-
-
-def loading_rate(loader: Loader, epoch: int) -> float:
-    """Return samples per second of an epoch of the loader, the start of its workers included."""
-    start = time.perf_counter()
-    count = 0
-    for batch in loader.batches(epoch):
-        count += len(batch.keys)
-        loader.release(batch)
-    return count / (time.perf_counter() - start)
 
 
 class Variant(NamedTuple):

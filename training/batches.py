@@ -121,7 +121,7 @@ class BatchBuilder:
         batch = Batch(
             torch.from_numpy(self._images[:count]),
             torch.from_numpy(self._packed_masks[:count]) if self._masks else None,
-            torch.tensor(self._labels, dtype=torch.int8),
+            torch.from_numpy(np.array(self._labels, dtype=np.int8)),
             self.keys,
             None if self._pin_memory else self._memory,
         )
@@ -148,11 +148,16 @@ def merge_partial_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch
 def _join(parts: list[Batch]) -> Batch:
     packed_masks = [part.packed_masks for part in parts if part.packed_masks is not None]
     return Batch(
-        torch.cat([part.images for part in parts]),
-        torch.cat(packed_masks) if packed_masks else None,
-        torch.cat([part.labels for part in parts]),
+        _concatenate([part.images for part in parts]),
+        _concatenate(packed_masks) if packed_masks else None,
+        _concatenate([part.labels for part in parts]),
         [key for part in parts for key in part.keys],
     )
+
+
+def _concatenate(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Concatenate in this thread alone: torch's own threads would wait for each other while workers decode."""
+    return torch.from_numpy(np.concatenate([part.numpy() for part in parts]))
 
 
 def _part(batch: Batch, rows: slice) -> Batch:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import struct
+import zlib
 from collections.abc import Iterable, Iterator
-from types import NoneType
-from typing import Any
+from typing import Any, Literal
 
 import cv2
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import orjson
 import simplejpeg
 
-from regions.image_files import CostlyFileError, plain_gray_png, png_size
+from regions.image_files import PNG_HEADER, CostlyFileError, plain_gray_png, png_size
 from regions.label_file import UNKNOWN
 from regions.messages import counted
 from regions.tar_files import read_members
@@ -25,8 +28,22 @@ StoredSample = dict[str, Any]
 
 Pixels = npt.NDArray[np.uint8]
 
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+PNG_FRAME_BYTES = 57
+"""Bytes of a PNG of one piece besides its compressed pixels."""
+_CHUNK = struct.Struct(">I4s")
+
 MAX_JPEG_BYTES = 1 << 19
 """Several times the pixels of a crop: more is a file made to be slow, with thousands of scans."""
+
+
+class _Description(msgspec.Struct, gc=False):
+    """What is read of a sample's JSON; the rest is only parsed."""
+
+    labels: dict[str, Literal[0, 1] | None]
+
+
+_DESCRIPTION = msgspec.json.Decoder(_Description)
 
 
 def read_shard(shard: Shard) -> Iterator[StoredSample]:
@@ -113,19 +130,24 @@ def decode(sample: StoredSample, attributes: tuple[str, ...], image: Pixels, pac
 
 def _read_labels(content: bytes, attributes: tuple[str, ...]) -> list[int]:
     try:
-        description = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        raise ValueError(f"json cannot be parsed: {error}") from None
-    labels = description.get("labels") if isinstance(description, dict) else None
-    if not isinstance(labels, dict):
-        raise ValueError("json has no labels by name")
+        labels = _DESCRIPTION.decode(content).labels
+    except (ValueError, RecursionError):  # ValueError: also msgspec's
+        raise ValueError(_description_problem(content)) from None
     if tuple(labels) != attributes:
         raise ValueError("labels are not those of dataset.json")
     values = list(labels.values())
-    kinds = set(map(type, values))
-    if not (kinds <= {int, NoneType} and set(values) <= {0, 1, None}):  # True == 1, but is no label
-        raise ValueError("labels are not 0, 1 or null")
-    return [UNKNOWN if value is None else value for value in values] if NoneType in kinds else values
+    return [UNKNOWN if value is None else value for value in values] if None in values else values  # type: ignore[return-value]
+
+
+def _description_problem(content: bytes) -> str:
+    """Return why a sample's JSON has no valid labels."""
+    try:
+        description = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        return f"json cannot be parsed: {error}"
+    if not isinstance(description, dict) or not isinstance(description.get("labels"), dict):
+        return "json has no labels by name"
+    return "labels are not 0, 1 or null"
 
 
 def _decode_jpeg(content: bytes, image: Pixels) -> None:
@@ -141,6 +163,49 @@ def _decode_jpeg(content: bytes, image: Pixels) -> None:
 
 
 def _decode_png(content: bytes, packed_masks: Pixels) -> None:
+    if not _decode_unfiltered_png(content, packed_masks):
+        _decode_any_png(content, packed_masks)
+
+
+def _decode_unfiltered_png(content: bytes, packed_masks: Pixels) -> bool:
+    """Decode a gray PNG of one piece without filters, such as the pipeline writes: three times faster than OpenCV.
+
+    Returns
+    -------
+    bool
+        False for any other PNG, and for a damaged one.
+    """
+    count, height, width = packed_masks.shape
+    rows = count * height
+    size = rows * (width + 1)
+    start, length = len(_png_start(rows, width)), len(content) - PNG_FRAME_BYTES
+    view = memoryview(content)
+    if not (
+        0 <= length <= size
+        and view[:start] == _png_start(rows, width)
+        and view[start : start + 8] == _CHUNK.pack(length, b"IDAT")
+        and view[start + 8 + length :] == zlib.crc32(view[start + 4 : start + 8 + length]).to_bytes(4, "big") + PNG_END
+    ):
+        return False
+    unpacker = zlib.decompressobj()
+    try:
+        unpacked = unpacker.decompress(view[start + 8 : start + 8 + length], size + 1)
+    except zlib.error:
+        return False
+    if len(unpacked) != size or not unpacker.eof or unpacker.unused_data or unpacked[:: width + 1].count(0) != rows:
+        return False
+    packed_masks.reshape(rows, width)[...] = np.frombuffer(unpacked, dtype=np.uint8).reshape(rows, width + 1)[:, 1:]
+    return True
+
+
+@functools.cache
+def _png_start(height: int, width: int) -> bytes:
+    """Return all that precedes the pixels of an 8-bit gray PNG."""
+    header = PNG_HEADER + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return header + zlib.crc32(header[12:]).to_bytes(4, "big")
+
+
+def _decode_any_png(content: bytes, packed_masks: Pixels) -> None:
     count, height, width = packed_masks.shape
     size = png_size(content)
     if size != (count * height, width):
