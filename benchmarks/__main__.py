@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import floor, paper_method, stages, whole_runs, writing
+from benchmarks import floor, loaders, paper_method, stages, whole_runs, writing
 from benchmarks.bench import Bench
 from benchmarks.images import add_image_options, load_photographs, named_images
 from benchmarks.measure import MeasurementError, tell
@@ -23,6 +23,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "paper": paper_method.paper_rows,
     "masks": writing.mask_rows,
     "writing": writing.writing_rows,
+    "loaders": loaders.loader_rows,
     "start": whole_runs.start_rows,
     "workers": whole_runs.worker_rows,
 }

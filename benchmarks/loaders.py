@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import multiprocessing
-import statistics
 import tempfile
 import time
 import zlib
@@ -22,7 +21,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from training.dataset_json import MASK_SIZE, Dataset
+from benchmarks.bench import Bench
+from benchmarks.table import Row, median_row
+from training.dataset_json import MASK_SIZE, Dataset, read_dataset
 from training.loader import Loader, LoaderSettings
 from training.shard_reader import PNG_FRAME_BYTES, StoredSample, decode, packed_shape, read_shard
 
@@ -33,7 +34,22 @@ IMAGE_SHAPE = (218, 178, 3)
 Pair = tuple[bytes, bytes]
 
 
-def rates(dataset: Dataset, rounds: int = 5, samples: int = 2000) -> dict[str, float]:
+LOADER, LOADER_OF_TWO = "loader", "loader with 2 workers"
+BARE, BARE_OF_TWO = "bare decoding", "bare decoding in 2 processes"
+
+
+def loader_rows(bench: Bench) -> list[Row]:
+    """Measure the trainer's loader against bare decoding and other ways to read the same samples."""
+    found = rates(read_dataset(str(bench.finished_run)), bench.rounds)
+    pairs = [(LOADER, name) for name in found if name not in (LOADER, LOADER_OF_TWO, BARE_OF_TWO)]
+    rows = []
+    for ours, other in [*pairs, (LOADER_OF_TWO, BARE_OF_TWO)]:
+        what = f"samples per second of the {ours}, against {other}"
+        rows.append(median_row(what, "1/s", zip(found[ours], found[other], strict=True)))
+    return rows
+
+
+def rates(dataset: Dataset, rounds: int = 5, samples: int = 2000) -> dict[str, list[float]]:
     """Measure all loaders in alternation; `litdata`, one of them, comes with the extra ``bench``.
 
     Parameters
@@ -46,8 +62,8 @@ def rates(dataset: Dataset, rounds: int = 5, samples: int = 2000) -> dict[str, f
 
     Returns
     -------
-    dict of str to float
-        Median samples per second by name of the loader.
+    dict of str to list of float
+        Samples per second in each round, by name of the loader.
     """
     with tempfile.TemporaryDirectory() as scratch:
         measures = loaders(many_times(dataset, Path(scratch) / "repeated", samples), Path(scratch))
@@ -55,7 +71,7 @@ def rates(dataset: Dataset, rounds: int = 5, samples: int = 2000) -> dict[str, f
         for _ in range(rounds):
             for name, measure in measures.items():
                 found[name].append(measure())
-    return {name: statistics.median(values) for name, values in found.items()}
+    return found
 
 
 def many_times(dataset: Dataset, folder: Path, samples: int) -> Dataset:
@@ -81,12 +97,12 @@ def loaders(dataset: Dataset, scratch: Path) -> dict[str, Callable[[], float]]:
     paper = PaperLayout(samples, dataset.attributes, scratch / "paper")
     urls = [str(Path(shard.url).resolve()) for shard in shards]
     return {
-        "bare decoding": lambda: decoding_rate(pairs),
-        "bare decoding, 2 processes": lambda: rate_of_two(pairs),
-        "attparse": lambda: loading_rate(Loader(dataset, settings), 0),
-        "attparse, 2 workers": lambda: loading_rate(Loader(dataset, replace(settings, workers=2)), 0),
-        "webdataset with PIL": lambda: webdataset_rate(urls, len(dataset.attributes)),
-        "litdata, same decoding": lambda: litdata_rate(streamed, dataset.attributes),
+        BARE: lambda: decoding_rate(pairs),
+        BARE_OF_TWO: lambda: rate_of_two(pairs),
+        LOADER: lambda: loading_rate(Loader(dataset, settings), 0),
+        LOADER_OF_TWO: lambda: loading_rate(Loader(dataset, replace(settings, workers=2)), 0),
+        "WebDataset with PIL": lambda: webdataset_rate(urls, len(dataset.attributes)),
+        "litdata with the same decoding": lambda: litdata_rate(streamed, dataset.attributes),
         "image and 40 mask files": lambda: rate_of(DataLoader(paper, BATCH, shuffle=True)),
     }
 
