@@ -36,7 +36,7 @@ def test_every_version_is_in_the_list() -> None:
 
 
 def test_the_versions_of_crops_and_of_samples() -> None:
-    crops = {"format", "crop", "images", "encoding", "numpy", "opencv-contrib-python", "pillow"}
+    crops = {"format", "crop", "images", "encoding", "numpy", "opencv-contrib-python", "pillow", "simplejpeg"}
     assert set(names_of(CROP_STAGES)) == crops
     assert set(names_of(SAMPLE_STAGES)) == crops | {"rules", "masks"}
 
