@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import simplejpeg
+import torch
 import webdataset as wds
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -65,6 +66,7 @@ def rates(dataset: Dataset, rounds: int = 5, samples: int = 2000) -> dict[str, l
     dict of str to list of float
         Samples per second in each round, by name of the loader.
     """
+    torch.set_num_threads(1)  # as in the workers of a DataLoader; on a busy machine several wait for each other
     with tempfile.TemporaryDirectory() as scratch:
         measures = loaders(many_times(dataset, Path(scratch) / "repeated", samples), Path(scratch))
         found: dict[str, list[float]] = {name: [] for name in measures}
