@@ -136,6 +136,8 @@ def test_dlib_takes_what_mediapipe_leaves(sample: RunConfig, tmp_path: Path, mon
             pass
 
     monkeypatch.setattr(mediapipe_detectors, "open_mesh_detector", lambda landmarker: Blind())
+    for part in ("open_landmark_model", "open_face_finder"):
+        monkeypatch.setattr(mediapipe_detectors, part, lambda landmarker: None)
     assert run_over(sample, tmp_path / "blind", "--detectors=mediapipe,dlib") == 0
     assert result_of(tmp_path / "blind")[0]["landmark_sources"] == {"dlib": LIMIT - 1}
     monkeypatch.undo()
