@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import floor, loaders, paper_method, stages, whole_runs, writing
 from benchmarks.bench import Bench
 from benchmarks.images import add_image_options, load_photographs, named_images
-from benchmarks.measure import MeasurementError, tell
+from benchmarks.measure import MeasurementError, announce
 from benchmarks.table import HEADER, Row, machine, markdown_table, row_cells
 from pipeline.errors import InputError
 from regions.interrupts import termination_as_interrupt
@@ -71,8 +71,8 @@ def measured(bench: Bench, names: Sequence[str]) -> list[Row]:
         further = PARTS[name](bench)
         rows += further
         for line in further:
-            tell("  ".join(row_cells(line)))
-        tell(f"{name}: {time.perf_counter() - start:.0f} s")
+            announce("  ".join(row_cells(line)))
+        announce(f"{name}: {time.perf_counter() - start:.0f} s")
     return rows
 
 

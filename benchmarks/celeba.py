@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.images import add_image_options, link_images, load_photographs, named_images, run_arguments
-from benchmarks.measure import Cost, MeasurementError, command_cost, tell
+from benchmarks.measure import Cost, MeasurementError, announce, command_cost
 from benchmarks.table import machine, markdown_table, number
 from pipeline.config import RunConfig
 from pipeline.errors import InputError
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.interrupt:
                 further, line = interrupted(config, phases[0].cost, Path(scratch))
                 phases, lines = [*phases, *further], [*lines, line]
-            tell("removing everything")
+            announce("removing everything")
     except (InputError, MeasurementError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -86,9 +86,9 @@ def check_space(scratch: Path, rows: int) -> None:
 
 def make_data_set(named: RunConfig | None, rows: int, scratch: Path) -> RunConfig:
     """Link the images and write the label, partition, box and point files."""
-    tell("looking for the faces of the photographs that the rows repeat")
+    announce("looking for the faces of the photographs that the rows repeat")
     photographs = load_photographs(named, scratch)
-    tell(f"linking {rows:,} images to {len(photographs.files):,} photographs")
+    announce(f"linking {rows:,} images to {len(photographs.files):,} photographs")
     return link_images(photographs.repeated(rows), scratch / "data_set", split_of_rows(rows))
 
 
@@ -108,7 +108,7 @@ def rehearse(config: RunConfig, rows: int, output: Path) -> tuple[list[Phase], l
     """Run, verify and run again; return what each cost, and lines that describe the result."""
     phases = [Phase("run", run_phase("run", config, output))]
     described = described_result(output, rows)
-    tell("verify")
+    announce("verify")
     phases.append(Phase("verify", command_cost(["pipeline", "verify", str(output)], quiet=False)))
     phases.append(Phase("run again, all done", run_phase("run again", config, output)))
     return phases, [described]
@@ -116,7 +116,7 @@ def rehearse(config: RunConfig, rows: int, output: Path) -> tuple[list[Phase], l
 
 def run_phase(name: str, config: RunConfig, output: Path) -> Cost:
     """Run with the default workers, its progress bar on stderr; return what it cost."""
-    tell(name)
+    announce(name)
     return command_cost(run_command(config, output), quiet=False)
 
 
@@ -166,7 +166,7 @@ def interrupted(config: RunConfig, whole: Cost, scratch: Path) -> tuple[list[Pha
     former = read_dataset_file(str(scratch / "run"))
     shutil.rmtree(scratch / "run")
     output = scratch / "interrupted"
-    tell("run, killed at about half")
+    announce("run, killed at about half")
 
     def kill_at_half(process: subprocess.Popen[bytes]) -> None:
         manifests = Path(RunFolder(str(output)).manifests)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.images import Photographs, add_image_options, link_images, load_photographs, named_images
-from benchmarks.measure import Cost, MeasurementError, tell
+from benchmarks.measure import Cost, MeasurementError, announce
 from benchmarks.table import HEADER, Row, machine, markdown_table, number, row, row_cells
 from benchmarks.whole_runs import THREADS, run_cost
 from pipeline.errors import InputError
@@ -50,7 +50,7 @@ def cost_of_size(photographs: Photographs, size: int, folder: Path) -> Cost:
     """Return what a run over so many images costs."""
     config = link_images(photographs.repeated(size), folder)
     cost = run_cost(config, folder / "run", THREADS, WORKERS, shards=max(WORKERS, size // IMAGES_PER_SHARD))
-    tell(f"{size} images: {cost.wall:.0f} s")
+    announce(f"{size} images: {cost.wall:.0f} s")
     return cost
 
 

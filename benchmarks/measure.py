@@ -138,6 +138,6 @@ def quiet_stderr() -> Iterator[None]:
         os.close(sink)
 
 
-def tell(message: str) -> None:
+def announce(message: str) -> None:
     """Print what is being measured to stderr: the table alone goes to stdout."""
     print(message, file=sys.stderr, flush=True)

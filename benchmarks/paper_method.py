@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from benchmarks.annotation import Annotation
 from benchmarks.bench import Bench
-from benchmarks.measure import cpu_seconds, tell
+from benchmarks.measure import announce, cpu_seconds
 from benchmarks.table import Row, median_row
 from pipeline.detection.model_files import dlib_model_path
 from pipeline.errors import InputError
@@ -125,7 +125,9 @@ def paper_rows(bench: Bench) -> list[Row]:
     try:
         method = PaperMethod(dlib_model_path(bench.dlib_model), bench.scratch / "paper_masks")
     except (ImportError, InputError, RuntimeError) as error:
-        tell(f"left out: the paper's method ({error}); it needs the extra dlib, or --dlib_model with a 68-point model")
+        announce(
+            f"left out: the paper's method ({error}); it needs the extra dlib, or --dlib_model with a 68-point model"
+        )
         return []
     photographs = replace(bench, count=min(bench.count, IMAGES), scratch=bench.scratch / "paper")
     config = replace(photographs.data_set, output=str(photographs.scratch / "run"))

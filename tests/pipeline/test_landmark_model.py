@@ -12,6 +12,7 @@ pytest.importorskip("skimage")
 
 from mediapipe.framework.formats import landmark_pb2
 
+from pipeline.detection.face_mesh_graphs import mesh_of
 from pipeline.detection.face_search import SURE
 from pipeline.detection.landmark_map import NUM_MESH_POINTS
 from pipeline.detection.mediapipe_detectors import (
@@ -20,7 +21,6 @@ from pipeline.detection.mediapipe_detectors import (
     FaceFinder,
     FaceMesh,
     LandmarkModel,
-    mesh_of,
 )
 from pipeline.detection.patches import points_square, square_patch
 from pipeline.errors import RunError
