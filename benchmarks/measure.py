@@ -90,19 +90,21 @@ def command_cost(
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in allowed:
         raise MeasurementError(f"python -m {' '.join(arguments)} ended with exit code {process.returncode}")
-    own_peak = usage.ru_maxrss * (1024 if sys.platform == "linux" else 1)
-    return Cost(wall, usage.ru_utime + usage.ru_stime, max(own_peak, *peaks) / 1e6)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, peaks[0] / 1e6)
 
 
 @contextlib.contextmanager
 def _memory_watched(pid: int) -> Iterator[list[int]]:
-    """Provide a list that gets the memory of a process and its children, in bytes, every now and then."""
+    """Provide a list with the largest memory yet of a process and its children, in bytes, looked at now and then.
+
+    What the system records as a process's peak may be that of the process that started it.
+    """
     ended = threading.Event()
     peaks = [0]
 
     def look() -> None:
         while not ended.wait(SECONDS_BETWEEN_LOOKS):
-            peaks.append(max(peaks.pop(), _memory(pid)))
+            peaks[0] = max(peaks[0], _memory(pid))
 
     thread = threading.Thread(target=look)
     thread.start()

@@ -120,9 +120,9 @@ def test_rows_are_medians_and_the_ratio_is_that_of_the_rounds() -> None:
 
 
 def test_a_command_is_measured_and_its_failure_is_one() -> None:
-    cost = command_cost(["timeit", "-n1", "-r1", "pass"])
+    cost = command_cost(["timeit", "-n1", "-r1", "import time; time.sleep(0.5)"])
     assert cost.wall >= cost.cpu > 0
-    assert 1 < cost.peak_mb < 1000
+    assert 1 < cost.peak_mb < 100
     with pytest.raises(MeasurementError, match="python -m timeit --none ended with exit code 2"):
         command_cost(["timeit", "--none"])
 
