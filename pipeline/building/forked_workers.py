@@ -11,10 +11,12 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import GrpcWorkerHandler, WorkerHandler
 from apache_beam.runners.portability.local_job_service import SubprocessSdkWorker
@@ -23,7 +25,7 @@ from google.protobuf import json_format, text_format
 
 from pipeline.building import progress
 from pipeline.building.local_workers import WORKER_THREAD, forked_processes
-from pipeline.building.worker_process import prepare, work
+from pipeline.building.worker_process import SIGNALS, prepare, work
 
 URN = "attparse:environment:forked_process:v1"
 
@@ -68,7 +70,7 @@ _idle: list[ForkedWorker] = []
 
 
 def can_fork() -> bool:
-    """Return whether this process can be forked safely: on Linux, while it has a single thread."""
+    """Return whether this process can be forked safely: on Linux, while Python has a single thread."""
     return sys.platform.startswith("linux") and threading.active_count() == 1
 
 
@@ -79,18 +81,19 @@ def fork_workers(count: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     gc.freeze()  # so that collections in the workers leave the shared memory alone
-    for _ in range(count - len(_idle)):
-        receiver, orders = os.pipe()
-        counts = progress.shared_counts()
-        process = os.fork()
-        if not process:
-            for descriptor in (orders, *(worker.orders for worker in _idle)):
-                os.close(descriptor)
-            progress.count_in(counts)
-            _work_and_exit(receiver)
-        os.close(receiver)
-        _idle.append(ForkedWorker(process, orders))
-        forked_processes.add(process)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a worker must not handle one as the launcher does
+    try:
+        for _ in range(count - len(_idle)):
+            receiver, orders = os.pipe()
+            counts = progress.shared_counts()
+            process = os.fork()
+            if not process:
+                _work_and_exit(receiver, [orders, *(worker.orders for worker in _idle)], counts)
+            os.close(receiver)
+            _idle.append(ForkedWorker(process, orders))
+            forked_processes.add(process)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def dismiss_workers() -> None:
@@ -101,11 +104,25 @@ def dismiss_workers() -> None:
         worker.exit_code()
 
 
-def _work_and_exit(receiver: int) -> None:
-    """Work as the environment variables that are received say, and end this process without what the launcher does."""
+def _work_and_exit(receiver: int, of_others: Sequence[int], counts: progress.Counts) -> NoReturn:
+    """Work with the environment variables that come from a pipe, and end this process without the launcher's exit.
+
+    Parameters
+    ----------
+    receiver : int
+        Descriptor of the pipe.
+    of_others : sequence of int
+        Descriptors that belong to the launcher.
+    counts : ndarray (2,)
+        See `progress.count_in`.
+    """
     code = 1
     try:
         prepare()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        for descriptor in of_others:
+            os.close(descriptor)
+        progress.count_in(counts)
         logging.getLogger("attparse").handlers.clear()
         logging.getLogger("attparse").propagate = True
         with open(receiver) as stream:

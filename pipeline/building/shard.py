@@ -118,7 +118,7 @@ def _summarize(plan: ShardPlan, rows: list[manifest.ManifestRow], writer: Sample
     landmark_sources = Counter(row.landmark_source for row in rows if row.landmark_source)
     reasons = Counter(row.reason for row in rows if row.reason)
     hints = Counter(row.hint_agrees for row in rows)
-    sampled = Counter(row.hint_agrees for row in rows if is_sampled(row.image_id))
+    sampled = Counter(row.hint_agrees for row in rows if row.points is not None and is_sampled(row.image_id))
     return ShardSummary(
         name=plan.name,
         split=plan.split,

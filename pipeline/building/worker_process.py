@@ -10,6 +10,8 @@ import time
 
 from pipeline.beam_imports import import_local_beam
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a run: only its launcher handles them."""
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
@@ -22,7 +24,7 @@ def main() -> None:
 
 def prepare() -> None:
     """Leave signals to the launcher, and end when it is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, _leave_to_the_launcher)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 

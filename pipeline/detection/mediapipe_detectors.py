@@ -216,7 +216,7 @@ def _config(graph: str) -> Any:
 class LandmarkModel(MeshDetector):
     """FaceMesh's landmark model on the whole of a patch that shows one upright face, without a search for faces.
 
-    The model finds nothing where its own score says that the patch shows no face.
+    The model finds nothing where its own score is that of no face.
     """
 
     def __init__(self) -> None:
