@@ -54,9 +54,9 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     """Return Beam's options; without a runner among them, the local one with a worker per core.
 
     Workers are processes, which do not share Python's lock: on two cores, two of them build 1.8 to 2
-    times as many images per second as one, and two threads nearly as many. As forks of this process they start as fast as threads. Where
-    it cannot be forked they take seconds, so threads are the default on up to `MAX_THREADS` cores. A
-    single worker is a thread.
+    times as many images per second as one, and two threads nearly as many. As forks of this process
+    they start as fast as threads. Where it cannot be forked they take seconds, so threads are the
+    default on up to `MAX_THREADS` cores. A single worker is a thread.
 
     Raises
     ------
