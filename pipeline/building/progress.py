@@ -11,7 +11,8 @@ import contextlib
 import mmap
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import NoReturn, TypeAlias
 
 import numpy as np
@@ -112,46 +113,45 @@ def show(images_of_shard: Mapping[str, int], output: str, *, in_process: bool) -
         bar.close()
 
 
-@contextlib.contextmanager
-def _following(bar: ProgressBar, counts_of_forks: list[Counts]) -> Iterator[None]:
+def _following(bar: ProgressBar, counts_of_forks: list[Counts]) -> AbstractContextManager[None]:
     """Move the bar by the images that forked workers count while the block runs."""
-    done = threading.Event()
+    seen = np.zeros(2, dtype=np.int64)
 
     def follow() -> None:
-        seen, last = np.zeros(2, dtype=np.int64), False
-        while not last:
-            last = done.wait(SECONDS_BETWEEN_COUNTS)
-            found = np.sum(counts_of_forks, axis=0)
-            if (found > seen).any():
-                bar.move(*(found - seen).tolist())
-            seen = found
+        found = np.sum(counts_of_forks, axis=0)
+        if (found > seen).any():
+            bar.move(*(found - seen).tolist())
+        seen[:] = found
 
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        done.set()
-        follower.join()
+    return _repeated(follow, SECONDS_BETWEEN_COUNTS)
+
+
+def _watching(bar: ProgressBar, pending: dict[str, int], output: str) -> AbstractContextManager[None]:
+    """Move the bar by each shard whose manifest appears while the block runs."""
+
+    def watch() -> None:
+        for name in [n for n in pending if storage.exists(RunFolder(output).manifest(n))]:
+            summary = manifest.read_summary(output, name)
+            bar.move(pending.pop(name), summary.rejected if summary else 0)
+
+    return _repeated(watch, SECONDS_BETWEEN_LOOKS)
 
 
 @contextlib.contextmanager
-def _watching(bar: ProgressBar, pending: dict[str, int], output: str) -> Iterator[None]:
-    """Move the bar by each shard whose manifest appears while the block runs."""
+def _repeated(look: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call a function every so many seconds while the block runs, and once at its end."""
     done = threading.Event()
 
-    def watch() -> None:
+    def look_until_done() -> None:
         last = False
-        while pending and not last:
-            last = done.wait(SECONDS_BETWEEN_LOOKS)
-            for name in [n for n in pending if storage.exists(RunFolder(output).manifest(n))]:
-                summary = manifest.read_summary(output, name)
-                bar.move(pending.pop(name), summary.rejected if summary else 0)
+        while not last:
+            last = done.wait(seconds)
+            look()
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    looker = threading.Thread(target=look_until_done, daemon=True)
+    looker.start()
     try:
         yield
     finally:
         done.set()
-        watcher.join()
+        looker.join()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,9 @@ class FaceDetector(Protocol):
         ...
 
 
+Opened = TypeVar("Opened", bound=LandmarkDetector | FaceDetector | FaceFinder | FaceModel | None)
+
+
 class Detectors:
     """The detectors of a fallback chain; each one is opened when it is first used.
 
@@ -100,40 +103,33 @@ class Detectors:
     @functools.cached_property
     def mesh(self) -> LandmarkDetector:
         """The landmark detector of MediaPipe."""
-        detector = self._open_mesh()
-        self._opened.append(detector)
-        return detector
+        return self._kept(self._open_mesh())
 
     @functools.cached_property
     def faces(self) -> FaceDetector | None:
         """The face detector of MediaPipe, None where the installed release has none."""
-        detector = self._open_faces()
-        if detector is not None:
-            self._opened.append(detector)
-        return detector
+        return self._kept(self._open_faces())
 
     @functools.cached_property
     def face_finder(self) -> FaceFinder | None:
         """The search for faces of MediaPipe's landmark detector alone; None where there is none."""
-        finder = self._open_face_finder()
-        if finder is not None:
-            self._opened.append(finder)
-        return finder
+        return self._kept(self._open_face_finder())
 
     @functools.cached_property
     def landmark_model(self) -> FaceModel | None:
         """The landmark model of MediaPipe alone, for patches that show one upright face; None where there is none."""
-        detector = self._open_landmark_model()
-        if detector is not None:
-            self._opened.append(detector)
-        return detector
+        return self._kept(self._open_landmark_model())
 
     @functools.cached_property
     def dlib(self) -> LandmarkDetector:
         """The landmark detector of dlib."""
-        detector = self._open_dlib()
-        self._opened.append(detector)
-        return detector
+        return self._kept(self._open_dlib())
+
+    def _kept(self, opened: Opened) -> Opened:
+        """Return what has just been opened, if anything, and close it with the others."""
+        if opened is not None:
+            self._opened.append(opened)
+        return opened
 
     def close(self) -> None:
         """Free the detectors that have been opened."""
